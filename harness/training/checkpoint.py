@@ -1,0 +1,59 @@
+"""Checkpoints that a crash cannot spoil: written beside, synced, renamed; believed only if the checksum fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+KEEP = 2  # the newest, and the one before in case the newest does not survive
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file is either as before or complete, whenever the process or the machine dies."""
+    beside = path.with_name(f"{path.name}.tmp")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+class Checkpoints:
+    """The checkpoints of one cell, in a folder of its own: `<step>.safetensors`, ending in its own SHA-256."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, step: int, tensors: dict[str, Tensor]) -> None:
+        """Write a checkpoint and drop all but the newest two."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        write_atomically(self.folder / f"{step:09}.safetensors", content + hashlib.sha256(content).digest())
+        for old in self._paths()[KEEP:]:
+            old.unlink()
+
+    def load(self) -> dict[str, Tensor] | None:
+        """The newest checkpoint that is whole, or None."""
+        for path in self._paths():
+            content = path.read_bytes()
+            body, digest = content[:-32], content[-32:]
+            if hashlib.sha256(body).digest() == digest:
+                try:
+                    return load(body)
+                except (SafetensorError, json.JSONDecodeError):
+                    continue
+        return None
+
+    def clear(self) -> None:
+        """Remove them all: the cell has its result."""
+        for path in self._paths():
+            path.unlink()
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob("*.safetensors"), reverse=True)

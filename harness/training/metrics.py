@@ -1,0 +1,86 @@
+"""What the figures mean. docs/definitions.md says how each relates to what other packages report.
+
+All functions take activations that are centred and scaled; `scale` brings MSE back to the model's own units.
+Shape letters: B tokens, D activation width, N latents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from harness.sae.model import SAE, Coded
+
+EVALUATION_BATCH = 2048  # tokens; bounds the memory of the [B, N] pre-activations
+
+
+@dataclass(frozen=True)
+class Quality:
+    """An SAE on held-out activations."""
+
+    mse: float  # mean over all entries of the squared error, in the model's units
+    nmse: float  # mean over tokens of |error|^2 / |x - mean|^2: every token weighs the same
+    fvu: float  # sum of |error|^2 / sum of |x - mean|^2: fraction of variance unexplained
+    l0: float  # active latents a token
+    dead_fraction: float  # latents that did not fire on the first `dead_window` held-out tokens / latents
+    alive: int  # latents that fired on them
+    effective_latents: float  # exp of the entropy of the latents' shares of all firings
+
+    def as_dict(self) -> dict[str, float | int]:
+        return asdict(self)
+
+
+class HeldOut:
+    """Held-out activations [T, D] with their own per-dimension mean, about which variance is measured."""
+
+    def __init__(self, x: Tensor, scale: float) -> None:
+        self.x = x
+        self.scale = scale
+        self.squares = (x - x.mean(0)).square().sum(1)  # [T]: each token's squared distance from the mean
+
+    def head(self, tokens: int) -> HeldOut:
+        """The first `tokens` tokens as a smaller held-out set."""
+        return HeldOut(self.x[:tokens], self.scale)
+
+
+def fired(coded: Coded) -> Tensor:
+    """Number of tokens that each latent fired on, coder after coder: [N]."""
+    return torch.cat([code.fired() for code in coded.codes])
+
+
+@torch.no_grad()
+def evaluate(sae: SAE, held_out: HeldOut, dead_window: int) -> Quality:
+    """Measure `sae` on held-out activations; firing is counted on the first `dead_window` tokens."""
+    errors, counts, window_counts = [], [], []
+    for start in range(0, len(held_out.x), EVALUATION_BATCH):
+        x = held_out.x[start : start + EVALUATION_BATCH]
+        coded = sae(x)
+        errors.append((x - coded.reconstruction).square().sum(1))
+        counts.append(fired(coded))
+        if start < dead_window:
+            inside = dead_window - start
+            window_counts.append(counts[-1] if inside >= len(x) else fired(sae(x[:inside])))
+    error = torch.cat(errors).double()
+    squares = held_out.squares.double()
+    alive = int((torch.stack(window_counts).sum(0) > 0).sum())
+    firings = torch.stack(counts).double().sum(0)
+    return Quality(
+        mse=float(error.mean() / held_out.x.shape[1]) * held_out.scale**2,
+        nmse=float((error / squares.clamp_min(1e-12)).mean()),
+        fvu=float(error.sum() / squares.sum()),
+        l0=float(firings.sum() / len(held_out.x)),
+        dead_fraction=1 - alive / len(firings),
+        alive=alive,
+        effective_latents=effective_number(firings),
+    )
+
+
+def effective_number(firings: Tensor) -> float:
+    """exp(entropy) of the shares of `firings` [N]: N when all fire equally often, 1 when one does all firing."""
+    total = firings.sum()
+    if total == 0:
+        return 0.0
+    shares = firings[firings > 0] / total
+    return float(torch.exp(-(shares * shares.log()).sum()))

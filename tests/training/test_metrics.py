@@ -1,0 +1,57 @@
+"""Metrics against numbers worked out by hand."""
+
+import math
+
+import pytest
+import torch
+
+from harness.sae.model import Coded
+from harness.sae.sparse import SparseCode, Support
+from harness.training.metrics import HeldOut, effective_number, evaluate
+
+
+class FixedSAE:
+    """Reconstructs 0 always; latent 0 fires on every token, latent 1 where x[0] > 0, of 4 latents."""
+
+    def __call__(self, x):
+        first = torch.ones(len(x))
+        second = (x[:, 0] > 0).float()
+        indices = torch.tensor([[0, 1]]).expand(len(x), 2)
+        code = SparseCode(torch.stack([first, second], 1), Support(indices, 4))
+        return Coded(torch.zeros_like(x), (code,), ())
+
+
+X = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])  # mean 0
+
+
+def test_against_hand_computed_numbers():
+    quality = evaluate(FixedSAE(), HeldOut(X, scale=2.0), dead_window=4)
+    assert quality.mse == pytest.approx((9 + 1 + 5 + 5) / 8 * 4)
+    assert quality.fvu == pytest.approx(1.0)
+    assert quality.nmse == pytest.approx(1.0)
+    assert quality.l0 == pytest.approx((2 + 1 + 1 + 1) / 4)
+    assert quality.alive == 2
+    assert quality.dead_fraction == pytest.approx(0.5)
+    entropy = -(4 / 5 * math.log(4 / 5) + 1 / 5 * math.log(1 / 5))
+    assert quality.effective_latents == pytest.approx(math.exp(entropy))
+
+
+def test_fvu_weighs_tokens_by_their_distance_and_nmse_does_not():
+    shifted = X + torch.tensor([10.0, 0.0])  # the SAE still says 0: errors about 0, variance about the mean
+    quality = evaluate(FixedSAE(), HeldOut(shifted, scale=1.0), dead_window=4)
+    errors, squares = (169, 81, 85, 85), (9, 1, 5, 5)
+    assert quality.fvu == pytest.approx(sum(errors) / sum(squares))
+    assert quality.nmse == pytest.approx(sum(e / s for e, s in zip(errors, squares, strict=True)) / 4)
+
+
+def test_death_is_counted_in_the_window_alone():
+    late = torch.cat([torch.full((5000, 2), -1.0), torch.ones(10, 2)])
+    held_out = HeldOut(late, scale=1.0)
+    assert evaluate(FixedSAE(), held_out, dead_window=5000).alive == 1
+    assert evaluate(FixedSAE(), held_out, dead_window=5001).alive == 2
+
+
+def test_effective_number():
+    assert effective_number(torch.tensor([3.0, 3.0, 3.0, 0.0])) == pytest.approx(3)
+    assert effective_number(torch.tensor([7.0, 0.0])) == pytest.approx(1)
+    assert effective_number(torch.zeros(3)) == 0
