@@ -1,0 +1,125 @@
+"""Arms: the cells that differ only in tuned values and seed, each seed at its chosen setting."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.analysis.results import METRICS, Cell, Key, Study, show
+from harness.analysis.selection import Choice, choose
+from harness.analysis.statistics import Interval, mean_interval
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm. `settings`: for each tuned setting the cells by seed, in the order of the study file."""
+
+    levels: dict[str, Any]
+    label: str
+    settings: dict[Key, dict[int, Cell]]
+    choice: Choice[Key]
+
+    @property
+    def reported(self) -> dict[int, Cell | None]:
+        """For each seed the cell that it is reported with, or None where that cell was never listed."""
+        return {seed: self.settings[s].get(seed) for seed, s in self.choice.by_seed.items()}
+
+    def values(self, metric: str) -> dict[int, float]:
+        """A held-out figure of each seed that has one."""
+        cells = {seed: cell for seed, cell in self.reported.items() if cell is not None and has_result(cell)}
+        return {seed: float(getattr(cell.heldout, metric)) for seed, cell in cells.items()}
+
+
+def has_result(cell: Cell) -> bool:
+    """Whether the cell has figures that can be averaged."""
+    return cell.state == "complete" and cell.heldout is not None and math.isfinite(cell.heldout.fvu)
+
+
+def collect_arms(study: Study, cells: Sequence[Cell]) -> list[Arm]:
+    """All arms that have cells, in the order of the study file."""
+    keys = {study.key(cell.arm) for cell in cells}
+    ordered = sorted(keys, key=lambda key: study.rank(study.compared, key))
+    return [_arm(study, key, [cell for cell in cells if study.key(cell.arm) == key]) for key in ordered]
+
+
+def _arm(study: Study, key: Key, cells: list[Cell]) -> Arm:
+    names = {study.setting(cell.tuned) for cell in cells}
+    settings: dict[Key, dict[int, Cell]] = {}
+    for name in sorted(names, key=lambda setting: study.rank(study.tuned, setting)):
+        settings[name] = {cell.seed: cell for cell in cells if study.setting(cell.tuned) == name}
+    scores = {
+        name: {seed: _score(cell) for seed, cell in by_seed.items() if state_of(cell) != "missing"}
+        for name, by_seed in settings.items()
+    }
+    levels = dict(zip(study.compared, key, strict=True))
+    label = study.label(levels) or study.name
+    return Arm(levels, label, settings, choose(scores, study.seeds))
+
+
+def _score(cell: Cell) -> float:
+    return cell.heldout.fvu if cell.heldout is not None and has_result(cell) else math.inf
+
+
+def arm_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """The arms table: axes, chosen values, seeds used and lost, then each figure's mean and interval."""
+    return [_arm_row(study, arm) for arm in arms]
+
+
+def _arm_row(study: Study, arm: Arm) -> dict[str, Any]:
+    states = Counter(state_of(cell) for cell in arm.reported.values())
+    shown = list(arm.settings[arm.choice.shown].values())
+    row = {
+        "arm": arm.label,
+        **arm.levels,
+        **dict(zip(study.tuned, arm.choice.shown, strict=True)),
+        "selection": arm.choice.selection,
+        "agreement": f"{arm.choice.agreeing} of {len(study.seeds)} seeds",
+        "n": states["complete"],
+        "diverged": states["diverged"],
+        "failed": states["failed"],
+        "missing": states["missing"],
+    }
+    for metric in METRICS:
+        row |= interval_columns(metric, mean_interval(list(arm.values(metric).values())))
+    # a tuned axis may change the size of the model: these are those of the shown setting
+    return row | {"parameters": shown[0].parameters, "flops_per_token": shown[0].flops_per_token}
+
+
+def seed_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """One row an arm and seed: the setting at which the seed is reported, its state and figures."""
+    return [_seed_row(study, arm, seed, cell) for arm in arms for seed, cell in arm.reported.items()]
+
+
+def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None) -> dict[str, Any]:
+    heldout = cell.heldout if cell is not None and has_result(cell) else None
+    return {
+        "arm": arm.label,
+        **arm.levels,
+        "seed": seed,
+        **dict(zip(study.tuned, arm.choice.by_seed[seed], strict=True)),
+        "cell": cell.cell if cell is not None else None,
+        "state": state_of(cell),
+        **{metric: getattr(heldout, metric, None) for metric in METRICS},
+    }
+
+
+def state_of(cell: Cell | None) -> str:
+    """The cell's state, where `complete` with a figure that is not a number counts as diverged."""
+    if cell is None:
+        return "missing"
+    return "diverged" if cell.state == "complete" and not has_result(cell) else cell.state
+
+
+def interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """An interval as three columns: `name`, `name_low`, `name_high`."""
+    if interval is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def setting_label(study: Study, setting: Key) -> str:
+    """A tuned setting in words, as in `lr 0.004`."""
+    return ", ".join(f"{axis} {show(value)}" for axis, value in zip(study.tuned, setting, strict=True))

@@ -1,0 +1,97 @@
+"""What the tables say, and what speaks against relying on it: sentences for the report and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.analysis.results import describe
+from harness.analysis.view import Row, View, effects_by_level
+from harness.analysis.wording import effect_sentence, estimate, plural
+
+FEWEST_SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a level does on average, and in each pair of arms that this is the average of."""
+
+    sentence: str
+    verdict: str
+    pairs: list[str]
+
+
+def headline(view: View) -> list[str]:
+    """The arm with the lowest FVU, and the baseline."""
+    known = [arm for arm in view.arms if arm["fvu"] is not None]
+    if not known:
+        return ["No cell has a result yet."]
+    best = min(known, key=lambda arm: float(arm["fvu"]))
+    lines = [f"Lowest held-out FVU: {_state(view, best)}."]
+    baseline = [arm for arm in known if arm["arm"] == view.study.label(view.study.baseline)]
+    return lines + [f"Baseline: {_state(view, arm)}." for arm in baseline if arm is not best]
+
+
+def _state(view: View, arm: Row) -> str:
+    tuned = describe({axis: arm[axis] for axis in view.study.tuned})
+    dead = estimate(arm, "dead_fraction", 1, 100, " %")
+    at = f" at {tuned}" if tuned else ""
+    return f"{arm['arm']}{at}: FVU {estimate(arm, 'fvu', 4)}, dead latents {dead}"
+
+
+def findings(view: View) -> dict[str, list[Finding]]:
+    """For each axis its levels' effects in words; an average over a single pair is that pair."""
+    found: dict[str, list[Finding]] = {}
+    for effect in effects_by_level(view):
+        group = found.setdefault(effect.axis, [])
+        if effect.marginal is not None:
+            sentences = [effect_sentence(view.study, pair) for pair in effect.pairs]
+            sentence = effect_sentence(view.study, effect.marginal)
+            group.append(Finding(sentence, effect.marginal["fvu_verdict"], sentences))
+            continue
+        for pair in effect.pairs:
+            group.append(Finding(effect_sentence(view.study, pair), pair["fvu_verdict"], []))
+    return found
+
+
+def warnings(view: View) -> list[str]:
+    """Everything that weakens the findings, most general first."""
+    return [*_seeds(view), *_lost(view), *_selection(view), *_edges(view)]
+
+
+def _seeds(view: View) -> Iterator[str]:
+    n = len(view.study.seeds)
+    if n == 1:
+        tuned = ", and tuned values were chosen on the very seed that is reported" if view.study.tuned else ""
+        yield f"One seed: there are no intervals, a difference may be luck{tuned}."
+    elif n < FEWEST_SEEDS:
+        yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
+
+
+def _lost(view: View) -> Iterator[str]:
+    cells = view.tables["cells"]
+    if len(cells) != view.study.cells:
+        yield f"The design asks for {plural(view.study.cells, 'cell')}, the results list {len(cells)}."
+    for cell in cells:
+        if cell["state"] != "complete":
+            tuned = describe({axis: cell[axis] for axis in view.study.tuned})
+            name = ", ".join(part for part in (view.study.label(cell), tuned, f"seed {cell['seed']}") if part)
+            yield f"{name}: {cell['state']}" + (f" ({cell['reason']})." if cell["reason"] else ".")
+    for arm in view.arms:
+        if arm["n"] < len(view.study.seeds):
+            yield f"{arm['arm']}: reported on {arm['n']} of {plural(len(view.study.seeds), 'seed')}."
+
+
+def _selection(view: View) -> Iterator[str]:
+    for arm in view.arms:
+        if arm["selection"] == "in-sample" and len(view.study.seeds) > 1:
+            yield f"{arm['arm']}: its tuned value was chosen on the very seed it is reported on (in-sample)."
+        elif arm["selection"] == "cross-fitted" and not arm["agreement"].startswith(f"{len(view.study.seeds)} of"):
+            yield f"{arm['arm']}: the shown tuned value is that of {arm['agreement']}; other seeds chose another."
+
+
+def _edges(view: View) -> Iterator[str]:
+    for row in view.tables["tuning"]:
+        if row["chosen"] and row["at_edge"]:
+            tuned = describe({axis: row[axis] for axis in view.study.tuned})
+            yield f"{row['arm']}: best at {tuned} ({row['edges']} of its list); a better value may lie beyond."

@@ -1,0 +1,120 @@
+"""What each level does: paired differences with intervals around zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
+from harness.analysis.style import HIGHER, INK, LEVEL, LOWER, SOFT, grid, page
+from harness.analysis.view import Row, View, effects_by_level
+from harness.analysis.wording import signed
+
+ROW = 0.215  # inches
+COLOURS = {"lower": LOWER, "higher": HIGHER}
+PANELS = (
+    ("fvu_percent", "fvu_verdict", "change of held-out FVU, %"),
+    ("dead_points", "dead_verdict", "change of dead latents, percentage points"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the forest: a heading (no effect), a level's main row, or a pair of arms."""
+
+    text: str
+    kind: str
+    effect: Row | None = None
+
+
+def draw(view: View) -> Figure | None:
+    """A forest plot; a level's average over its pairs is bold, the pairs it consists of follow."""
+    lines = _lines(view)
+    if not lines:
+        return None
+    note = f"paired by seed; {view.seeds_note}"
+    if any(line.kind == "pair" for line in lines):
+        note += "; bold: mean over all pairs of arms that differ in this level only"
+    figure, body = page(
+        "What each level changes, everything else equal", note, ROW * (len(lines) + 1) + 0.5, _legend(view)
+    )
+    axes = grid(body, 1, 2, sharey=True)[0]
+    for ax, (column, verdict, label) in zip(axes, PANELS, strict=True):
+        _draw_panel(ax, lines, column, verdict)
+        ax.set_xlabel(label)
+    _label_rows(axes[0], lines)
+    return figure
+
+
+def _legend(view: View) -> list[Line2D]:
+    if len(view.study.seeds) == 1:
+        return []
+    entries = (("lower", LOWER), ("higher", HIGHER), ("level at this budget: the interval contains 0", LEVEL))
+    return [Line2D([], [], color=c, marker="o", ms=5, lw=1.8, label=label) for label, c in entries]
+
+
+def _lines(view: View) -> list[Line]:
+    """The effects in the order of their table, under a heading for each axis."""
+    lines: list[Line] = []
+    for effect in effects_by_level(view):
+        heading = f"{effect.axis}, against {effect.reference}"
+        if heading not in (line.text for line in lines):
+            lines.append(Line(heading, "heading"))
+        if effect.marginal is not None:
+            lines.append(Line(effect.level + _lost(view, effect.marginal), "marginal", effect.marginal))
+            lines += [Line(pair["holding"] + _lost(view, pair), "pair", pair) for pair in effect.pairs]
+            continue
+        for pair in effect.pairs:
+            name = f"{effect.level} ({pair['holding']})" if pair["holding"] else effect.level
+            lines.append(Line(name + _lost(view, pair), "marginal", pair))
+    return lines
+
+
+def _lost(view: View, effect: Row) -> str:
+    return f" (n = {effect['n']})" if effect["n"] < len(view.study.seeds) else ""
+
+
+def _draw_panel(ax: Axes, lines: list[Line], column: str, verdict: str) -> None:
+    effects = [line.effect for line in lines if line.effect is not None and line.effect[column] is not None]
+    ax.set_xlim(*robust_limits([0.0, *(e[column] for e in effects)], ends_of(effects, column)))
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    ax.axvline(0, color=INK, lw=0.9, zorder=1)
+    for y, line in enumerate(lines):
+        if line.effect is not None:
+            _draw_effect(ax, y, line, column, COLOURS.get(line.effect[verdict], LEVEL))
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+
+
+def _draw_effect(ax: Axes, y: float, line: Line, column: str, colour: str) -> None:
+    assert line.effect is not None
+    mean, low, high = (line.effect[f"{column}{end}"] for end in ("", "_low", "_high"))
+    bold = line.kind == "marginal"
+    after: dict[str, Any] = {
+        "transform": ax.get_yaxis_transform(),
+        "va": "center_baseline",
+        "fontsize": 8.5 if bold else 7.5,
+    }
+    if mean is None:
+        ax.text(1.02, y, "no result", color=SOFT, **after)
+        return
+    if low is not None:
+        ax.plot([low, high], [y, y], color=colour, lw=2.0 if bold else 1.1, solid_capstyle="butt", zorder=2)
+        clip_arrows(ax, y, low, high, colour)
+    ax.plot([mean], [y], "o", ms=6 if bold else 4, mfc=colour, mew=0, zorder=4)
+    ax.text(1.02, y, signed(mean), color=INK if bold else SOFT, **after)
+
+
+def _label_rows(ax: Axes, lines: list[Line]) -> None:
+    ax.set_yticks(range(len(lines)), [line.text for line in lines])
+    ax.set_ylim(len(lines) - 0.4, -0.6)
+    for line, text in zip(lines, ax.get_yticklabels(), strict=True):
+        if line.kind == "heading":
+            text.set(fontweight="bold")
+        elif line.kind == "pair":
+            text.set(fontsize=7.5, color=SOFT)

@@ -1,0 +1,75 @@
+"""Held-out FVU against dead latents: which arms buy one with the other?"""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.analysis.plots.panels import colour_legend
+from harness.analysis.plots.scales import LOG_RATIO, ends_of, robust_limits
+from harness.analysis.style import SOFT, grid, page
+from harness.analysis.view import Row, View
+
+HEIGHT = 3.9  # inches
+LINEAR_BELOW = 1.0  # percent; above it the axis is logarithmic
+TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
+
+
+def draw(view: View) -> Figure | None:
+    """One point an arm; colour is the first axis, the marker the combination of the others."""
+    arms = [arm for arm in view.arms if arm["fvu"] is not None]
+    if not arms:
+        return None
+    note = f"{view.seeds_note}; lower left is better"
+    if view.rest:
+        note += f"; thin lines join arms with the same {view.hue}"
+    figure, body = page(
+        "Held-out FVU against dead latents", note, HEIGHT, colour_legend(view), _marker_legend(view)
+    )
+    ax = grid(body, 1, 1)[0][0]
+    _set_limits(ax, arms)
+    for level in view.hues:
+        _draw_level(ax, view, [arm for arm in arms if view.level(arm) == level])
+    ax.set_ylabel("held-out FVU")
+    return figure
+
+
+def _marker_legend(view: View) -> list[Line2D]:
+    if not view.rest:
+        return []
+    return [
+        Line2D([], [], color=SOFT, marker=view.marker(key), ms=6, lw=0, label=view.combination_label(key))
+        for key in view.combinations
+    ]
+
+
+def _set_limits(ax: Axes, arms: list[Row]) -> None:
+    ax.set_ylim(*robust_limits([arm["fvu"] for arm in arms], ends_of(arms, "fvu")))
+    points = [100 * arm["dead_fraction"] for arm in arms]
+    _, right = robust_limits(points, ends_of(arms, "dead_fraction", 100))
+    ax.set_xlabel("dead latents, %")
+    if max(points) > LINEAR_BELOW * LOG_RATIO:
+        # deaths span from none to nearly all: linear alone would pile the good arms up at the edge
+        ax.set_xscale("symlog", linthresh=LINEAR_BELOW, linscale=0.6)
+        ticks = [tick for tick in TICKS if tick <= right]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel("dead latents, % (linear up to 1, logarithmic above)")
+    ax.set_xlim(-0.04 * min(right, LINEAR_BELOW * LOG_RATIO), right)
+
+
+def _draw_level(ax: Axes, view: View, arms: list[Row]) -> None:
+    for arm in arms:
+        colour = view.colour(view.level(arm))
+        x, y = 100 * arm["dead_fraction"], arm["fvu"]
+        if arm["fvu_low"] is not None:
+            ax.plot(
+                [100 * arm["dead_fraction_low"], 100 * arm["dead_fraction_high"]], [y, y], color=colour, lw=1.0
+            )
+            ax.plot([x, x], [arm["fvu_low"], arm["fvu_high"]], color=colour, lw=1.0)
+        marker = view.marker(view.combination(arm))
+        ax.plot([x], [y], marker, ms=8, mfc=colour, mec="white", mew=0.6, zorder=4)
+    if len(arms) > 1:
+        path = [(100 * arm["dead_fraction"], arm["fvu"]) for arm in arms]
+        ax.plot(*zip(*path, strict=True), color=view.colour(view.level(arms[0])), lw=0.9, alpha=0.45, zorder=1)

@@ -1,0 +1,109 @@
+"""The search inside each arm: is the chosen setting inside its list, and how much hangs on it?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.analysis.plots.panels import small_multiples
+from harness.analysis.plots.scales import LOG_RATIO, logarithmic, robust_limits
+from harness.analysis.results import Key, describe, show
+from harness.analysis.style import INK, SOFT
+from harness.analysis.view import Row, View, unique
+from harness.analysis.wording import plural
+
+HEIGHT = 2.5  # inches
+STYLES = ("-", "--", ":", "-.")
+MOST_TICKS = 4
+
+
+def draw(view: View) -> Figure | None:
+    """FVU against the (first) tuned value, a line an arm; None where nothing was tuned."""
+    rows = view.tables["tuning"]
+    if not any(row["fvu"] is not None for row in rows):
+        return None
+    axis = view.study.tuned[0]
+    panels = small_multiples(
+        view,
+        f"The search inside each arm: held-out FVU against {axis}",
+        f"n = {plural(len(view.study.seeds), 'seed')}; line: mean; dots: single seeds; ring: best mean; "
+        "× on top: a seed has no result",
+        ["held-out FVU"],
+        HEIGHT,
+        _style_legend(view, rows),
+    )
+    for ax, combination in zip(panels.rows[0], panels.combinations, strict=True):
+        here = [row for row in rows if view.combination(row) == combination]
+        for arm in unique(row["arm"] for row in here):
+            _draw_arm(ax, view, [row for row in here if row["arm"] == arm])
+        _set_scales(ax, view, rows, here)
+        ax.set_xlabel(axis)
+    return panels.figure
+
+
+def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
+    colour = view.colour(view.level(rows[0]))
+    for place, others in enumerate(unique(_others(view, row) for row in rows)):
+        line = [row for row in rows if _others(view, row) == others and row["fvu"] is not None]
+        x = [_x(view, row) for row in line]
+        ax.plot(x, [row["fvu"] for row in line], STYLES[place % len(STYLES)], color=colour, lw=1.4)
+    for row in rows:
+        if row["lost"]:
+            ax.plot([_x(view, row)], [0.95], "x", ms=5, color=colour, transform=ax.get_xaxis_transform())
+        if row["chosen"] and row["fvu"] is not None:
+            ax.plot([_x(view, row)], [row["fvu"]], "o", ms=8.5, mfc="none", mec=INK, mew=1.0, zorder=4)
+    for cell in view.tables["cells"]:
+        if cell["fvu"] is not None and all(cell[axis] == rows[0][axis] for axis in view.study.compared):
+            ax.plot([_x(view, cell)], [cell["fvu"]], "o", ms=3, mfc=colour, mew=0, alpha=0.7, zorder=3)
+
+
+def _x(view: View, row: Row) -> float:
+    """Where a setting stands: its first tuned value, or the place in the list of one that is no number."""
+    axis = view.study.tuned[0]
+    return float(row[axis]) if _numeric(view) else float(view.study.axes[axis].index(row[axis]))
+
+
+def _numeric(view: View) -> bool:
+    levels = view.study.axes[view.study.tuned[0]]
+    return all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
+
+
+def _others(view: View, row: Row) -> Key:
+    """The values of all tuned axes but the first: they make the lines of one arm."""
+    return tuple(row[axis] for axis in view.study.tuned[1:])
+
+
+def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) -> None:
+    """The same limits in all panels, with ticks at the values that this panel's arms were tried at."""
+    values = [cell["fvu"] for cell in view.tables["cells"] if cell["fvu"] is not None]
+    low, high = robust_limits(values)
+    high += 0.12 * (high - low)  # room for the crosses
+    if high / min(values) > LOG_RATIO / 2:
+        low = min(values) / 1.1
+        high = max(values) * (max(values) / low) ** 0.15
+        ax.set_yscale("log")
+        logarithmic(ax.yaxis, low, high)
+    ax.set_ylim(low, high)
+    everywhere = sorted({_x(view, row) for row in rows})
+    if _numeric(view) and everywhere[0] > 0 and everywhere[-1] / everywhere[0] > LOG_RATIO:
+        ax.set_xscale("log")
+        ax.set_xlim(everywhere[0] / 1.5, everywhere[-1] * 1.5)
+    else:
+        ax.margins(x=0.15)
+    tried = {_x(view, row): show(row[view.study.tuned[0]]) for row in here}
+    kept = sorted(tried)[:: -(-len(tried) // MOST_TICKS)]
+    ax.set_xticks(kept, [tried[x] for x in kept])
+    ax.set_xticks([], minor=True)
+
+
+def _style_legend(view: View, rows: Sequence[Row]) -> list[Line2D]:
+    if len(view.study.tuned) < 2:
+        return []
+    handles = []
+    for place, others in enumerate(unique(_others(view, row) for row in rows)):
+        label = describe(dict(zip(view.study.tuned[1:], others, strict=True)))
+        handles.append(Line2D([], [], ls=STYLES[place % len(STYLES)], color=SOFT, lw=1.4, label=label))
+    return handles

@@ -1,0 +1,106 @@
+"""Stage `report`: one self-contained HTML page from tables and figures."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.analysis.findings import findings, headline, warnings
+from harness.analysis.results import show
+from harness.analysis.view import View, load_view
+from harness.analysis.wording import bracket, number, plural
+from harness.errors import UserError
+
+CAPTIONS = {
+    "effects": "What each level changes against the baseline's level, everything else equal; paired by seed.",
+    "arms": "Held-out FVU and dead latents of every arm, with 95 % intervals and single seeds.",
+    "curves": "Held-out FVU and dead latents against training tokens.",
+    "tradeoff": "Held-out FVU against dead latents, one point an arm.",
+    "tuning": "Held-out FVU at every tuned setting; a ring marks the best mean.",
+}
+
+
+def make_report(results: Path) -> Path:
+    """Write `report.html` from study.json, the tables and the figures; returns its path.
+
+    The page asks nothing of the network and has no scripts. Raises UserError where tables or figures are missing.
+    """
+    view = load_view(results)
+    template = _environment().get_template("report.html.jinja")
+    page = template.render(
+        study=view.study,
+        facts=facts(view),
+        headline=headline(view),
+        findings=findings(view),
+        comparisons=sum(effect["kind"] == "pair" and effect["n"] > 1 for effect in view.tables["effects"]),
+        warnings=warnings(view),
+        arms=[arm | {"dead_percent": _percent(arm["dead_fraction"])} for arm in view.arms],
+        baseline=view.study.label(view.study.baseline),
+        figures=_figures(results),
+        provenance=_provenance(view),
+    )
+    path = results / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def facts(view: View) -> str:
+    """The size of the study in one line, as in `90 cells (89 complete, 1 missing), 11 arms, 3 seeds`."""
+    states = Counter(cell["state"] for cell in view.tables["cells"])
+    order = ("complete", "diverged", "failed", "missing")
+    counts = ", ".join(f"{states[state]} {state}" for state in order if states[state])
+    cells = plural(len(view.tables["cells"]), "cell")
+    arms, seeds = plural(len(view.arms), "arm"), plural(len(view.study.seeds), "seed")
+    tuned = f", {', '.join(view.study.tuned)} tuned inside each arm" if view.study.tuned else ""
+    return f"{cells} ({counts}), {arms}, {seeds}{tuned}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("harness.analysis", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "bracket": bracket, "show": show, "count": _count}
+    return environment
+
+
+def _figures(results: Path) -> list[dict[str, str]]:
+    figures = []
+    for name, caption in CAPTIONS.items():
+        path = results / "figures" / f"{name}.svg"
+        if path.is_file():
+            figures.append({"caption": caption, "data": base64.b64encode(path.read_bytes()).decode("ascii")})
+    if not figures:
+        raise UserError(f"{results}: no figures: run `harness report studies/{results.name}.yaml` first")
+    return figures
+
+
+def _provenance(view: View) -> dict[str, dict[str, Any]]:
+    study = view.study
+    axes = {axis: ", ".join(show(level) for level in levels) for axis, levels in study.axes.items()}
+    seeds = ", ".join(str(seed) for seed in study.seeds)
+    return {
+        "Design": axes | {"seeds": seeds, "cells": study.cells},
+        "Activations": study.source,
+        "Base recipe": study.recipe,
+        "Environment": study.environment,
+    }
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _count(value: float) -> str:
+    """A large count in short, as in `1.2M`."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:g}"

@@ -1,0 +1,69 @@
+"""What was found, short enough for a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from harness.analysis.findings import findings, headline, warnings
+from harness.analysis.report import facts
+from harness.analysis.results import show
+from harness.analysis.view import View, load_view
+from harness.analysis.wording import estimate, plural
+
+MOST_WARNINGS = 5
+COLOURS = {"lower": "blue", "higher": "yellow"}
+
+
+def summary(results: Path) -> RenderableType:
+    """A short table of the arms, the findings, the warnings and the paths of what was written.
+
+    Raises UserError where the tables are missing.
+    """
+    view = load_view(results)
+    parts: list[RenderableType] = [Text(f"{view.study.name}: {view.study.question}", style="bold")]
+    parts += [Text(facts(view), style="dim"), _arms(view)]
+    parts += [Text(line) for line in headline(view)]
+    for axis, group in findings(view).items():
+        parts.append(Text(axis, style="bold"))
+        parts += [_indent(finding.sentence, COLOURS.get(finding.verdict, "")) for finding in group]
+    parts += _warnings(view)
+    parts += [Text(str(path), no_wrap=True, overflow="ignore") for path in _paths(results)]
+    return Group(*parts)
+
+
+def _arms(view: View) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("arm")
+    for axis in view.study.tuned:
+        table.add_column(axis, justify="right")
+    for column in ("n", "held-out FVU", "dead, %"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for arm in view.arms:
+        tuned = [show(arm[axis]) for axis in view.study.tuned]
+        figures = [estimate(arm, "fvu", 4), estimate(arm, "dead_fraction", 1, 100)]
+        table.add_row(Text(arm["arm"]), *tuned, str(arm["n"]), *(Text(figure) for figure in figures))
+    return table
+
+
+def _warnings(view: View) -> list[RenderableType]:
+    lines = warnings(view)
+    parts: list[RenderableType] = [_indent(f"! {line}", "yellow") for line in lines[:MOST_WARNINGS]]
+    if len(lines) > MOST_WARNINGS:
+        parts.append(
+            _indent(f"! and {plural(len(lines) - MOST_WARNINGS, 'more warning')}, see the report", "yellow")
+        )
+    return parts
+
+
+def _indent(line: str, style: str = "") -> Padding:
+    return Padding(Text(line, style=style), (0, 0, 0, 2))
+
+
+def _paths(results: Path) -> list[Path]:
+    report = results / "report.html"
+    return sorted((results / "figures").glob("*.png")) + ([report] if report.is_file() else [])

@@ -1,0 +1,124 @@
+"""Stage `tables`: from the sweep's records to Parquet, CSV and DVC metrics, byte for byte the same each time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from harness.analysis.arms import Arm, arm_rows, collect_arms, interval_columns, seed_rows
+from harness.analysis.effects import effect_rows
+from harness.analysis.results import METRICS, Cell, Study, read_cells, read_curves, read_study
+from harness.analysis.statistics import mean_interval
+from harness.analysis.tuning import tuning_rows
+from harness.errors import UserError
+
+TABLES = ("cells", "arms", "seeds", "effects", "curves", "tuning")
+CURVES = ("heldout_fvu", "train_dead_fraction")
+
+
+def make_tables(results: Path) -> None:
+    """Write `tables/*.{parquet,csv}` and `metrics.json` from study.json, cells.jsonl and curves.jsonl.
+
+    Raises UserError where one of the three is missing, malformed or of another study.
+    """
+    study = read_study(results)
+    cells = read_cells(results, study)
+    curves = read_curves(results)
+    arms = collect_arms(study, cells)
+    tables = {
+        "cells": _frame(study, _cell_rows(study, cells)),
+        "arms": _frame(study, arm_rows(study, arms)),
+        "seeds": _frame(study, seed_rows(study, arms)),
+        "effects": _frame(study, effect_rows(study, arms)),
+        "curves": _frame(study, _curve_rows(arms, curves)),
+        "tuning": _frame(study, tuning_rows(study, arms)),
+    }
+    folder = results / "tables"
+    folder.mkdir(exist_ok=True)
+    for name, table in tables.items():
+        table.write_parquet(folder / f"{name}.parquet")
+        table.write_csv(folder / f"{name}.csv")
+    _write_metrics(results / "metrics.json", study, cells, tables["arms"])
+
+
+def read_table(results: Path, name: str) -> pl.DataFrame:
+    """Read a table that `make_tables` wrote. Raises UserError where it did not."""
+    path = results / "tables" / f"{name}.parquet"
+    if not path.is_file():
+        raise UserError(
+            f"{results}: no tables/{name}.parquet: run `harness report studies/{results.name}.yaml` first"
+        )
+    return pl.read_parquet(path)
+
+
+def _cell_rows(study: Study, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    def order(cell: Cell) -> tuple[Any, ...]:
+        arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
+        return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
+
+    return [
+        {
+            "cell": cell.cell,
+            **dict(zip(study.compared, study.key(cell.arm), strict=True)),
+            **dict(zip(study.tuned, study.setting(cell.tuned), strict=True)),
+            "seed": cell.seed,
+            "state": cell.state,
+            "reason": cell.reason,
+            **{metric: getattr(cell.heldout, metric, None) for metric in METRICS},
+            "parameters": cell.parameters,
+            "flops_per_token": cell.flops_per_token,
+            "trained_tokens": cell.tokens,
+        }
+        for cell in sorted(cells, key=order)
+    ]
+
+
+def _curve_rows(arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
+    """One row an arm and token count, over the cells that the arm is reported with."""
+    points = {cell: part.sort("tokens") for (cell,), part in curves.group_by("cell")}
+    rows = []
+    for arm in arms:
+        # cells with a final figure only: a curve that breaks off would shift the mean where it ends
+        used = [cell.cell for seed, cell in arm.reported.items() if cell is not None and seed in arm.values("fvu")]
+        parts = [points[cell] for cell in used if cell in points]
+        for (tokens,), at in pl.concat(parts).group_by("tokens") if parts else []:
+            row = {"arm": arm.label, **arm.levels, "trained_tokens": tokens, "n": at.height}
+            for curve in CURVES:
+                row |= interval_columns(curve, mean_interval(at[curve].drop_nulls().to_list()))
+            rows.append(row)
+    order = {arm.label: place for place, arm in enumerate(arms)}
+    return sorted(rows, key=lambda row: (order[row["arm"]], row["trained_tokens"]))
+
+
+def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows as a table; an axis that mixes whole and broken numbers becomes a column of broken ones."""
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+    for axis, levels in study.axes.items():
+        kinds = {type(level) for level in levels}
+        if axis in columns and kinds == {int, float}:
+            columns[axis] = [None if level is None else float(level) for level in columns[axis]]
+        elif axis in columns and len(kinds) > 1:
+            columns[axis] = [None if level is None else str(level) for level in columns[axis]]
+    return pl.DataFrame(columns, infer_schema_length=None)
+
+
+def _write_metrics(path: Path, study: Study, cells: Sequence[Cell], arms: pl.DataFrame) -> None:
+    states = Counter(cell.state for cell in cells)
+    metrics = {
+        "cells": {"designed": study.cells}
+        | {state: states[state] for state in ("complete", "diverged", "failed", "missing")},
+        "arms": {
+            row["arm"]: {name: _short(row[name]) for name in ("fvu", "dead_fraction")}
+            for row in arms.iter_rows(named=True)
+        },
+    }
+    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")

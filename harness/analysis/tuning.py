@@ -1,0 +1,53 @@
+"""The search inside each arm: every tuned setting, what it gave, and whether the best lies inside the list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.analysis.arms import Arm, has_result, interval_columns
+from harness.analysis.results import Key, Level, Study
+from harness.analysis.statistics import mean_interval
+
+
+def tuning_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """One row an arm and tuned setting: held-out FVU over the seeds, lost seeds, who chose it, and its edges."""
+    if not study.tuned:
+        return []
+    return [_row(study, arm, setting) for arm in arms for setting in arm.settings]
+
+
+def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
+    cells = arm.settings[setting]
+    values = [cell.heldout.fvu for cell in cells.values() if cell.heldout and has_result(cell)]
+    edges = _edges(study, arm, setting)
+    return {
+        "arm": arm.label,
+        **arm.levels,
+        **dict(zip(study.tuned, setting, strict=True)),
+        **interval_columns("fvu", mean_interval(values)),
+        "n": len(values),
+        "lost": len(study.seeds) - len(values),
+        "chosen": setting == arm.choice.shown,
+        "seeds_reported": sum(chosen == setting for chosen in arm.choice.by_seed.values()),
+        "at_edge": bool(edges),
+        "edges": ", ".join(f"{axis} {end}" for axis, end in edges.items()),
+    }
+
+
+def _edges(study: Study, arm: Arm, setting: Key) -> dict[str, str]:
+    """The tuned axes on which the setting is the lowest or highest number that this arm was tried at."""
+    edges = {}
+    for place, axis in enumerate(study.tuned):
+        # the arm's own list: a conditional list may be shorter than the axis
+        tried = {other[place] for other in arm.settings}
+        value = setting[place]
+        if len(tried) > 1 and _is_number(value):
+            numbers = [v for v in tried if isinstance(v, int | float)]
+            if value in (min(numbers), max(numbers)):
+                edges[axis] = "lowest" if value == min(numbers) else "highest"
+    return edges
+
+
+def _is_number(value: Level) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,20 @@
+"""Results folders that several tests read; they are written once a session and never changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from synthetic_results import write_depth
+
+from harness.analysis.figures import make_figures
+from harness.analysis.tables import make_tables
+
+
+@pytest.fixture(scope="session")
+def depth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The depth study at its real size, with one diverged and one missing cell, through tables and figures."""
+    results = write_depth(tmp_path_factory.mktemp("results") / "depth")
+    make_tables(results)
+    make_figures(results)
+    return results

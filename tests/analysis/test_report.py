@@ -1,0 +1,153 @@
+"""The page and the terminal summary: true sentences, warnings, nothing fetched from elsewhere."""
+
+from __future__ import annotations
+
+import io
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from synthetic_results import cell_record, study_record, write, write_grid
+
+from harness.analysis.findings import warnings
+from harness.analysis.report import make_report
+from harness.analysis.summary import summary
+from harness.analysis.tables import make_tables
+from harness.analysis.view import load_view
+from harness.errors import UserError
+
+TWO = {"layers": ["none", "sparse 3"]}
+
+
+class Page(HTMLParser):
+    """Text, tags and attributes of a page."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def page(depth: Path) -> Page:
+    return Page(make_report(depth))
+
+
+def small_report(folder: Path, cells: list[dict[str, Any]], **study: Any) -> Page:
+    """The page of a small study, with an empty picture for its figures."""
+    seeds = sorted({cell["seed"] for cell in cells})
+    write(folder, study_record(folder.name, TWO, seeds, cells=len(cells), **study), cells, [])
+    make_tables(folder)
+    (folder / "figures").mkdir()
+    (folder / "figures" / "arms.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    return Page(make_report(folder))
+
+
+def test_page_is_self_contained(page: Page):
+    assert len(page.links) == 5
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+
+
+def test_finding_has_numbers_interval_and_verdict(tmp_path: Path):
+    cells = [cell_record({"layers": "none"}, seed, 0.1, dead=0.02) for seed in range(3)]
+    cells += [cell_record({"layers": "sparse 3"}, seed, 0.11 + 0.001 * seed, dead=0.05) for seed in range(3)]
+    page = small_report(tmp_path / "s", cells)
+    # +10, +11, +12 percent: s = 1, half = 2.48
+    sentence = (
+        "sparse 3 instead of none: FVU +11.0 % [8.5, 13.5], higher; dead latents +3.0 points [3.0, 3.0], higher."
+    )
+    assert sentence in page.text
+
+
+def test_a_difference_within_noise_is_called_level(tmp_path: Path):
+    cells = [cell_record({"layers": "none"}, seed, 0.1) for seed in range(3)]
+    cells += [cell_record({"layers": "sparse 3"}, seed, 0.1 + 0.01 * (seed - 1)) for seed in range(3)]
+    page = small_report(tmp_path / "s", cells)
+    assert "FVU +0.0 % [−24.8, 24.8], level at this budget" in page.text
+
+
+def test_marginal_findings_name_their_pairs_and_lost_seeds(page: Page):
+    assert "sparse 3 instead of none, mean over 2 pairs of arms: FVU −19.9 %" in page.text
+    assert "penalty 0.1 instead of 0 (dense 2-2, adam): FVU −6.3 %" in page.text
+    assert "penalty 0.1 instead of 0, mean over 3 pairs of arms, 2 seeds only" in page.text
+
+
+def test_warnings_name_lost_cells_and_edges(page: Page):
+    assert (
+        "dense 2-4-4-2, penalty 0, adam, lr 0.016, seed 1: diverged (loss is not finite at step 212)." in page.text
+    )
+    assert "dense_encoder 2, penalty 0.1, adam: reported on 2 of 3 seeds." in page.text
+    assert "none, penalty 0, muon: best at lr 0.02 (lr highest of its list)" in page.text
+    assert "none, penalty 0, adam: best at" not in page.text
+
+
+def test_page_names_selection_definitions_and_provenance(page: Page):
+    for words in (
+        "over the other seeds",
+        "within a window of 32,768 tokens",
+        "transformer.h.2",
+        "9c41e07ab2d3",
+        "2.13.0",
+    ):
+        assert words in page.text
+
+
+def test_text_of_the_study_is_escaped(tmp_path: Path):
+    cells = [cell_record({"layers": "none"}, 0, 0.1)]
+    question = "<script>alert(1)</script> & more?"
+    page = small_report(tmp_path / "s", cells, question=question)
+    assert "script" not in page.tags
+    assert question in page.text
+
+
+def test_one_seed_and_disagreeing_folds_are_warned_of(tmp_path: Path):
+    scores = {0.001: [0.1, 0.1, 0.9], 0.01: [0.2, 0.2, 0.2]}
+    cells = [
+        cell_record({}, seed, fvu, {"lr": lr}) for lr, column in scores.items() for seed, fvu in enumerate(column)
+    ]
+    axes = {"lr": list(scores)}
+    for seeds, words in (([0, 1, 2], "that of 2 of 3 seeds"), ([0, 1], "Only 2 seeds"), ([0], "One seed")):
+        folder = tmp_path / str(len(seeds))
+        used = [cell for cell in cells if cell["seed"] in seeds]
+        write(folder, study_record("s", axes, seeds, cells=len(used)), used, [])
+        make_tables(folder)
+        assert any(words in warning for warning in warnings(load_view(folder))), words
+
+
+def test_a_design_with_more_cells_than_results_is_warned_of(tmp_path: Path):
+    write(tmp_path / "s", study_record("s", TWO, [0], cells=2), [cell_record({"layers": "none"}, 0, 0.1)], [])
+    make_tables(tmp_path / "s")
+    assert "The design asks for 2 cells, the results list 1." in warnings(load_view(tmp_path / "s"))
+
+
+def test_report_needs_figures(tmp_path: Path):
+    results = write_grid(tmp_path / "s", TWO, 1, lambda levels, seed: 0.1)
+    make_tables(results)
+    with pytest.raises(UserError, match="no figures"):
+        make_report(results)
+
+
+def test_summary_lists_arms_findings_and_paths(depth: Path):
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(summary(depth))
+    text = console.export_text()
+    assert "0.1003 [0.0974, 0.1032]" in text
+    assert "sparse 3 instead of none, mean over 2 pairs of arms" in " ".join(text.split())
+    assert str(depth / "figures" / "effects.png") in text

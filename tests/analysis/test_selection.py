@@ -1,0 +1,77 @@
+"""Cross-fitting: no seed chooses the setting that it is reported at."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.analysis.selection import best_setting, choose
+
+SEEDS = (0, 1, 2)
+
+
+def test_each_seed_is_reported_where_the_others_are_best():
+    scores = {"a": {0: 1.0, 1: 1.0, 2: 9.0}, "b": {0: 2.0, 1: 2.0, 2: 2.0}}
+    choice = choose(scores, SEEDS)
+    # seeds 0 and 1 see the other's 1 and seed 2's 9 under a (mean 5), so b; seed 2 sees 1 and 1, so a
+    assert choice.by_seed == {0: "b", 1: "b", 2: "a"}
+    assert choice.shown == "b"  # 2 against 11 / 3
+    assert (choice.agreeing, choice.selection) == (2, "cross-fitted")
+
+
+def test_one_seed_is_chosen_on_itself_and_says_so():
+    choice = choose({"a": {0: 2.0}, "b": {0: 1.0}}, [0])
+    assert (choice.shown, choice.by_seed, choice.selection) == ("b", {0: "b"}, "in-sample")
+
+
+def test_the_only_seed_with_results_is_chosen_on_itself_and_says_so():
+    choice = choose({"a": {0: 2.0}, "b": {0: 1.0}}, SEEDS)
+    assert choice.by_seed == {0: "b", 1: "b", 2: "b"}
+    assert choice.selection == "in-sample"
+
+
+def test_a_single_setting_needs_no_choice():
+    assert choose({"a": {0: 2.0}}, [0]).selection == "not tuned"
+
+
+def test_a_lost_seed_puts_its_setting_behind_all_that_lost_none():
+    scores = {"fast": {0: 1.0, 1: 1.0, 2: math.inf}, "slow": {0: 5.0, 1: 5.0, 2: 5.0}}
+    assert choose(scores, SEEDS).by_seed == {0: "slow", 1: "slow", 2: "fast"}
+    assert choose(scores, SEEDS).shown == "slow"
+
+
+def test_where_all_lost_some_the_one_that_lost_fewer_wins():
+    scores = {"a": {0: 1.0, 1: math.inf, 2: math.inf}, "b": {0: 9.0, 1: 9.0, 2: math.inf}}
+    assert best_setting(scores, SEEDS) == "b"
+
+
+def test_a_missing_seed_says_nothing_against_its_setting():
+    scores = {"a": {0: 1.0, 1: 1.0}, "b": {0: 2.0, 1: 2.0, 2: 2.0}}
+    assert best_setting(scores, SEEDS) == "a"
+
+
+def test_a_setting_without_any_result_comes_last():
+    assert best_setting({"a": {}, "b": {0: math.inf, 1: 9.0}}, [0, 1]) == "b"
+
+
+def test_equals_go_to_the_earlier_setting():
+    assert best_setting({"a": {0: 1.0}, "b": {0: 1.0}}, [0]) == "a"
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=4, max_size=4), min_size=2, max_size=4))
+def test_agrees_with_brute_force(table: list[list[int]]):
+    seeds = range(4)
+    choice = choose({name: dict(enumerate(map(float, row))) for name, row in enumerate(table)}, seeds)
+    for held_out in seeds:
+        totals = [sum(row[seed] for seed in seeds if seed != held_out) for row in table]
+        assert choice.by_seed[held_out] == totals.index(min(totals))
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=2, max_size=4), st.integers(0, 9))
+def test_a_seeds_own_score_never_moves_its_setting(table: list[list[int]], other: int):
+    def chosen(rows: list[list[int]]) -> int:
+        return choose({name: dict(enumerate(map(float, row))) for name, row in enumerate(rows)}, SEEDS).by_seed[1]
+
+    assert chosen(table) == chosen([[row[0], other, row[2]] for row in table])

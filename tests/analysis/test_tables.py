@@ -1,0 +1,256 @@
+"""From records to tables: every cell once, hand-computed effects, mistakes named."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from synthetic_results import cell_record, curve_records, study_record, write, write_depth, write_grid
+
+from harness.analysis.tables import TABLES, make_tables, read_table
+from harness.errors import UserError
+
+LAYERS = {"layers": ["none", "sparse 3"]}
+
+
+def one_row(table: pl.DataFrame, **where: Any) -> dict[str, Any]:
+    rows = table.filter(*(pl.col(name) == value for name, value in where.items())).to_dicts()
+    assert len(rows) == 1, f"{where}: {len(rows)} rows"
+    return rows[0]
+
+
+def tables_of(folder: Path, cells: list[dict[str, Any]], axes: dict[str, list[Any]], seeds: int = 3) -> Path:
+    """A folder without curves, tabulated."""
+    write(folder, study_record(folder.name, axes, list(range(seeds)), cells=len(cells)), cells, [])
+    make_tables(folder)
+    return folder
+
+
+def pair_of_arms(levels: list[float | None], reference: list[float | None]) -> list[dict[str, Any]]:
+    return [
+        cell_record({"layers": name}, seed, fvu)
+        for name, column in (("none", reference), ("sparse 3", levels))
+        for seed, fvu in enumerate(column)
+    ]
+
+
+def test_every_cell_is_there_once_whatever_became_of_it(depth: Path):
+    cells = read_table(depth, "cells")
+    written = [json.loads(line)["cell"] for line in (depth / "cells.jsonl").read_text().splitlines()]
+    assert sorted(cells["cell"]) == sorted(written)
+    assert dict(cells["state"].value_counts().iter_rows()) == {"complete": 88, "diverged": 1, "missing": 1}
+    assert one_row(cells, state="diverged")["reason"] == "loss is not finite at step 212"
+
+
+def test_csv_says_the_same_as_parquet(depth: Path):
+    for name in TABLES:
+        table = read_table(depth, name)
+        csv = pl.read_csv(depth / "tables" / f"{name}.csv", schema=table.schema)
+        assert csv.to_dicts() == table.to_dicts(), name
+
+
+def test_tables_have_the_same_bytes_each_time(tmp_path: Path, depth: Path):
+    again = write_depth(tmp_path / "depth")
+    make_tables(again)
+    for path in sorted((depth / "tables").iterdir()):
+        assert path.read_bytes() == (again / "tables" / path.name).read_bytes(), path.name
+    assert (depth / "metrics.json").read_bytes() == (again / "metrics.json").read_bytes()
+
+
+def test_tables_do_not_depend_on_the_order_of_the_records(tmp_path: Path, depth: Path):
+    again = write_depth(tmp_path / "depth")
+    for name in ("cells.jsonl", "curves.jsonl"):
+        lines = (again / name).read_text().splitlines(keepends=True)
+        (again / name).write_text("".join(reversed(lines)))
+    make_tables(again)
+    for path in sorted((depth / "tables").iterdir()):
+        assert path.read_bytes() == (again / "tables" / path.name).read_bytes(), path.name
+
+
+def test_arm_means_are_those_of_its_seeds(tmp_path: Path):
+    results = tables_of(tmp_path / "s", pair_of_arms([0.1, 0.2, 0.3], [0.4, 0.4, 0.4]), LAYERS)
+    arm = one_row(read_table(results, "arms"), arm="sparse 3")
+    assert arm["fvu"] == pytest.approx(0.2)
+    assert arm["fvu_low"] == pytest.approx(0.2 - 0.2484138)
+    assert arm["nmse"] == pytest.approx(0.22)  # the records' nmse is 1.1 times their fvu
+    assert (arm["n"], arm["failed"], arm["selection"]) == (3, 0, "not tuned")
+
+
+def test_effect_is_paired_by_seed(tmp_path: Path):
+    results = tables_of(tmp_path / "s", pair_of_arms([0.11, 0.22, 0.33], [0.10, 0.20, 0.30]), LAYERS)
+    effect = one_row(read_table(results, "effects"), kind="pair")
+    assert (effect["level"], effect["reference"], effect["holding"]) == ("sparse 3", "none", "")
+    assert effect["fvu_difference"] == pytest.approx(0.02)  # 0.01, 0.02, 0.03
+    assert effect["fvu_difference_high"] == pytest.approx(0.02 + 0.02484138)
+    assert effect["fvu_percent"] == pytest.approx(10.0)  # ten percent in each seed
+    assert effect["fvu_percent_low"] == pytest.approx(10.0)
+    assert effect["fvu_verdict"] == "higher"
+    assert (effect["dead_points"], effect["dead_verdict"]) == (0.0, "level at this budget")
+
+
+def test_effect_of_dead_latents_is_in_points(tmp_path: Path):
+    cells = [cell_record({"layers": "none"}, seed, 0.1, dead=0.02) for seed in range(3)]
+    cells += [cell_record({"layers": "sparse 3"}, seed, 0.1, dead=0.02 + 0.01 * (seed + 1)) for seed in range(3)]
+    effect = one_row(read_table(tables_of(tmp_path / "s", cells, LAYERS), "effects"), kind="pair")
+    assert effect["dead_points"] == pytest.approx(2.0)
+    assert effect["dead_points_high"] == pytest.approx(2.0 + 2.484138, abs=1e-5)
+
+
+def test_effect_leaves_out_seeds_that_one_arm_lost(tmp_path: Path):
+    results = tables_of(tmp_path / "s", pair_of_arms([0.2, None, 0.4], [0.1, 9.9, 0.1]), LAYERS)
+    effect = one_row(read_table(results, "effects"), kind="pair")
+    assert effect["n"] == 2
+    assert effect["fvu_difference"] == pytest.approx(0.2)
+    assert effect["fvu_reference"] == pytest.approx(0.1)
+    arm = one_row(read_table(results, "arms"), arm="sparse 3")
+    assert (arm["n"], arm["failed"]) == (2, 1)
+
+
+def test_an_arm_without_any_result_stays_in_the_tables(tmp_path: Path):
+    results = tables_of(tmp_path / "s", pair_of_arms([None, None, None], [0.1, 0.1, 0.1]), LAYERS)
+    arm = one_row(read_table(results, "arms"), arm="sparse 3")
+    assert (arm["n"], arm["failed"], arm["fvu"]) == (0, 3, None)
+    pair = one_row(read_table(results, "effects"), kind="pair")
+    assert (pair["n"], pair["fvu_verdict"]) == (0, "no interval")
+
+
+def test_marginal_averages_over_pairs_seed_by_seed(tmp_path: Path):
+    axes = {"layers": ["none", "sparse 3"], "optimizer": ["adam", "muon"]}
+    percent = {"adam": [10, 20, 30], "muon": [30, 20, 10]}
+
+    def fvu(levels: dict[str, Any], seed: int) -> float:
+        return 0.1 * (1 + (percent[levels["optimizer"]][seed] / 100 if levels["layers"] != "none" else 0))
+
+    results = write_grid(tmp_path / "s", axes, 3, fvu)
+    make_tables(results)
+    effects = read_table(results, "effects")
+    marginal = one_row(effects, axis="layers", kind="marginal")
+    assert marginal["pairs"] == 2
+    assert marginal["fvu_percent"] == pytest.approx(20.0)
+    assert marginal["fvu_percent_low"] == pytest.approx(20.0)  # each seed's average is 20
+    pairs = effects.filter(pl.col("axis") == "layers", pl.col("kind") == "pair")
+    assert pairs["holding"].to_list() == ["adam", "muon"]
+    assert pairs["fvu_verdict"].to_list() == ["level at this budget"] * 2
+
+
+def test_conditional_arms_are_compared_only_where_both_exist(depth: Path):
+    effects = read_table(depth, "effects").filter(pl.col("kind") == "pair")
+    muon = effects.filter(pl.col("axis") == "optimizer")
+    assert muon["holding"].to_list() == ["none, penalty 0", "dense 2-2, penalty 0.1", "sparse 3, penalty 0"]
+    sparse = effects.filter(pl.col("level") == "sparse 3")
+    assert sparse["holding"].to_list() == ["penalty 0, adam", "penalty 0, muon"]
+
+
+def test_an_arm_may_lack_an_axis(tmp_path: Path):
+    axes = {"layers": ["none", "sparse 3"], "penalty": [0, 0.1]}
+    cells = [cell_record({"layers": "none"}, 0, 0.1)]
+    cells += [cell_record({"layers": "sparse 3", "penalty": penalty}, 0, 0.08) for penalty in (0, 0.1)]
+    results = tables_of(tmp_path / "s", cells, axes, seeds=1)
+    arms = read_table(results, "arms")
+    assert arms["arm"].to_list() == ["none", "sparse 3, penalty 0", "sparse 3, penalty 0.1"]
+    assert arms["penalty"].to_list() == [None, 0.0, 0.1]
+    assert read_table(results, "effects").filter(pl.col("kind") == "pair")["axis"].to_list() == ["penalty"]
+
+
+def tuned_cells(scores: dict[float, list[float | None]], state: str = "diverged") -> list[dict[str, Any]]:
+    return [
+        cell_record({}, seed, fvu, {"lr": lr}, **({"state": state} if fvu is None else {}))
+        for lr, column in scores.items()
+        for seed, fvu in enumerate(column)
+    ]
+
+
+def test_no_seed_is_reported_where_it_chose(tmp_path: Path):
+    cells = tuned_cells({0.001: [0.1, 0.1, 0.9], 0.01: [0.2, 0.2, 0.2]})
+    results = tables_of(tmp_path / "s", cells, {"lr": [0.001, 0.01]})
+    arm = one_row(read_table(results, "arms"))
+    assert (arm["lr"], arm["agreement"], arm["selection"]) == (0.01, "2 of 3 seeds", "cross-fitted")
+    assert arm["fvu"] == pytest.approx((0.2 + 0.2 + 0.9) / 3)
+    assert read_table(results, "seeds")["lr"].to_list() == [0.01, 0.01, 0.001]
+
+
+def test_a_diverged_seed_is_shown_where_the_others_chose_its_setting(tmp_path: Path):
+    cells = tuned_cells({0.001: [0.3, 0.3, 0.3], 0.01: [0.2, 0.2, None]})
+    results = tables_of(tmp_path / "s", cells, {"lr": [0.001, 0.01]})
+    arm = one_row(read_table(results, "arms"))
+    # seeds 0 and 1 know of the divergence and avoid 0.01; seed 2 cannot, and is lost
+    assert (arm["lr"], arm["n"], arm["diverged"]) == (0.001, 2, 1)
+    assert arm["fvu"] == pytest.approx(0.3)
+
+
+def test_a_missing_seed_does_not_change_the_choice(depth: Path):
+    arm = one_row(read_table(depth, "arms"), arm="dense_encoder 2, penalty 0.1, adam")
+    assert (arm["lr"], arm["n"], arm["missing"]) == (0.004, 2, 1)
+
+
+def test_a_complete_cell_whose_figure_is_no_number_counts_as_diverged(tmp_path: Path):
+    cells = pair_of_arms([0.1, math.nan, 0.1], [0.1, 0.1, 0.1])
+    arm = one_row(read_table(tables_of(tmp_path / "s", cells, LAYERS), "arms"), arm="sparse 3")
+    assert (arm["n"], arm["diverged"]) == (2, 1)
+
+
+def test_edge_is_that_of_the_arms_own_list(depth: Path):
+    tuning = read_table(depth, "tuning")
+    muon = tuning.filter(pl.col("arm") == "none, penalty 0, muon")
+    assert muon["lr"].to_list() == [0.005, 0.02]  # inside the axis, ends of Muon's list
+    assert muon["edges"].to_list() == ["lr lowest", "lr highest"]
+    adam = tuning.filter(pl.col("arm") == "none, penalty 0, adam")
+    assert adam["at_edge"].to_list() == [True, False, True]
+    assert adam["chosen"].to_list() == [False, True, False]
+    lost = tuning.filter(pl.col("lost") > 0)
+    assert lost.select("arm", "lr", "n").rows() == [
+        ("dense 2-4-4-2, penalty 0, adam", 0.016, 2),
+        ("dense_encoder 2, penalty 0.1, adam", 0.004, 2),
+    ]
+
+
+def test_curves_are_means_of_the_reported_cells(tmp_path: Path):
+    cells = [cell for cell in pair_of_arms([0.1, 0.3, None], [0.5, 0.5, 0.5]) if cell["arm"]["layers"] != "none"]
+    curves = [point for cell in cells if cell["heldout"] for point in curve_records(cell, points=2)]
+    curves.append(curves[0] | {"cell": cells[2]["cell"], "heldout_fvu": 9.9})  # it failed after its first point
+    results = write(tmp_path / "s", study_record("s", LAYERS, [0, 1, 2], cells=3), cells, curves)
+    make_tables(results)
+    table = read_table(results, "curves")
+    assert table["trained_tokens"].to_list() == [65536, 131072]
+    assert table["n"].to_list() == [2, 2]
+    assert table["heldout_fvu"][-1] == pytest.approx(0.2)
+
+
+def test_metrics_are_short_and_nested(depth: Path):
+    metrics = json.loads((depth / "metrics.json").read_text())
+    assert metrics["cells"] == {"designed": 90, "complete": 88, "diverged": 1, "failed": 0, "missing": 1}
+    assert set(metrics["arms"]["none, penalty 0, adam"]) == {"fvu", "dead_fraction"}
+
+
+def test_a_missing_folder_names_the_command(tmp_path: Path):
+    with pytest.raises(UserError, match=r"depth: no study.json: run `harness run studies/depth.yaml` first"):
+        make_tables(tmp_path / "depth")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{}", r"cells.jsonl:2: cell: Field required"),
+        ("not json", r"cells.jsonl:2: file: Invalid JSON"),
+        (json.dumps(cell_record({"layers": "none"}, 0, 0.1)), "is here twice"),
+        (json.dumps(cell_record({"layers": "dense 9-9"}, 0, 0.1)), "'dense 9-9' is no level of this axis"),
+        (json.dumps(cell_record({"layers": "sparse 3"}, 7, 0.1)), r"seed: expected one of \[0\]"),
+        (json.dumps(cell_record({"layers": "sparse 3"}, 0, 0.1, heldout=None)), "expected figures"),
+    ],
+)
+def test_a_bad_record_is_named(tmp_path: Path, line: str, message: str):
+    results = write(tmp_path / "s", study_record("s", LAYERS, [0]), [cell_record({"layers": "none"}, 0, 0.1)], [])
+    with (results / "cells.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=message):
+        make_tables(results)
+    assert not (results / "tables").exists()
+
+
+def test_reading_a_table_before_it_is_made_names_the_command(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no tables/arms\.parquet"):
+        read_table(tmp_path / "depth", "arms")
