@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
 
 from harness.sae.layers import DenseDecoder, DenseEncoder
 from harness.sae.roles import Role
@@ -26,7 +26,7 @@ class Coded(NamedTuple):
 
     reconstruction: Tensor  # [B, D]
     codes: tuple[SparseCode, ...]  # one a coder
-    pre_activation_means: tuple[Tensor, ...]  # [N], one a coder: batch means before top-k and ReLU
+    inputs: tuple[Tensor, ...]  # [B, W], one a coder: what its sparse layer saw
 
 
 class Coder(nn.Module):
@@ -59,9 +59,7 @@ class Coder(nn.Module):
     def forward(self, x: Tensor) -> Coded:
         x = self.before(x)
         code = encode_top_k(x, self.encoder, self.bias, self.k)
-        # mean_b(W x_b + b) = W mean_b(x_b) + b: no [B, N] product, and a gradient of rank one.
-        means = linear(x.mean(0), self.encoder, self.bias)
-        return Coded(self.behind(decode(code, self.decoder)), (code,), (means,))
+        return Coded(self.behind(decode(code, self.decoder)), (code,), (x,))
 
 
 class SAE(nn.Module):
@@ -74,16 +72,20 @@ class SAE(nn.Module):
     def forward(self, x: Tensor) -> Coded:
         residual = x
         codes: list[SparseCode] = []
-        means: list[Tensor] = []
-        for coder in self.coders:
+        inputs: list[Tensor] = []
+        for coder in self.stack():
             coded = coder(residual)
             residual = residual - coded.reconstruction
             codes += coded.codes
-            means += coded.pre_activation_means
-        return Coded(x - residual, tuple(codes), tuple(means))
+            inputs += coded.inputs
+        return Coded(x - residual, tuple(codes), tuple(inputs))
+
+    def stack(self) -> list[Coder]:
+        """The coders, in the order in which they code."""
+        return [coder for coder in self.coders if isinstance(coder, Coder)]
 
     def decoders(self) -> list[nn.Parameter]:
-        return [coder.decoder for coder in self.coders]  # type: ignore[misc]
+        return [coder.decoder for coder in self.stack()]
 
     @torch.no_grad()
     def normalise_decoders(self) -> None:

@@ -65,10 +65,14 @@ class Support:
 
 @dataclass(frozen=True)
 class SparseCode:
-    """A batch of codes: values [B, K] (not negative; 0 means that the latent did not fire) and their support."""
+    """A batch of codes: values [B, K] (not negative; 0 means that the latent did not fire) and their support.
+
+    pre_activations: what they were selected from, [B, N], without gradient.
+    """
 
     values: Tensor
     support: Support
+    pre_activations: Tensor
 
     def fired(self) -> Tensor:
         """Number of tokens that each latent fired on: [N], float."""
@@ -110,6 +114,23 @@ class _Decode(torch.autograd.Function):
         return support.inner_products(grad, weight), support.weighted_tokens(values, grad), None
 
 
+class _PositiveMeans(torch.autograd.Function):
+    """Batch means of relu(x W^T + b), from the pre-activations that top-k has looked through already."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, pre_activations)
+        return pre_activations.relu().mean(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        x, weight, pre_activations = ctx.saved_tensors
+        # [B, N]: dense, since every positive entry has a part; relu's own gradient makes it in one pass.
+        grad = torch.ops.aten.threshold_backward((grad / len(x)).expand_as(pre_activations), pre_activations, 0)
+        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
+        return grad_x, grad.T @ x, grad.sum(0), None
+
+
 def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest entries of each row, exactly: [B, N] -> values [B, k], indices [B, k].
 
@@ -129,14 +150,23 @@ def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, groups.gather(1, places % k) + (places // k) * stride
 
 
+def positive_means(x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:
+    """Batch means [N] of relu(x W^T + b), given x W^T + b as `encode_top_k` leaves it in its `SparseCode`.
+
+    Differentiable in x, weight and bias, at the price of up to two dense products.
+    """
+    return cast(Tensor, _PositiveMeans.apply(x, weight, bias, pre_activations))  # type: ignore[no-untyped-call]
+
+
 def encode_top_k(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> SparseCode:
     """top-k of relu(x W^T + b): x [B, D], weight [N, D], bias [N]. Differentiable in x, weight and bias."""
     with torch.no_grad():
-        values, indices = top_k(torch.addmm(bias, x, weight.T), k)
+        pre_activations = torch.addmm(bias, x, weight.T)
+        values, indices = top_k(pre_activations, k)
         support = Support(indices, weight.shape[0])
         values = values.relu_()
     values = cast(Tensor, _ActiveValues.apply(x, weight, bias, values, support))  # type: ignore[no-untyped-call]
-    return SparseCode(values, support)
+    return SparseCode(values, support, pre_activations)
 
 
 def decode(code: SparseCode, weight: Tensor) -> Tensor:

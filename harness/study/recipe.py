@@ -68,6 +68,7 @@ class Recipe:
     tokens: int = setting("tokens trained on", ge=1)
     layers: str = setting("added layers: none, dense W-W, dense_encoder W, sparse DEPTH", "none")
     penalty: float = setting("weight of the spread of the pre-activation means", 0.0, ge=0)
+    penalty_on: Literal["relu", "linear"] = setting("pre-activations after or before ReLU", "relu")
     optimizer: Literal["adam", "muon"] = setting("rule that updates the weights", "adam")
     lr: float = setting("peak learning rate", 1e-3, gt=0)
     batch: int = setting("tokens a step", 1024, ge=1)

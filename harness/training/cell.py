@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.sae.model import build_sae
-from harness.sae.penalties import pre_activation_spread
+from harness.sae.penalties import PENALTIES
 from harness.study.recipe import Layers, Recipe
 from harness.training.metrics import fired
 from harness.training.optimizers import build_optimizers, learning_rate, set_learning_rate
@@ -54,7 +54,7 @@ class Cell:
         error = (x - coded.reconstruction).square().sum()
         loss = error / x.numel()
         if recipe.penalty:
-            loss = loss + recipe.penalty * pre_activation_spread(coded.pre_activation_means)
+            loss = loss + recipe.penalty * PENALTIES[recipe.penalty_on](self.sae, coded)
         loss.backward()
         self.sae.project_decoder_gradients()
         torch.nn.utils.clip_grad_norm_(self.sae.parameters(), recipe.gradient_clip, foreach=True)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from harness.muon import Muon
 from harness.sae.roles import MATRICES, Role, parameter_roles
-from harness.training.muon import Muon
 
 Parameters = list[tuple[nn.Parameter, Role]]
 

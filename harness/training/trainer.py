@@ -15,7 +15,7 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.metrics import HeldOut, Quality, evaluate
 
 CURVE_POINTS = 16
-CURVE_TOKENS = 4096  # held-out tokens behind one point of a curve; the result is measured on all of them
+CURVE_TOKENS = 2048  # held-out tokens behind one point of a curve; the result is measured on all of them
 DIVERGED_FVU = 100.0  # an SAE that predicts the mean has 1
 
 Batches = Callable[[int], Tensor]  # step (0-based) -> activations [batch, width], centred and scaled

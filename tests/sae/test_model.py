@@ -1,11 +1,13 @@
 """Each architecture against its formula, written out densely here."""
 
+from typing import get_args, get_type_hints
+
 import pytest
 import torch
 from torch.nn.functional import layer_norm
 
 from harness.sae.model import build_sae
-from harness.sae.penalties import pre_activation_spread
+from harness.sae.penalties import PENALTIES
 from harness.sae.roles import Role, parameter_roles
 from harness.study.plan import cost
 from harness.study.recipe import Layers, Recipe
@@ -84,10 +86,10 @@ def test_every_architecture(layers):
     x = activations()
     coded = sae(x)
     assert coded.reconstruction.shape == x.shape
-    assert sum(len(m) for m in coded.pre_activation_means) == LATENTS
+    assert sum(code.pre_activations.shape[1] for code in coded.codes) == LATENTS
     assert sae(activations(0)).reconstruction.shape == (0, WIDTH)
 
-    (coded.reconstruction.square().sum() + pre_activation_spread(coded.pre_activation_means)).backward()
+    (coded.reconstruction.square().sum() + sum(penalty(sae, coded) for penalty in PENALTIES.values())).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in sae.parameters())
 
     sae.project_decoder_gradients()
@@ -128,12 +130,30 @@ def test_decoders_of_the_encoders_shape_start_tied(layers):
     assert torch.allclose(coder.encoder, coder.decoder, atol=1e-6)
 
 
-def test_the_spread_is_that_of_the_pre_activations_batch_means():
-    sae = build("sparse 2")
-    x = activations()
-    means, residual = [], x
-    for coder in sae.coders:
-        means.append((residual @ coder.encoder.T + coder.bias).mean(0))
+@pytest.mark.parametrize("variant", PENALTIES)
+@pytest.mark.parametrize("layers", ["none", "dense 2-2", "sparse 2"])
+def test_a_spread_and_its_gradients_are_those_of_its_formula(variant, layers):
+    sae = build(layers).double()
+    x = activations().double().requires_grad_()
+    activate = {"relu": torch.relu, "linear": lambda pre: pre}[variant]
+    spreads, residual = [], x
+    for coder in sae.stack():
+        pre = coder.before(residual) @ coder.encoder.T + coder.bias
+        spreads.append(activate(pre).mean(0).std())
         residual = residual - coder(residual).reconstruction
-    expected = (means[0].std() + means[1].std()) / 2
-    assert torch.allclose(pre_activation_spread(sae(x).pre_activation_means), expected, atol=1e-6)
+    expected = torch.stack(spreads).mean()
+    ours = PENALTIES[variant](sae, sae(x))
+    assert torch.allclose(ours, expected)
+
+    parameters = [
+        x,
+        *(p for n, p in sae.named_parameters() if ".before." in n or n.endswith(("encoder", "0.bias"))),
+    ]
+    for mine, other in zip(
+        torch.autograd.grad(ours, parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        assert torch.allclose(mine, other)
+
+
+def test_the_registry_is_what_a_recipe_may_name():
+    assert set(get_args(get_type_hints(Recipe)["penalty_on"])) == set(PENALTIES)

@@ -36,7 +36,7 @@ MISTAKES = {
     "an unknown recipe key": (("  k: 4", "  kk: 4"), ":5: recipe.kk: unknown key"),
     "an unknown axis": (
         ("penalty: [0", "penalti: [0"),
-        ":10: axes.penalti: unknown axis; did you mean 'penalty'?",
+        ":10: axes.penalti: unknown axis; did you mean 'penalty'",
     ),
     "an unknown key of an axis": (
         ("tune: true", "tuned: true"),

@@ -17,7 +17,7 @@ class FixedSAE:
         first = torch.ones(len(x))
         second = (x[:, 0] > 0).float()
         indices = torch.tensor([[0, 1]]).expand(len(x), 2)
-        code = SparseCode(torch.stack([first, second], 1), Support(indices, 4))
+        code = SparseCode(torch.stack([first, second], 1), Support(indices, 4), x.new_zeros(len(x), 4))
         return Coded(torch.zeros_like(x), (code,), ())
 
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.muon import MOMENTUM, RMS, Muon, orthogonalise
 from harness.sae.model import build_sae
 from harness.study.recipe import Recipe
-from harness.training.muon import MOMENTUM, RMS, Muon, orthogonalise
 from harness.training.optimizers import OPTIMIZERS, build_optimizers, learning_rate, set_learning_rate
 
 
