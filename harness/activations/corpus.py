@@ -1,0 +1,169 @@
+"""Text that every installation has: docstrings as documents, split, with a tokenizer of their own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from harness.activations.docstrings import docstrings_of, package_files
+from harness.activations.folders import read_json, replacing, source_error, write_json
+from harness.errors import UserError
+from harness.study.source import Source
+
+END_OF_TEXT = "<|endoftext|>"  # the only special token: between documents
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+ENCODED_AT_ONCE = 4096  # documents
+
+Split = Literal["train", "held_out"]
+
+
+class Document(NamedTuple):
+    """One docstring, and the module file that it stands in, such as `numpy/lib/npyio.py`."""
+
+    source: str
+    text: str
+
+
+def build_corpus(source: Source, out: Path) -> dict[str, Any]:
+    """Write `train.parquet`, `held_out.parquet`, `tokenizer.json` and `manifest.json` to the folder `out`.
+
+    A document is one docstring, kept only where it first occurs in the corpus. All documents of a module
+    file are in one split, since neighbours repeat each other's words. Returns the manifest. `out` is
+    replaced as a whole, or left as it was.
+
+    Raises UserError if a package is not installed, or the text is too short for the activations asked for.
+    """
+    with replacing(out, MANIFEST) as folder:
+        documents, dropped = _documents(source)
+        splits: dict[Split, list[Document]] = {"train": [], "held_out": []}
+        for document in documents:
+            splits[split_of(document.source, source.corpus.held_out)].append(document)
+        tokenizer = train_tokenizer((d.text for d in splits["train"]), source.corpus.vocabulary)
+        tokenizer.save(str(folder / TOKENIZER), pretty=False)
+        counts = {split: _write_split(folder, split, splits[split], tokenizer) for split in splits}
+        _check_size(source, {split: counts[split]["tokens"] for split in counts})
+        manifest = {
+            "splits": counts,
+            **dropped,
+            "vocabulary": tokenizer.get_vocab_size(),
+            "packages": _versions(source.corpus.packages),
+            "fingerprint": _fingerprint(splits, folder / TOKENIZER),
+        }
+        write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_documents(corpus: Path, split: Split) -> list[Document]:
+    """All documents of one split, sorted by file. Raises UserError if there is no corpus."""
+    read_json(corpus / MANIFEST, "a corpus")
+    try:
+        table = pl.read_parquet(corpus / f"{split}.parquet", columns=["source", "text"])
+    except (OSError, pl.exceptions.PolarsError) as failure:
+        raise UserError(f"{corpus / split}.parquet: not readable: {str(failure).splitlines()[0]}") from None
+    return [Document(*row) for row in table.iter_rows()]
+
+
+def split_of(file: str, held_out: float) -> Split:
+    """The split of a module file: decided by its name alone, so that no other file can move it."""
+    digest = hashlib.sha256(file.encode()).digest()
+    return "held_out" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
+    """A byte-level BPE tokenizer with at most `vocabulary` tokens, `<|endoftext|>` among them."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _documents(source: Source) -> tuple[list[Document], dict[str, int]]:
+    """The documents, and how many docstrings and files were left out."""
+    files = _files(source)
+    seen: set[str] = set()
+    documents, duplicates, unparsable = [], 0, 0
+    for (identity, _), docstrings in zip(files, docstrings_of([path for _, path in files]), strict=True):
+        if docstrings is None:
+            unparsable += 1
+            continue
+        new = list(_unseen(docstrings, seen))
+        duplicates += len(docstrings) - len(new)
+        documents += [Document(identity, text) for text in new]
+    return documents, {"duplicates_dropped": duplicates, "unparsable_files": unparsable}
+
+
+def _files(source: Source) -> list[tuple[str, Path]]:
+    """Sorted over all packages, so that the order in the source file changes nothing."""
+    files: dict[str, Path] = {}
+    for index, name in enumerate(source.corpus.packages):
+        found = package_files(name)
+        if found is None:
+            where = ("corpus", "packages", index)
+            raise source_error(source, where, f"expected an installed package, {name!r} is not installed")
+        files.update(found)
+    return sorted(files.items())
+
+
+def _unseen(docstrings: list[str], seen: set[str]) -> Iterator[str]:
+    for text in docstrings:
+        key = " ".join(text.split())
+        if key not in seen:
+            seen.add(key)
+            yield text
+
+
+def _write_split(folder: Path, split: Split, documents: list[Document], tokenizer: Tokenizer) -> dict[str, int]:
+    columns = {"source": [d.source for d in documents], "text": [d.text for d in documents]}
+    pl.DataFrame(columns, schema={"source": pl.String, "text": pl.String}).write_parquet(
+        folder / f"{split}.parquet"
+    )
+    return {
+        "files": len({d.source for d in documents}),
+        "documents": len(documents),
+        "characters": sum(len(d.text) for d in documents),
+        "tokens": _count_tokens(tokenizer, columns["text"]),
+    }
+
+
+def _count_tokens(tokenizer: Tokenizer, texts: list[str]) -> int:
+    """Tokens of the texts, the separators between them not counted."""
+    tokenizer.encode_special_tokens = True  # a docstring that speaks of <|endoftext|> does not end there
+    chunks = (texts[i : i + ENCODED_AT_ONCE] for i in range(0, len(texts), ENCODED_AT_ONCE))
+    return sum(len(encoding) for chunk in chunks for encoding in tokenizer.encode_batch_fast(chunk))
+
+
+def _check_size(source: Source, tokens: dict[Split, int]) -> None:
+    asked = {"train": "tokens", "held_out": "held_out_tokens"}
+    for split, count in tokens.items():
+        wanted = getattr(source.activations, asked[split])
+        if count < wanted:
+            message = f"expected at most {count:,}, the tokens of the {split} text, got {wanted:,}"
+            raise source_error(source, ("activations", asked[split]), message)
+
+
+def _versions(packages: list[str]) -> dict[str, str]:
+    """Version of the distribution that each import name comes from."""
+    known = packages_distributions()
+    return {name: version(known[name][0]) if name in known else "unknown" for name in sorted(packages)}
+
+
+def _fingerprint(splits: dict[Split, list[Document]], tokenizer: Path) -> str:
+    total = hashlib.sha256(tokenizer.read_bytes())
+    for split, documents in splits.items():
+        for document in documents:
+            total.update("\0".join((split, *document, "")).encode())
+    return total.hexdigest()

@@ -1,0 +1,82 @@
+"""Folders that are complete or not there, and the manifests that say what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.study.source import Source
+from harness.study.yaml_file import Location, read_yaml
+
+
+@contextmanager
+def replacing(out: Path, mark: str) -> Iterator[Path]:
+    """Yield a new folder to fill; it takes the place of `out` only if the block ends without error.
+
+    `mark` is a file that every complete folder of this kind has. Raises UserError if `out` is something
+    else that would be overwritten.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (out.with_name(f".{out.name}.{which}") for which in ("new", "old"))
+    if old.exists() and not out.exists():  # killed between the two renames below
+        old.rename(out)
+    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out}: expected a folder with {mark}, an empty one, or none; not overwritten")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write `data` indented, with a final newline, and on the disk when this returns."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path, what: str) -> dict[str, Any]:
+    """Read a manifest. Raises UserError, with `what` was expected, if there is none or it is not JSON."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path.parent}: expected {what}, found no {path.name}") from None
+    except (OSError, ValueError) as failure:
+        raise UserError(f"{path}: expected {what}: {failure}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected {what}, got {type(data).__name__}")
+    return data
+
+
+def sha256_of(files: Iterable[Path]) -> str:
+    """One sha256 over the names and contents of `files`, in their order."""
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        total.update(f"{path.name} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def source_error(source: Source, where: Location, message: str) -> UserError:
+    """The error that points at the line of a key of the source file."""
+    try:
+        return read_yaml(source.path).error(where, message)
+    except UserError:  # the file was changed or moved since it was read
+        return UserError(f"{source.path}: {'.'.join(map(str, where))}: {message}")

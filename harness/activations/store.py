@@ -1,0 +1,109 @@
+"""Activations on disk: memory-mapped shards, read as centred and scaled float32. numpy only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.activations.folders import read_json, sha256_of
+from harness.errors import UserError
+
+Floats = NDArray[np.float32]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SPLITS = ("train", "held_out")
+
+
+class ActivationStore:
+    """A folder of shards `train-00000.npy`, ..., each [tokens, width], and its `manifest.json`."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], shards: dict[str, list[NDArray[Any]]]) -> None:
+        """Use `open`. `shards`: the memory-mapped arrays of each split."""
+        self.path = path
+        self.manifest = manifest
+        self._shards = shards
+        self._starts = {s: np.cumsum([0, *map(len, shards[s])]) for s in shards}
+        self._mean = np.array(manifest["mean"], dtype=np.float32)
+        self._scale = np.float32(manifest["scale"])
+
+    @classmethod
+    def open(cls, path: Path) -> ActivationStore:
+        """Map the shards, reading none. Raises UserError if `path` is no activation store or lacks a part."""
+        manifest = read_json(path / MANIFEST, "an activation store")
+        if manifest.get("format") != FORMAT:
+            found = manifest.get("format")
+            raise UserError(f"{path / MANIFEST}: format: expected {FORMAT}, got {found!r}; capture it again")
+        return cls(path, manifest, {split: _open_shards(path, manifest, split) for split in SPLITS})
+
+    @property
+    def width(self) -> int:
+        """Dimensions of an activation."""
+        return int(self.manifest["width"])
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides the numbers: two stores with the same one hold the same activations."""
+        return str(self.manifest["fingerprint"])
+
+    def tokens(self, split: str) -> int:
+        """Tokens of `split`, which is `train` or `held_out`."""
+        return int(self._starts[split][-1])
+
+    def read(self, split: str, start: int, stop: int) -> Floats:
+        """Activations [stop - start, width]: (x - mean) / scale, both of the training split.
+
+        Raises IndexError where [start, stop) is not within the split.
+        """
+        starts = self._starts[split]
+        if not 0 <= start <= stop <= starts[-1]:
+            raise IndexError(f"{split} has tokens [0, {starts[-1]}), asked for [{start}, {stop})")
+        out = np.empty((stop - start, self.width), dtype=np.float32)
+        first = int(np.searchsorted(starts, start, side="right")) - 1
+        for shard, begin in zip(self._shards[split][first:], starts[first:], strict=False):
+            if begin >= stop:
+                break
+            low, high = max(start, begin), min(stop, begin + len(shard))
+            out[low - start : high - start] = shard[low - begin : high - begin]
+        out -= self._mean
+        out /= self._scale
+        return out
+
+    def check_model(self, model: Path) -> None:
+        """Raise UserError if the activations are not those of the language model in the folder `model`."""
+        if model_fingerprint(model) != self.manifest["model_fingerprint"]:
+            made_by = self.manifest["model"]
+            raise UserError(
+                f"{self.path}: expected activations of the model in {model}, got those of another one "
+                f"(then in {made_by}); capture them again"
+            )
+
+
+def _open_shards(path: Path, manifest: dict[str, Any], split: str) -> list[NDArray[Any]]:
+    shards = [_open_shard(path / shard["file"], manifest, shard) for shard in manifest["shards"][split]]
+    if sum(map(len, shards)) != manifest["tokens"][split]:
+        raise UserError(f"{path}: {split}: expected {manifest['tokens'][split]} tokens, the shards have other")
+    return shards
+
+
+def _open_shard(file: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> NDArray[Any]:
+    shape, dtype = (shard["tokens"], manifest["width"]), np.dtype(manifest["dtype"])
+    try:
+        array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) else str(failure)
+        raise UserError(f"{file}: expected a complete shard of activations: {reason}") from None
+    if array.shape != shape or array.dtype != dtype:
+        raise UserError(f"{file}: expected {shape} of {dtype}, got {array.shape} of {array.dtype}")
+    return array
+
+
+def model_fingerprint(model: Path) -> str:
+    """sha256 of the weights and the configuration of a `save_pretrained` folder. Raises UserError if none."""
+    files = [*sorted(model.glob("*.safetensors")), model / "config.json"]
+    if len(files) == 1 or not files[-1].is_file():
+        raise UserError(f"{model}: expected a language model, found no config.json with *.safetensors")
+    return sha256_of(files)

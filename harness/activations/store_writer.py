@@ -1,0 +1,132 @@
+"""Writes an activation store: shards filled in any order, then what they hold, measured. numpy only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.activations.folders import sha256_of, write_json
+from harness.activations.store import FORMAT, MANIFEST
+
+SHARD_BYTES = 2**26
+ROWS_AT_ONCE = 2**14  # measured at a time
+
+
+class StoreWriter:
+    """Fills a new folder with activations in any order, then describes them."""
+
+    def __init__(
+        self, folder: Path, tokens: dict[str, int], width: int, dtype: str, shard_tokens: int | None = None
+    ) -> None:
+        """Make room for `tokens` rows of `width` values in each split.
+
+        `shard_tokens`: rows of a shard, by default 64 MiB of them.
+        """
+        self.folder, self.tokens, self.width, self.dtype = folder, tokens, width, np.dtype(dtype)
+        self.rows = shard_tokens or max(1, SHARD_BYTES // (width * self.dtype.itemsize))
+        self._shards = {split: self._create(split, count) for split, count in tokens.items()}
+
+    def _create(self, split: str, count: int) -> list[np.memmap[Any, np.dtype[Any]]]:
+        return [
+            np.lib.format.open_memmap(
+                self.folder / shard_name(split, index),
+                mode="w+",
+                dtype=self.dtype,
+                shape=(min(self.rows, count - start), self.width),
+            )
+            for index, start in enumerate(range(0, count, self.rows))
+        ]
+
+    def put(self, split: str, places: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Write the rows `values` [n, width] to the places [n] of the split.
+
+        Raises OverflowError if a value is not finite in the store's dtype.
+        """
+        with np.errstate(over="ignore"):
+            kept = values.astype(self.dtype)
+        if not np.isfinite(kept).all():
+            raise OverflowError(f"{self.dtype} cannot hold the value {np.abs(values).max():g}")
+        shard, row = np.divmod(places, self.rows)
+        for index in np.unique(shard):
+            here = shard == index
+            self._shards[split][index][row[here]] = kept[here]
+
+    def finish(self, **about: Any) -> dict[str, Any]:
+        """Measure the activations and write the manifest, with `about` in it; returns the manifest."""
+        for arrays in self._shards.values():
+            for array in arrays:
+                array.flush()
+        shards = {split: self._describe(split) for split in self._shards}
+        manifest = {
+            "format": FORMAT,
+            **about,
+            "dtype": self.dtype.name,
+            "width": self.width,
+            "tokens": self.tokens,
+            "shards": shards,
+            "fingerprint": _fingerprint(about.get("hook"), self.dtype.name, shards),
+            **moments(self._blocks("train"), self.width),
+        }
+        write_json(self.folder / MANIFEST, manifest)
+        return manifest
+
+    def _describe(self, split: str) -> list[dict[str, Any]]:
+        names = [shard_name(split, index) for index in range(len(self._shards[split]))]
+        return [
+            {"file": name, "tokens": len(shard), "sha256": sha256_of([self.folder / name])}
+            for name, shard in zip(names, self._shards[split], strict=True)
+        ]
+
+    def _blocks(self, split: str) -> Iterator[NDArray[np.float64]]:
+        for shard in self._shards[split]:
+            for start in range(0, len(shard), ROWS_AT_ONCE):
+                yield shard[start : start + ROWS_AT_ONCE].astype(np.float64)
+
+
+def shard_name(split: str, index: int) -> str:
+    """`train-00000.npy` and so on."""
+    return f"{split}-{index:05d}.npy"
+
+
+def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]:
+    """What `(x - mean) / scale` needs, and how the activations are spread, from blocks [rows, width].
+
+    mean: per dimension. scale: root of the mean over all entries of (x - mean)^2, so that one number
+    brings the centred activations to unit variance. norm_mean, norm_std: of the Euclidean norms of
+    tokens. outlier_severity: largest |mean| / std of a dimension (arXiv 2605.31518).
+    """
+    count, norm, norm_square = 0, 0.0, 0.0
+    total, square = np.zeros(width), np.zeros(width)
+    origin: NDArray[np.float64] | None = None  # a first guess of the mean, against cancellation
+    for block in blocks:
+        origin = block.mean(0) if origin is None else origin
+        centred = block - origin
+        total, square = total + centred.sum(0), square + (centred**2).sum(0)
+        norms = np.linalg.norm(block, axis=1)
+        count, norm, norm_square = count + len(block), norm + norms.sum(), norm_square + (norms**2).sum()
+    if origin is None:
+        raise ValueError("expected at least one activation to measure")
+    shift = total / count
+    mean, variance = origin + shift, np.maximum(square / count - shift**2, 0)
+    std = np.sqrt(variance)
+    severity = np.divide(np.abs(mean), std, out=np.zeros(width), where=std > 0)
+    return {
+        "scale": float(np.sqrt(variance.mean())) or 1.0,  # constant activations stay as they are
+        "norm_mean": float(norm / count),
+        "norm_std": math.sqrt(max(norm_square / count - (norm / count) ** 2, 0.0)),
+        "outlier_severity": float(severity.max()),
+        "mean": mean.tolist(),
+    }
+
+
+def _fingerprint(hook: Any, dtype: str, shards: dict[str, list[dict[str, Any]]]) -> str:
+    """sha256 over all that decides the numbers that `ActivationStore.read` returns."""
+    decisive = json.dumps([FORMAT, hook, dtype, shards], sort_keys=True)
+    return hashlib.sha256(decisive.encode()).hexdigest()
