@@ -1,0 +1,92 @@
+"""A cell on disk: recipe.json, lock, curve.jsonl, checkpoints/, and in the end result.json or failure.json.
+
+A cell is done when its result is there, complete or diverged; a failure is tried again by the next run.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from harness.training.checkpoint import Checkpoints, write_atomically
+
+Record = dict[str, Any]
+
+
+class CellFolder:
+    """The files of one cell."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.curve = path / "curve.jsonl"
+        self.log = path / "log.txt"
+        self.checkpoints = Checkpoints(path / "checkpoints")
+
+    def result(self) -> Record | None:
+        """What the cell came to, or None while it is not done."""
+        return _read(self.path / "result.json")
+
+    def failure(self) -> Record | None:
+        """Why the cell last failed, or None."""
+        return _read(self.path / "failure.json")
+
+    def publish(self, result: Record) -> None:
+        """Make the result known, once and whole; checkpoints are then of no more use."""
+        write_atomically(self.path / "result.json", _dump(result))
+        (self.path / "failure.json").unlink(missing_ok=True)
+        self.checkpoints.clear()
+
+    def fail(self, reason: str) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "failure.json", _dump({"state": "failed", "reason": reason}))
+
+    def describe(self, record: Record) -> None:
+        """Write what this cell is, for people who look into the folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "recipe.json", _dump(record))
+
+    def points(self) -> list[Record]:
+        """The curve so far. A last line that is not whole yet is left for later."""
+        if not self.curve.exists():
+            return []
+        *lines, _ = self.curve.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines]
+
+    def open_curve(self, step: int) -> IO[str]:
+        """The curve, cut back to the points up to `step`, open for appending."""
+        kept = [point for point in self.points() if point["step"] <= step]
+        write_atomically(self.curve, "".join(json.dumps(point) + "\n" for point in kept).encode())
+        return self.curve.open("a", encoding="utf-8", buffering=1)
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return record
+
+
+def _dump(record: Record) -> bytes:
+    return (json.dumps(record, indent=1) + "\n").encode()
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[bool]:
+    """Hold the kernel lock on `path` if nobody does: yields whether it was taken. A killed holder frees it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""What a person sees of a running sweep: a live panel on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+PLAIN_INTERVAL = 15.0  # seconds between two plain lines
+RATE_WINDOW = 30.0  # seconds that the rates are measured over
+
+
+@dataclass
+class CellProgress:
+    """A cell on a worker."""
+
+    label: str
+    tokens: int  # done
+    total: int
+    work: float  # of the whole cell, in FLOPs
+    fvu: float | None = None  # the curve's last held-out point
+
+
+@dataclass
+class SweepProgress:
+    """The state of a sweep, as shown."""
+
+    study: str
+    cells: int
+    done: int = 0
+    failed: int = 0
+    work: float = 0.0  # of all cells that this run has to train, in FLOPs
+    work_done: float = 0.0  # of those that ended
+    tokens_done: int = 0  # of those that ended, in this run
+    running: dict[int, CellProgress] = field(default_factory=dict)  # by slot
+
+    def tokens(self) -> int:
+        return self.tokens_done + sum(cell.tokens for cell in self.running.values())
+
+    def finished_work(self) -> float:
+        return self.work_done + sum(cell.work * cell.tokens / cell.total for cell in self.running.values())
+
+
+class Display:
+    """Shows a SweepProgress; use as a context manager and call `update` often."""
+
+    def __init__(self, progress: SweepProgress, console: Console) -> None:
+        self._progress = progress
+        self._console = console
+        self._samples: list[tuple[float, float, int]] = []  # time, work, tokens
+        self._last_line = time.monotonic()
+        self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+        self._console.print(self._headline(), highlight=False)
+
+    def update(self) -> None:
+        """Take a sample, and draw where it is time to."""
+        now = time.monotonic()
+        self._samples.append((now, self._progress.finished_work(), self._progress.tokens()))
+        self._samples = [s for s in self._samples if now - s[0] <= RATE_WINDOW]
+        if self._live:
+            self._live.update(self._panel(), refresh=True)
+        elif now - self._last_line >= PLAIN_INTERVAL:
+            self._last_line = now
+            self._console.print(self._headline(), highlight=False, soft_wrap=True)
+
+    def _headline(self) -> str:
+        p = self._progress
+        parts = [f"{p.study}: {p.done} of {p.cells} cells done", f"{len(p.running)} running", f"{p.failed} failed"]
+        elapsed = self._samples[-1][0] - self._samples[0][0] if self._samples else 0.0
+        if p.running and elapsed > 1:
+            work = (self._samples[-1][1] - self._samples[0][1]) / elapsed
+            tokens = (self._samples[-1][2] - self._samples[0][2]) / elapsed
+            parts.append(f"{tokens / 1000:.0f}k tokens/s")
+            if work > 0:
+                parts.append(f"{duration((p.work - p.finished_work()) / work)} left")
+        return " · ".join(parts)
+
+    def _panel(self) -> RenderableType:
+        p = self._progress
+        bar = ProgressBar(total=max(p.work, 1.0), completed=p.finished_work(), width=60)
+        return Group(Text(self._headline()), bar, _table(p.running.items()))
+
+
+def _table(running: Iterable[tuple[int, CellProgress]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("worker", "cell", "tokens", "held-out FVU"):
+        table.add_column(heading, justify="left" if heading == "cell" else "right")
+    for slot, cell in sorted(running):
+        fvu = "" if cell.fvu is None else f"{cell.fvu:.4f}"
+        table.add_row(str(slot), cell.label, f"{100 * cell.tokens / cell.total:.0f} %", fvu)
+    return table
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `3m05s`, `2h10m`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"

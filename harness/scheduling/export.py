@@ -1,0 +1,98 @@
+"""What a sweep leaves for the tables: study.json, cells.jsonl and curves.jsonl, free of anything that varies
+from run to run (times, paths, order of work)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.activations.store import ActivationStore
+from harness.errors import UserError
+from harness.scheduling.cell_folder import CellFolder
+from harness.scheduling.workspace import Workspace
+from harness.study.grid import Cell
+from harness.study.plan import cost
+from harness.study.spec import Study
+from harness.training.checkpoint import write_atomically
+
+
+def check_owner(results: Path, study: Study) -> None:
+    """Raise UserError if this folder holds the results of another study."""
+    path = results / "study.json"
+    if not path.exists():
+        return
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))["file"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: file: expected the study that made these results") from None
+    if owner != str(study.file.path):
+        raise UserError(
+            f"{path}: file: these are the results of {owner}; expected those of {study.file.path} "
+            "(move them, or choose another folder with --results)"
+        )
+
+
+def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: Workspace, results: Path) -> None:
+    """Write the three files. A cell without a result is there too, as failed or missing."""
+    check_owner(results, study)
+    results.mkdir(parents=True, exist_ok=True)
+    folders = [CellFolder(workspace.cell(cell.id)) for cell in cells]
+    outcomes = [folder.result() or folder.failure() or {"state": "missing", "reason": None} for folder in folders]
+    rows = [_row(cell, outcome, store.width) for cell, outcome in zip(cells, outcomes, strict=True)]
+    points = (
+        {"cell": c.id, **point} for c, folder in zip(cells, folders, strict=True) for point in folder.points()
+    )
+    environment = next((_environment(o) for o in outcomes if "torch" in o), {})
+    _write_lines(results / "cells.jsonl", rows)
+    _write_lines(results / "curves.jsonl", points)
+    summary = {**_describe(study, store), "cells": len(cells), "environment": environment}
+    write_atomically(results / "study.json", (json.dumps(summary, indent=1) + "\n").encode())
+
+
+def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
+    price = cost(cell.recipe, width)
+    return {
+        "cell": cell.id,
+        "arm": cell.arm,
+        "tuned": cell.tuned,
+        "seed": cell.recipe.seed,
+        "state": outcome["state"],
+        "reason": outcome["reason"],
+        "heldout": outcome.get("heldout"),
+        "parameters": price.parameters,
+        "flops_per_token": price.flops_per_token,
+        "tokens": outcome.get("tokens", 0),
+    }
+
+
+def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
+    source = {"name": study.source.name, "width": store.width, "fingerprint": store.fingerprint}
+    return {
+        "name": study.name,
+        "file": str(study.file.path),
+        "question": study.question,
+        "axes": {axis.name: axis.levels() for axis in study.axes},
+        "tuned": [axis.name for axis in study.axes if axis.tune],
+        "baseline": study.baseline(),
+        "design": study.design,
+        "seeds": study.seeds,
+        "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
+        "dead_window": study.base.dead_window,
+        "heldout_tokens": store.tokens("held_out"),
+        "source": {
+            **source,
+            "hook": store.manifest["hook"],
+            "outlier_severity": store.manifest["outlier_severity"],
+        },
+    }
+
+
+def _environment(outcome: dict[str, Any]) -> dict[str, Any]:
+    return {name: outcome[name] for name in ("torch", "device", "threads")}
+
+
+def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())

@@ -1,0 +1,100 @@
+"""Worker processes on this machine: one a slot, started anew when one is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.scheduling.job import Job
+
+# glibc gives freed memory back to the kernel and faults it in again at every step; kept, a step is faster.
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A worker's message, or its end (`message` is None)."""
+
+    slot: int
+    message: dict[str, Any] | None
+    exit_code: int | None = None
+
+
+class Pool:
+    """Slots, each with a worker process while it has work."""
+
+    def __init__(self, slots: int, threads: int, log: Path) -> None:
+        self._environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(threads)}
+        self._log = log
+        self._selector = selectors.DefaultSelector()
+        self._workers: list[subprocess.Popen[bytes] | None] = [None] * slots
+        self._unread = [b""] * slots
+
+    def submit(self, slot: int, job: Job) -> None:
+        """Give a free slot its next cell."""
+        worker = self._workers[slot] or self._start(slot)
+        assert worker.stdin is not None
+        try:
+            worker.stdin.write(job.to_line().encode())
+            worker.stdin.flush()
+        except BrokenPipeError:
+            pass  # it is gone; its end is an event, and the cell is handed out again
+
+    def _start(self, slot: int) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "harness.scheduling.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,  # a Ctrl-C on the terminal is the controller's to handle
+            )
+        assert worker.stdout is not None
+        os.set_blocking(worker.stdout.fileno(), False)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, slot)
+        self._workers[slot] = worker
+        self._unread[slot] = b""
+        return worker
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What the workers said within this time; returns as soon as one has said something."""
+        events: list[Event] = []
+        for key, _ in self._selector.select(seconds):
+            events += self._read(key.data)
+        return events
+
+    def _read(self, slot: int) -> list[Event]:
+        worker = self._workers[slot]
+        assert worker is not None
+        assert worker.stdout is not None
+        data = worker.stdout.read()
+        if data is None:
+            return []
+        *lines, self._unread[slot] = (self._unread[slot] + data).split(b"\n")
+        events = [Event(slot, json.loads(line)) for line in lines]
+        if not data:
+            self._selector.unregister(worker.stdout)
+            self._workers[slot] = None
+            events.append(Event(slot, None, worker.wait()))
+        return events
+
+    def stop(self, grace: float) -> None:
+        """Ask all workers to checkpoint and end; kill those that have not after `grace` seconds."""
+        workers = [worker for worker in self._workers if worker is not None]
+        for worker in workers:
+            worker.terminate()
+            if worker.stdin is not None:
+                worker.stdin.close()
+        for worker in workers:
+            try:
+                worker.wait(grace)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()

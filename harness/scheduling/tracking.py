@@ -1,0 +1,107 @@
+"""MLflow: one parent run a study, one run a cell, whatever happened on the way.
+
+MLflow keeps one copy of a point that is logged again with the same time stamp; ours follow from the run's start
+and the step, so that a curve that is sent twice after a crash has no point twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+from harness.study.grid import Cell, describe
+from harness.study.spec import Study
+
+CHUNK = 500  # metrics a call; MLflow's limit is 1,000
+
+
+class Tracker:
+    """The MLflow runs of one study."""
+
+    def __init__(self, uri: str, artifacts: Path, study: Study) -> None:
+        self._client = MlflowClient(tracking_uri=uri)
+        self._experiment = self._open_experiment(study.name, artifacts)
+        self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
+        self._parent = self._open_parent(study)
+
+    def _open_experiment(self, name: str, artifacts: Path) -> str:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
+        return str(self._client.create_experiment(name, artifact_location=artifacts.absolute().as_uri()))
+
+    def _search(self, query: str) -> list[Run]:
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self._experiment], query, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _open_parent(self, study: Study) -> str:
+        for run in self._search("tags.study != ''"):
+            return str(run.info.run_id)
+        tags = {"study": study.name, MLFLOW_RUN_NAME: f"study {study.name}", "mlflow.note.content": study.question}
+        return str(self._client.create_run(self._experiment, tags=tags).info.run_id)
+
+    def start(self, cell: Cell) -> None:
+        """Open the cell's run, or go on with it; its parameters are the recipe's."""
+        if cell.id in self._runs:
+            self._client.update_run(self._runs[cell.id].info.run_id, status="RUNNING")
+            return
+        tags = {
+            "cell": cell.id,
+            "arm": describe(cell.arm),
+            MLFLOW_PARENT_RUN_ID: self._parent,
+            MLFLOW_RUN_NAME: f"{describe({**cell.arm, **cell.tuned})}, seed {cell.recipe.seed}",
+        }
+        run = self._client.create_run(self._experiment, start_time=_now(), tags=tags)
+        parameters = [Param(name, str(value)) for name, value in vars(cell.recipe).items()]
+        self._client.log_batch(run.info.run_id, params=parameters)
+        self._runs[cell.id] = run
+
+    def log(self, cell: str, points: Sequence[dict[str, Any]]) -> None:
+        """Add points of the cell's curves: `train_fvu` becomes the metric `train/fvu`."""
+        info = self._runs[cell].info
+        metrics = [
+            Metric(name.replace("_", "/", 1), float(value), info.start_time + point["step"], point["step"])
+            for point in points
+            for name, value in point.items()
+            if name.startswith(("train_", "heldout_"))
+        ]
+        for start in range(0, len(metrics), CHUNK):
+            self._client.log_batch(info.run_id, metrics=metrics[start : start + CHUNK])
+
+    def finish(self, cell: str, result: dict[str, Any]) -> None:
+        """Close the cell's run with its final figures (`final/fvu`, ...) or with why there are none."""
+        info = self._runs[cell].info
+        tags = [RunTag("state", result["state"])]
+        if result["reason"]:
+            tags.append(RunTag("reason", result["reason"][:5000]))
+        final = {**(result.get("heldout") or {}), "seconds": result.get("seconds", 0.0)}
+        metrics = [
+            Metric(f"final/{k}", float(v), info.start_time, result.get("tokens", 0)) for k, v in final.items()
+        ]
+        self._client.log_batch(info.run_id, metrics=metrics, tags=tags)
+        status = "FINISHED" if result["state"] == "complete" else "FAILED"
+        self._client.set_terminated(info.run_id, status=status)
+
+    def finished(self, cell: str) -> bool:
+        """Whether the cell's run is closed."""
+        return cell in self._runs and self._runs[cell].info.status in ("FINISHED", "FAILED")
+
+    def close(self, *, complete: bool) -> None:
+        """Close the study's run; it is opened again when more cells are run."""
+        self._client.set_terminated(self._parent, status="FINISHED" if complete else "KILLED")
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,71 @@
+"""A folder with a small study and activations made of a few random directions; no language model behind them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.activations.store_writer import StoreWriter
+
+WIDTH = 16
+
+SOURCE = """
+corpus: {packages: [rich]}
+language_model: {layers: 1, width: 16, heads: 2, context: 16, tokens: 1000, batch: 4, lr: 1e-3}
+activations: {hook: transformer.h.0, tokens: 8192, held_out_tokens: 1024, dtype: float32}
+"""
+
+STUDY = """
+question: Does one more layer help?
+source: sources/random.yaml
+recipe:
+  latents: 64
+  k: 4
+  tokens: 50_000
+  batch: 128
+  dead_window: 1_024
+axes:
+  layers: [none, sparse 2]
+  lr:
+    tune: true
+    values: [1e-3, 4e-3]
+seeds: [0, 1]
+"""
+
+
+def make_workspace(root: Path) -> Path:
+    """Write studies/small.yaml, its source and its activations below `root`; returns the study file."""
+    (root / "studies" / "sources").mkdir(parents=True)
+    (root / "studies" / "sources" / "random.yaml").write_text(SOURCE)
+    study = root / "studies" / "small.yaml"
+    study.write_text(STUDY.lstrip())
+    store = root / "data" / "random" / "activations"
+    store.mkdir(parents=True)
+    writer = StoreWriter(store, {"train": 8192, "held_out": 1024}, WIDTH, "float32", shard_tokens=3000)
+    random = np.random.default_rng(0)
+    directions = random.standard_normal((40, WIDTH))
+    for split, tokens in writer.tokens.items():
+        codes = random.random((tokens, 40)) * (random.random((tokens, 40)) < 0.1)
+        writer.put(split, np.arange(tokens), (codes @ directions).astype(np.float32))
+    writer.finish(hook="transformer.h.0", model="none", model_fingerprint="none")
+    return study
+
+
+@pytest.fixture
+def small_study(tmp_path, monkeypatch) -> Path:
+    """The study file, with the current folder as its workspace."""
+    monkeypatch.chdir(tmp_path)
+    return make_workspace(tmp_path).relative_to(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> Path:
+    """A workspace in which the small study ran to its end without any disturbance."""
+    from harness.cli import main
+
+    root = tmp_path_factory.mktemp("undisturbed")
+    make_workspace(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        main(["run", "studies/small.yaml"])
+    return root

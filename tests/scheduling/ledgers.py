@@ -1,0 +1,47 @@
+"""What Optuna and MLflow hold of a workspace, read through their own interfaces."""
+
+from collections import Counter
+from pathlib import Path
+
+import optuna
+from mlflow import MlflowClient
+
+
+def trials(root: Path, study: str = "small") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=study, storage=f"sqlite:///{root / 'runs' / 'optuna.db'}").trials
+
+
+def client(root: Path) -> MlflowClient:
+    return MlflowClient(tracking_uri=f"sqlite:///{root / 'runs' / 'mlflow.db'}")
+
+
+def mlflow_runs(root: Path, study: str = "small"):
+    """The runs of the cells and the parent run."""
+    mlflow = client(root)
+    experiment = mlflow.get_experiment_by_name(study)
+    assert experiment is not None
+    runs = mlflow.search_runs([experiment.experiment_id])
+    cells = [run for run in runs if "cell" in run.data.tags]
+    (parent,) = [run for run in runs if "study" in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in cells} == {parent.info.run_id}
+    return cells, parent
+
+
+def curve(root: Path, run_id: str, metric: str) -> list[tuple[int, float]]:
+    return sorted((m.step, m.value) for m in client(root).get_metric_history(run_id, metric))
+
+
+def assert_each_cell_once(root: Path, cells: list[str], points: dict[str, list[tuple[int, float]]]) -> None:
+    """One finished trial and one finished run a cell, with every point of its curve exactly once."""
+    complete = [t for t in trials(root) if t.state == optuna.trial.TrialState.COMPLETE]
+    assert Counter(t.user_attrs["cell"] for t in trials(root)) == Counter(cells)
+    assert len(complete) == len(cells)
+    runs, parent = mlflow_runs(root)
+    assert Counter(run.data.tags["cell"] for run in runs) == Counter(cells)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert parent.info.status == "FINISHED"
+    for trial in complete:
+        cell = trial.user_attrs["cell"]
+        assert sorted(trial.intermediate_values.items()) == points[cell]
+    for run in runs:
+        assert curve(root, run.info.run_id, "heldout/fvu") == points[run.data.tags["cell"]]
