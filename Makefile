@@ -1,0 +1,54 @@
+# `make repro` runs the main study, `make test` passes the tests; each sets up what it needs, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.PHONY: repro test lint browser chaos lock clean
+
+repro: .venv/.installed
+	dvc repro
+	harness report studies/depth.yaml --step summary
+
+test: .venv/.test-installed lint
+	python -m pytest
+
+lint: .venv/.test-installed
+	ruff check .
+	ruff format --check .
+	mypy
+
+# Opens both dashboards in a real browser and takes their pictures; needs Chromium on the machine.
+browser: .venv/.browser-installed
+	python -m pytest -p no:xdist -m browser
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit("harness needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.installed: .venv/.created pyproject.toml constraints.txt
+	@echo "installing the pinned dependencies into .venv (one to three minutes)"
+	@$(PIP) -e .
+	@touch $@ .venv/.run-installed
+
+.venv/.test-installed: .venv/.created pyproject.toml constraints.txt
+	@echo "installing the pinned dependencies into .venv (one to three minutes)"
+	@$(PIP) -e '.[test]'
+	@touch $@ .venv/.installed
+
+.venv/.browser-installed: .venv/.test-installed
+	@$(PIP) -e '.[test,browser]'
+	@touch $@
+
+# Writes constraints.txt anew: the newest versions that pyproject.toml allows, from a fresh environment.
+lock:
+	rm -rf .venv && $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,browser]'
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+
+clean:
+	rm -rf .venv data runs

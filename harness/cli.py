@@ -1,0 +1,62 @@
+"""The command line: the only place that knows all rooms. Each command imports only the rooms that it uses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from harness import commands
+from harness.errors import UserError
+
+# Before any of these tools is imported: no telemetry, no network.
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "ITERATIVE_DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options and an example each."""
+    top = argparse.ArgumentParser(prog="harness", description="Ablation studies of sparse autoencoders.")
+    top.add_argument(
+        "--root", type=Path, default=Path(), help="folder of data/, runs/ and results/ (default: here)"
+    )
+    below = top.add_subparsers(required=True, metavar="command")
+    for command in commands.COMMANDS:
+        sub = below.add_parser(
+            command.name,
+            help=command.help,
+            description=command.help,
+            epilog=f"example:  harness {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.arguments(sub)
+        sub.set_defaults(run=command.run)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command. Exits with 0, 1 (ours to mend), 2 (the user's to mend) or 130 (Ctrl-C)."""
+    os.environ.update(QUIET)
+    options = parser().parse_args(arguments)
+    console = Console()
+    try:
+        options.run(options, console)
+    except UserError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `harness status | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("harness: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,339 @@
+"""What each command of `harness` does. Rooms are imported inside, so that `--help` and `status` start at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.activations.store import ActivationStore
+    from harness.scheduling.controller import Options
+    from harness.scheduling.workspace import Workspace
+    from harness.study.grid import Cell
+    from harness.study.source import Source
+    from harness.study.spec import Study
+
+STEPS = ("tables", "figures", "page", "summary")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: how it is called and what it runs."""
+
+    name: str
+    help: str
+    example: str
+    arguments: Callable[[ArgumentParser], object]
+    run: Callable[[Namespace, Console], object]
+
+
+def _source_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="a source file, as in studies/sources/docstrings.yaml")
+
+
+def _study_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("study", type=Path, help="a study file, as in studies/depth.yaml")
+
+
+def _results_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, help="folder of the results (default: results/<study>)")
+
+
+def _workspace(options: Namespace) -> Workspace:
+    from harness.scheduling.workspace import Workspace
+
+    return Workspace(options.root)
+
+
+def _load(options: Namespace) -> tuple[Study, Workspace, Path]:
+    from harness.study.spec import load_study
+
+    study = load_study(options.study)
+    workspace = _workspace(options)
+    results = getattr(options, "results", None) or workspace.results(study.name)
+    return study, workspace, results
+
+
+def corpus(options: Namespace, console: Console) -> None:
+    from harness.activations.corpus import build_corpus
+    from harness.study.source import SourceFolders, load_source
+
+    source = load_source(options.source)
+    stats = build_corpus(source, SourceFolders(source, _workspace(options).data).corpus)
+    train, held_out = (stats["splits"][split]["tokens"] for split in ("train", "held_out"))
+    console.print(f"corpus {source.name}: {train:,} + {held_out:,} tokens", highlight=False)
+
+
+def language_model(options: Namespace, console: Console) -> None:
+    from harness.activations.language_model import train_language_model
+    from harness.study.source import SourceFolders, load_source
+
+    source = load_source(options.source)
+    folders = SourceFolders(source, _workspace(options).data)
+    metrics = train_language_model(source, folders.corpus, folders.language_model)
+    console.print(
+        f"language model {source.name}: held-out loss {metrics['held_out_loss']:.3f} nats a token "
+        f"(bigram {metrics['bigram_held_out_loss']:.3f})",
+        highlight=False,
+    )
+
+
+def activations(options: Namespace, console: Console) -> None:
+    from harness.activations.capture import capture_activations
+    from harness.study.source import SourceFolders, load_source
+
+    source = load_source(options.source)
+    folders = SourceFolders(source, _workspace(options).data)
+    manifest = capture_activations(source, folders.corpus, folders.language_model, folders.activations)
+    tokens, left_out = manifest["tokens"], manifest["special_left_out"]
+    console.print(
+        f"activations {source.name} at {manifest['hook']}: {tokens['train']:,} + {tokens['held_out']:,} tokens "
+        f"({left_out['train'] + left_out['held_out']:,} special ones left out)",
+        highlight=False,
+    )
+
+
+def _store(study: Study, workspace: Workspace) -> ActivationStore:
+    """The study's activations. Raises UserError if there are none, or if they are others than it asks for."""
+    from harness.activations.store import ActivationStore
+    from harness.study.source import SourceFolders
+
+    folders = SourceFolders(study.source, workspace.data)
+    store = ActivationStore.open(folders.activations)
+    if folders.language_model.exists():
+        store.check_model(folders.language_model)
+    hook = study.source.activations.hook
+    if store.manifest["hook"] != hook:
+        raise UserError(
+            f"{store.path}: hook: expected {hook!r}, as {study.source.path} says, got {store.manifest['hook']!r}; "
+            f"capture it again: harness activations {study.source.path}"
+        )
+    if study.base.batch > store.tokens("train"):
+        raise study.file.error(
+            ("recipe", "batch"),
+            f"expected at most the {store.tokens('train')} activations of {store.path}, got {study.base.batch}",
+        )
+    if study.base.dead_window > store.tokens("held_out"):
+        raise study.file.error(
+            ("recipe", "dead_window"),
+            f"expected at most the {store.tokens('held_out')} held-out tokens of {store.path}, "
+            f"got {study.base.dead_window}",
+        )
+    return store
+
+
+def _prepare(source: Source, options: Namespace, console: Console) -> None:
+    """Make what is missing of a source, so that a study can be run without DVC."""
+    from harness.study.source import SourceFolders
+
+    folders = SourceFolders(source, _workspace(options).data)
+    if folders.activations.exists():
+        return
+    step_options = Namespace(root=options.root, source=source.path)
+    for folder, step in (
+        (folders.corpus, corpus),
+        (folders.language_model, language_model),
+        (folders.activations, activations),
+    ):
+        if not folder.exists():
+            step(step_options, console)
+
+
+def _cells(study: Study, store: ActivationStore) -> list[Cell]:
+    from harness.scheduling.workspace import code_fingerprint
+    from harness.study.grid import cells
+
+    return cells(study, store.fingerprint, code_fingerprint())
+
+
+def plan(options: Namespace, console: Console) -> None:
+    from harness.planning import show_plan
+
+    study, workspace, _ = _load(options)
+    prepared = (workspace.data / study.source.name / "activations").exists()
+    show_plan(study, workspace, _cells(study, _store(study, workspace)) if prepared else None, console)
+
+
+def _run_arguments(parser: ArgumentParser) -> None:
+    _study_argument(parser)
+    _results_argument(parser)
+    parser.add_argument(
+        "--workers", type=_count, help="worker processes (default: one a GPU, else one a CPU core)"
+    )
+    parser.add_argument("--threads", type=_count, default=1, help="CPU threads a worker (default: 1)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument(
+        "--checkpoint-seconds", type=_seconds, default=30.0, help="time between two checkpoints (default: 30)"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    return seconds
+
+
+def run(options: Namespace, console: Console) -> None:
+    from harness.scheduling.controller import Sweep
+    from harness.scheduling.export import check_owner, export
+    from harness.study.grid import recipes
+
+    study, workspace, results = _load(options)
+    recipes(study)  # every setting can be trained, before anything long starts
+    check_owner(results, study)
+    _prepare(study.source, options, console)
+    store = _store(study, workspace)
+    cells = _cells(study, store)
+    sweep = Sweep(study, cells, store.path, store.width, workspace, _machine(options))
+    progress = sweep.run(console)
+    export(study, cells, store, workspace, results)
+    if progress.failed:
+        console.print(
+            f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"
+        )
+
+
+def _machine(options: Namespace) -> Options:
+    import torch
+
+    from harness.scheduling.controller import Options
+
+    gpus = torch.cuda.device_count() if options.device != "cpu" else 0
+    if options.device == "cuda" and not gpus:
+        raise UserError("--device: expected 'cpu', since torch finds no GPU here")
+    devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
+    workers = options.workers or gpus or max(1, (os.cpu_count() or 1) // options.threads)
+    return Options(workers, options.threads, devices, options.checkpoint_seconds)
+
+
+def _status_arguments(parser: ArgumentParser) -> None:
+    _study_argument(parser)
+    _results_argument(parser)
+    parser.add_argument("--follow", action="store_true", help="show it again every two seconds until all is done")
+
+
+def status(options: Namespace, console: Console) -> None:
+    from harness.status import show_status
+
+    study, workspace, results = _load(options)
+    while True:
+        finished = show_status(study, workspace, _cells(study, _store(study, workspace)), results, console)
+        if finished or not options.follow:
+            return
+        time.sleep(2)
+
+
+def _report_arguments(parser: ArgumentParser) -> None:
+    _study_argument(parser)
+    _results_argument(parser)
+    parser.add_argument("--step", choices=STEPS, help="make only this part (default: all, one after the other)")
+
+
+def report(options: Namespace, console: Console) -> None:
+    from harness.analysis.figures import make_figures
+    from harness.analysis.report import make_report
+    from harness.analysis.summary import summary
+    from harness.analysis.tables import make_tables
+    from harness.scheduling.export import check_owner
+
+    study, _, results = _load(options)
+    check_owner(results, study)
+    if not (results / "cells.jsonl").exists():
+        raise UserError(f"{results}: expected a sweep's results; make them: harness run {options.study}")
+
+    def say(results: Path) -> None:
+        console.print(summary(results))
+        console.print("\nharness ui optuna    opens Optuna's dashboard\nharness ui mlflow    opens MLflow's UI")
+
+    makers: tuple[Callable[[Path], object], ...] = (make_tables, make_figures, make_report, say)
+    for step, make in zip(STEPS, makers, strict=True):
+        if options.step in (None, step):
+            make(results)
+
+
+def _ui_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("which", nargs="?", choices=("optuna", "mlflow"), help="default: both")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--optuna-port", type=_count, default=8080)
+    parser.add_argument("--mlflow-port", type=_count, default=5000)
+
+
+def ui(options: Namespace, console: Console) -> None:
+    from harness.servers import serve
+
+    ports = {"optuna": options.optuna_port, "mlflow": options.mlflow_port}
+    serve(
+        _workspace(options),
+        options.host,
+        {which: ports[which] for which in ([options.which] if options.which else ports)},
+        console,
+    )
+
+
+SOURCE = "studies/sources/docstrings.yaml"
+STUDY = "studies/depth.yaml"
+COMMANDS = (
+    Command(
+        "plan",
+        "Show the cells of a study and what they would cost; run nothing.",
+        f"plan {STUDY}",
+        _study_argument,
+        plan,
+    ),
+    Command(
+        "run", "Run all cells of a study that have no result yet.", f"run {STUDY} --workers 2", _run_arguments, run
+    ),
+    Command(
+        "status",
+        "Show which cells are done, running, failed or missing.",
+        f"status {STUDY} --follow",
+        _status_arguments,
+        status,
+    ),
+    Command(
+        "report",
+        "Make tables, figures and the report page of a study.",
+        f"report {STUDY}",
+        _report_arguments,
+        report,
+    ),
+    Command(
+        "ui",
+        "Serve Optuna's dashboard and MLflow's UI on this machine.",
+        "ui optuna",
+        _ui_arguments,
+        ui,
+    ),
+    Command(
+        "corpus", "Collect a source's text and train its tokenizer.", f"corpus {SOURCE}", _source_argument, corpus
+    ),
+    Command(
+        "language-model",
+        "Train a source's language model.",
+        f"language-model {SOURCE}",
+        _source_argument,
+        language_model,
+    ),
+    Command(
+        "activations", "Capture a source's activations.", f"activations {SOURCE}", _source_argument, activations
+    ),
+)

@@ -1,0 +1,91 @@
+"""`harness ui`: Optuna's dashboard and MLflow's UI, side by side, until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.errors import UserError
+from harness.scheduling.workspace import Workspace
+
+START_SECONDS = 60.0
+
+
+def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Console) -> None:
+    """Start the servers (`optuna`, `mlflow`) on their ports, say where they are, and end them with this process.
+
+    Raises UserError if there is nothing to show, if a port is taken, or if a server does not start.
+    """
+    if not (workspace.runs / "optuna.db").exists():
+        raise UserError(f"{workspace.runs}: expected a sweep's databases; `harness run STUDY` makes them")
+    for which, port in ports.items():
+        if _answers(host, port):
+            raise UserError(f"--{which}-port: expected a free port, {port} is taken")
+    log = workspace.runs / "ui.log"
+    servers: list[subprocess.Popen[bytes]] = []
+    try:
+        for which, port in ports.items():
+            servers.append(_start(COMMANDS[which](workspace, host, port), log))
+        for (which, port), server in zip(ports.items(), servers, strict=True):
+            url = f"http://{host}:{port}{PATHS[which]}"
+            with console.status(f"starting {NAMES[which]}"):
+                _wait_for(url, server, NAMES[which], log)
+            console.print(f"{NAMES[which]}: {url}", highlight=False, soft_wrap=True)
+        console.print("Ctrl-C ends it")
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.5)
+        raise UserError(f"{log}: says why a server ended by itself")
+    finally:
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait()
+
+
+def _optuna(workspace: Workspace, host: str, port: int) -> list[str]:
+    code = "from optuna_dashboard._cli import main; main()"
+    return [sys.executable, "-c", code, workspace.storage, "--host", host, "--port", str(port)]
+
+
+def _mlflow(workspace: Workspace, host: str, port: int) -> list[str]:
+    store = [
+        "--backend-store-uri",
+        workspace.tracking,
+        "--artifacts-destination",
+        str(workspace.artifacts.absolute()),
+    ]
+    address = ["--host", host, "--port", str(port), "--workers", "1"]
+    return [sys.executable, "-m", "mlflow", "server", *store, *address]
+
+
+NAMES = {"optuna": "Optuna's dashboard", "mlflow": "MLflow's UI"}
+PATHS = {"optuna": "/dashboard/", "mlflow": "/"}
+COMMANDS = {"optuna": _optuna, "mlflow": _mlflow}
+
+
+def _start(command: list[str], path: Path) -> subprocess.Popen[bytes]:
+    with path.open("ab") as log:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def _answers(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) == 0
+
+
+def _wait_for(url: str, server: subprocess.Popen[bytes], what: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise UserError(f"{log}: says why {what} did not start")

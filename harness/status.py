@@ -1,0 +1,52 @@
+"""What `harness status` shows: read from the cells' folders, whether or not a sweep is running."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.scheduling.controller import read_lock
+from harness.scheduling.workspace import Workspace
+from harness.study.grid import Cell, describe
+from harness.study.spec import Study
+
+SHOWN = 5  # failures listed
+
+
+def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: Path, console: Console) -> bool:
+    """Print the counts, what failed, and where the results are. Whether every cell has a result."""
+    states = {cell.id: state_of(CellFolder(workspace.cell(cell.id))) for cell in cells}
+    counts = Counter(state for state, _ in states.values())
+    words = " · ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
+    console.print(f"{study.name}: {len(cells)} cells: {words}", highlight=False)
+    if owner := read_lock(workspace.controller(study.name)):
+        console.print(f"  run by {owner}", highlight=False)
+    failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
+    for cell, reason in failed[:SHOWN]:
+        what = describe({**cell.arm, **cell.tuned})
+        console.print(f"  {what}, seed {cell.recipe.seed}: {reason}", highlight=False, markup=False)
+        console.print(f"    log: {workspace.cell(cell.id) / 'log.txt'}", highlight=False)
+    if len(failed) > SHOWN:
+        console.print(f"  and {len(failed) - SHOWN} more")
+    if (results / "report.html").exists():
+        console.print(f"  report: {results / 'report.html'}", highlight=False)
+    return counts["complete"] + counts["diverged"] == len(cells)
+
+
+ORDER = ("complete", "diverged", "failed", "running", "begun", "missing")
+
+
+def state_of(folder: CellFolder) -> tuple[str, str | None]:
+    """One of ORDER, and the reason where there is one."""
+    for record in (folder.result(), folder.failure()):
+        if record is not None:
+            return record["state"], record["reason"]
+    if not folder.path.exists():
+        return "missing", None
+    with exclusive(folder.path / "lock") as free:
+        if not free:
+            return "running", None
+    return ("begun" if folder.curve.exists() else "missing"), None

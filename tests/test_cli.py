@@ -1,0 +1,94 @@
+"""The command line as a person meets it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main, parser
+from harness.commands import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+
+
+def fails(capsys, *arguments: str) -> str:
+    """Run a command that a user got wrong; the one line that it says."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c.name)
+def test_every_command_helps_with_an_example_that_parses(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command.name, "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    (example,) = re.findall(r"example:  harness (.*)", shown)
+    options = parser().parse_args(example.split())
+    assert options.run is command.run
+    for name in ("study", "source"):
+        if name in options:
+            assert (ROOT / getattr(options, name)).exists()
+
+
+def test_a_missing_study_is_one_line(capsys):
+    assert (
+        fails(capsys, "run", "studies/nowhere.yaml") == "harness: studies/nowhere.yaml: No such file or directory"
+    )
+
+
+def test_a_wrong_option_is_one_line(capsys):
+    assert "expected a whole number from 1 on, got '0'" in fails(capsys, "run", "x.yaml", "--workers", "0")
+    assert "expected a number of seconds" in fails(capsys, "run", "x.yaml", "--checkpoint-seconds", "soon")
+    assert "invalid choice" in fails(capsys, "reprot", "x.yaml")
+
+
+def test_a_gpu_that_is_not_there_is_one_line(small_study, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert "--device: expected 'cpu'" in fails(capsys, "run", str(small_study), "--device", "cuda")
+
+
+def test_without_activations_there_is_a_plan_but_no_status(small_study, capsys):
+    import shutil
+
+    shutil.rmtree("data")
+    main(["plan", str(small_study)])
+    shown = capsys.readouterr().out
+    assert "8 cells" in shown
+    assert "no activations yet" in re.sub(r"\s+", " ", shown)
+    assert "data/random/activations" in fails(capsys, "status", str(small_study))
+
+
+def test_a_dead_window_beyond_the_held_out_set_is_one_line(small_study, capsys):
+    small_study.write_text(small_study.read_text().replace("1_024", "1_025"))
+    line = fails(capsys, "plan", str(small_study))
+    assert "studies/small.yaml:8: recipe.dead_window: expected at most the 1024 held-out tokens" in line
+
+
+def test_a_batch_beyond_the_store_is_one_line(small_study, capsys):
+    small_study.write_text(small_study.read_text().replace("batch: 128", "batch: 9_000"))
+    line = fails(capsys, "run", str(small_study))
+    assert "studies/small.yaml:7: recipe.batch: expected at most the 8192 activations" in line
+
+
+def test_there_are_no_dashboards_before_a_sweep(small_study, capsys):
+    assert "expected a sweep's databases" in fails(capsys, "ui")
+
+
+def test_a_report_needs_a_sweep(small_study, capsys):
+    assert "harness run studies/small.yaml" in fails(capsys, "report", str(small_study))
+
+
+def test_a_closed_pipe_is_no_error(small_study):
+    command = f"{sys.executable} -m harness plan {small_study} | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""

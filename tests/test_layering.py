@@ -1,0 +1,91 @@
+"""Arrows between the rooms only point down (docs/architecture.md)."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+
+PACKAGE = Path(harness.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# From the ground up. A room may import itself and what stands below it; `ground` is for every room.
+ROOMS = ["ground", "sae", "study", "activations", "training", "scheduling", "analysis", "top"]
+GROUND = {"__init__", "errors", "progress", "muon"}
+CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
+SHARED = {"harness.study.recipe", "harness.muon"}  # the core reads recipes, not studies
+
+
+def room_of(module: str) -> str:
+    parts = module.split(".")
+    if len(parts) == 1 or parts[1] in GROUND:
+        return "ground"
+    return parts[1] if parts[1] in ROOMS else "top"
+
+
+def name_of(path: Path) -> str:
+    return ".".join(("harness", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules that a file imports anywhere in it, but for those that only the type checker sees."""
+    tree = ast.parse(path.read_text())
+    unseen = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {
+                f"{node.module}.{a.name}" if node.module == "harness" else str(node.module) for a in node.names
+            }
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_arrow_points_up(path):
+    here = room_of(name_of(path))
+    for module in imports_of(path):
+        if module.split(".")[0] == "harness":
+            assert ROOMS.index(room_of(module)) <= ROOMS.index(here), f"{here} imports {module}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(name_of(p)) in CORE], ids=name_of)
+def test_the_training_core_needs_torch_alone(path):
+    allowed = CORE[room_of(name_of(path))] | set(sys.stdlib_module_names)
+    for module in imports_of(path):
+        if module.split(".")[0] == "harness":
+            assert room_of(module) in CORE or module in SHARED, module
+        else:
+            assert module.split(".")[0] in allowed, module
+
+
+def test_plans_need_no_torch():
+    code = "import sys, harness.study.plan, harness.study.grid, harness.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_import_cycles():
+    graph = {name_of(p): {m for m in imports_of(p) if m.startswith("harness.")} for p in MODULES}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for other in sorted(graph.get(module, ())):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
