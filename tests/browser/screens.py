@@ -1,0 +1,99 @@
+"""Opens both dashboards of a workspace in headless Chromium and takes their pictures.
+
+`python -m tests.browser.screens . depth docs/img` takes those of the documentation (`make screenshots`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def dashboards(root: Path) -> Iterator[dict[str, str]]:
+    """Runs `harness ui` on free ports: the address of each dashboard."""
+    ports = {"optuna": free_port(), "mlflow": free_port()}
+    command = [sys.executable, "-m", "harness", "ui"]
+    command += [f"--{which}-port={port}" for which, port in ports.items()]
+    server = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
+    )
+    try:
+        addresses: dict[str, str] = {}
+        for line in server.stdout or ():
+            if found := re.search(r"(Optuna|MLflow).*(http://\S+)", line):
+                addresses[found[1].lower()] = found[2]
+            if "Ctrl-C" in line:
+                break
+        yield addresses
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+
+
+@contextmanager
+def browser_page(height: int = 1000) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1400, "height": height}, color_scheme="light")
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def visit_optuna(page: Page, address: str, study: str, folder: Path) -> None:
+    """The study's history, its intermediate values and the table of its trials."""
+    page.goto(address)
+    page.get_by_text(study, exact=True).first.click()
+    page.get_by_text("History", exact=False).first.wait_for()
+    page.wait_for_timeout(3000)
+    page.screenshot(path=folder / "optuna_study.png")
+    page.goto(page.url.rstrip("/") + "/trialTable")
+    page.get_by_text("layers", exact=False).first.wait_for()
+    page.wait_for_timeout(1500)
+    page.screenshot(path=folder / "optuna_trials.png")
+
+
+def visit_mlflow(page: Page, address: str, study: str, folder: Path) -> None:
+    """The runs of the study, and the curves of all of them side by side."""
+    page.goto(address + "#/experiments")
+    page.get_by_role("link", name=study, exact=True).first.click()
+    page.wait_for_timeout(4000)
+    page.screenshot(path=folder / "mlflow_runs.png")
+
+
+def main() -> None:
+    root, study, folder = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+    folder.mkdir(parents=True, exist_ok=True)
+    with dashboards(root) as addresses, browser_page() as page:
+        visit_optuna(page, addresses["optuna"], study, folder)
+        visit_mlflow(page, addresses["mlflow"], study, folder)
+
+
+if __name__ == "__main__":
+    main()
