@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test lint browser chaos lock clean
+.PHONY: repro test lint browser screenshots lock clean
 
 repro: .venv/.installed
 	dvc repro
@@ -26,7 +26,11 @@ lint: .venv/.test-installed
 
 # Opens both dashboards in a real browser and takes their pictures; needs Chromium on the machine.
 browser: .venv/.browser-installed
-	python -m pytest -p no:xdist -m browser
+	python -m pytest -n 0 -m browser
+
+# The pictures in the README, of the study that `make repro` ran.
+screenshots: .venv/.browser-installed
+	python -m tests.browser.screens . depth docs/img
 
 .venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit("harness needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -36,7 +40,7 @@ browser: .venv/.browser-installed
 .venv/.installed: .venv/.created pyproject.toml constraints.txt
 	@echo "installing the pinned dependencies into .venv (one to three minutes)"
 	@$(PIP) -e .
-	@touch $@ .venv/.run-installed
+	@touch $@
 
 .venv/.test-installed: .venv/.created pyproject.toml constraints.txt
 	@echo "installing the pinned dependencies into .venv (one to three minutes)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -70,7 +71,7 @@ def corpus(options: Namespace, console: Console) -> None:
     source = load_source(options.source)
     stats = build_corpus(source, SourceFolders(source, _workspace(options).data).corpus)
     train, held_out = (stats["splits"][split]["tokens"] for split in ("train", "held_out"))
-    console.print(f"corpus {source.name}: {train:,} + {held_out:,} tokens", highlight=False)
+    console.print(f"corpus {source.name}: {train:,} + {held_out:,} tokens")
 
 
 def language_model(options: Namespace, console: Console) -> None:
@@ -80,10 +81,12 @@ def language_model(options: Namespace, console: Console) -> None:
     source = load_source(options.source)
     folders = SourceFolders(source, _workspace(options).data)
     metrics = train_language_model(source, folders.corpus, folders.language_model)
+    results = _workspace(options).results(source.name)  # where DVC compares them with the commit's
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "language_model.json").write_text(json.dumps(metrics, indent=1) + "\n")
     console.print(
         f"language model {source.name}: held-out loss {metrics['held_out_loss']:.3f} nats a token "
         f"(bigram {metrics['bigram_held_out_loss']:.3f})",
-        highlight=False,
     )
 
 
@@ -98,7 +101,6 @@ def activations(options: Namespace, console: Console) -> None:
     console.print(
         f"activations {source.name} at {manifest['hook']}: {tokens['train']:,} + {tokens['held_out']:,} tokens "
         f"({left_out['train'] + left_out['held_out']:,} special ones left out)",
-        highlight=False,
     )
 
 

@@ -23,7 +23,7 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
 
     cells: None while there are no activations, so that nobody can know which cells are done already.
     """
-    console.print(f"[bold]{study.name}[/bold]: {study.question}", highlight=False)
+    console.print(f"[bold]{study.name}[/bold]: {study.question}")
     table = Table(box=None, header_style="dim", pad_edge=False)
     untuned = [axis.name for axis in study.axes if not axis.tune]
     for axis in untuned:
@@ -42,7 +42,7 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
         numbers = (f"{len(group) * len(study.seeds)}", f"{price.parameters:,}", f"{price.flops_per_token:,}")
         table.add_row(*levels, tuned, *numbers, f"{price.tokens:,}", f"{price.bytes / 2**20:.0f} MiB")
     console.print(table)
-    console.print(_total(study, workspace, cells), highlight=False, soft_wrap=True)
+    console.print(_total(study, workspace, cells), soft_wrap=True)
 
 
 def _total(study: Study, workspace: Workspace, cells: list[Cell] | None) -> str:

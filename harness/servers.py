@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -34,14 +36,17 @@ def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Conso
         for which, port in ports.items():
             servers.append(_start(COMMANDS[which](workspace, host, port), log))
         for (which, port), server in zip(ports.items(), servers, strict=True):
-            url = f"http://{host}:{port}{PATHS[which]}"
+            url = f"http://{host}:{port}/"
             with console.status(f"starting {NAMES[which]}"):
                 _wait_for(url, server, NAMES[which], log)
-            console.print(f"{NAMES[which]}: {url}", highlight=False, soft_wrap=True)
+            for page in PAGES[which](url):
+                console.print(f"{NAMES[which]}: {page}", soft_wrap=True)
         console.print("Ctrl-C ends it")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
         raise UserError(f"{log}: says why a server ended by itself")
+    except KeyboardInterrupt:
+        console.print("ended")
     finally:
         for server in servers:
             server.terminate()
@@ -65,8 +70,22 @@ def _mlflow(workspace: Workspace, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "server", *store, *address]
 
 
+def _mlflow_pages(url: str) -> list[str]:
+    """The page of each study: MLflow's front page opens on traces of chats."""
+    with urllib.request.urlopen(f"{url}api/2.0/mlflow/experiments/search?max_results=100", timeout=30) as answer:
+        experiments = json.load(answer).get("experiments", [])
+    studies = [e for e in experiments if e["name"] != "Default"]
+    return [
+        f"{url}#/experiments/{e['experiment_id']}/runs?workflowType=machine_learning   ({e['name']})"
+        for e in studies
+    ] or [url]
+
+
 NAMES = {"optuna": "Optuna's dashboard", "mlflow": "MLflow's UI"}
-PATHS = {"optuna": "/dashboard/", "mlflow": "/"}
+PAGES: dict[str, Callable[[str], list[str]]] = {
+    "optuna": lambda url: [f"{url}dashboard/"],
+    "mlflow": _mlflow_pages,
+}
 COMMANDS = {"optuna": _optuna, "mlflow": _mlflow}
 
 

@@ -21,18 +21,18 @@ def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: 
     states = {cell.id: state_of(CellFolder(workspace.cell(cell.id))) for cell in cells}
     counts = Counter(state for state, _ in states.values())
     words = " · ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-    console.print(f"{study.name}: {len(cells)} cells: {words}", highlight=False)
+    console.print(f"{study.name}: {len(cells)} cells: {words}")
     if owner := read_lock(workspace.controller(study.name)):
-        console.print(f"  run by {owner}", highlight=False)
+        console.print(f"  run by {owner}")
     failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
     for cell, reason in failed[:SHOWN]:
         what = describe({**cell.arm, **cell.tuned})
-        console.print(f"  {what}, seed {cell.recipe.seed}: {reason}", highlight=False, markup=False)
-        console.print(f"    log: {workspace.cell(cell.id) / 'log.txt'}", highlight=False)
+        console.print(f"  {what}, seed {cell.recipe.seed}: {reason}", markup=False)
+        console.print(f"    log: {workspace.cell(cell.id) / 'log.txt'}")
     if len(failed) > SHOWN:
         console.print(f"  and {len(failed) - SHOWN} more")
     if (results / "report.html").exists():
-        console.print(f"  report: {results / 'report.html'}", highlight=False)
+        console.print(f"  report: {results / 'report.html'}")
     return counts["complete"] + counts["diverged"] == len(cells)
 
 

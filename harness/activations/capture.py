@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from harness.activations.corpus import Split, read_documents
+from harness.activations.documents import Split, read_documents
 from harness.activations.folders import replacing, source_error
 from harness.activations.quiet import no_bars
 from harness.activations.store import MANIFEST, model_fingerprint
@@ -74,7 +74,7 @@ def capture_activations(source: Source, corpus: Path, language_model: Path, out:
 
 def load_model(folder: Path) -> tuple[Any, Any]:
     """Model (float32, evaluation mode) and tokenizer of a local folder; nothing is downloaded or unpickled."""
-    local: dict[str, Any] = {"local_files_only": True}
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with no_bars():
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **local)
         model.eval()  # type: ignore[no-untyped-call]

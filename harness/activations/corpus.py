@@ -6,29 +6,17 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import polars as pl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from harness.activations.docstrings import docstrings_of, package_files
-from harness.activations.folders import read_json, replacing, source_error, write_json
-from harness.errors import UserError
+from harness.activations.documents import END_OF_TEXT, MANIFEST, TOKENIZER, Document, Split
+from harness.activations.folders import replacing, source_error, write_json
 from harness.study.source import Source
 
-END_OF_TEXT = "<|endoftext|>"  # the only special token: between documents
-MANIFEST = "manifest.json"
-TOKENIZER = "tokenizer.json"
 ENCODED_AT_ONCE = 4096  # documents
-
-Split = Literal["train", "held_out"]
-
-
-class Document(NamedTuple):
-    """One docstring, and the module file that it stands in, such as `numpy/lib/npyio.py`."""
-
-    source: str
-    text: str
 
 
 def build_corpus(source: Source, out: Path) -> dict[str, Any]:
@@ -58,16 +46,6 @@ def build_corpus(source: Source, out: Path) -> dict[str, Any]:
         }
         write_json(folder / MANIFEST, manifest)
     return manifest
-
-
-def read_documents(corpus: Path, split: Split) -> list[Document]:
-    """All documents of one split, sorted by file. Raises UserError if there is no corpus."""
-    read_json(corpus / MANIFEST, "a corpus")
-    try:
-        table = pl.read_parquet(corpus / f"{split}.parquet", columns=["source", "text"])
-    except (OSError, pl.exceptions.PolarsError) as failure:
-        raise UserError(f"{corpus / split}.parquet: not readable: {str(failure).splitlines()[0]}") from None
-    return [Document(*row) for row in table.iter_rows()]
 
 
 def split_of(file: str, held_out: float) -> Split:

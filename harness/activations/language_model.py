@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from harness.activations.corpus import END_OF_TEXT, TOKENIZER, Split, read_documents
+from harness.activations.documents import END_OF_TEXT, TOKENIZER, Split, read_documents
 from harness.activations.folders import replacing, source_error, write_json
 from harness.activations.ngrams import Bigram, Unigram
 from harness.activations.quiet import no_bars

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.activations.corpus import Document
+from harness.activations.documents import Document
 
 Ids = NDArray[np.int64]
 DOCUMENTS_AT_ONCE = 1024  # encoded in one call, on all threads

@@ -24,6 +24,7 @@ CURVE_SCHEMA = {
     "train_dead_fraction": pl.Float64,
     "heldout_fvu": pl.Float64,
 }
+TABLES = ("cells", "arms", "seeds", "effects", "curves", "tuning")
 
 
 class Record(BaseModel):
@@ -179,3 +180,13 @@ def _text(results: Path, name: str) -> str:
     if not path.is_file():
         raise UserError(f"{results}: no {name}: run `harness run studies/{results.name}.yaml` first")
     return path.read_text(encoding="utf-8")
+
+
+def read_table(results: Path, name: str) -> pl.DataFrame:
+    """Read a table that `make_tables` wrote. Raises UserError where it did not."""
+    path = results / "tables" / f"{name}.parquet"
+    if not path.is_file():
+        raise UserError(
+            f"{results}: no tables/{name}.parquet: run `harness report studies/{results.name}.yaml` first"
+        )
+    return pl.read_parquet(path)

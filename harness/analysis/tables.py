@@ -15,9 +15,7 @@ from harness.analysis.effects import effect_rows
 from harness.analysis.results import METRICS, Cell, Study, read_cells, read_curves, read_study
 from harness.analysis.statistics import mean_interval
 from harness.analysis.tuning import tuning_rows
-from harness.errors import UserError
 
-TABLES = ("cells", "arms", "seeds", "effects", "curves", "tuning")
 CURVES = ("heldout_fvu", "train_dead_fraction")
 
 
@@ -44,16 +42,6 @@ def make_tables(results: Path) -> None:
         table.write_parquet(folder / f"{name}.parquet")
         table.write_csv(folder / f"{name}.csv")
     _write_metrics(results / "metrics.json", study, cells, tables["arms"])
-
-
-def read_table(results: Path, name: str) -> pl.DataFrame:
-    """Read a table that `make_tables` wrote. Raises UserError where it did not."""
-    path = results / "tables" / f"{name}.parquet"
-    if not path.is_file():
-        raise UserError(
-            f"{results}: no tables/{name}.parquet: run `harness report studies/{results.name}.yaml` first"
-        )
-    return pl.read_parquet(path)
 
 
 def _cell_rows(study: Study, cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.analysis.results import Key, Level, Study, describe, read_study, show
+from harness.analysis.results import TABLES, Key, Level, Study, describe, read_study, read_table, show
 from harness.analysis.style import MARKERS, PALETTE
-from harness.analysis.tables import TABLES, read_table
 
 Row = dict[str, Any]
 Item = TypeVar("Item")

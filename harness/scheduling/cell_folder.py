@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,16 +78,25 @@ def _dump(record: Record) -> bytes:
 
 
 @contextmanager
-def exclusive(path: Path) -> Iterator[bool]:
-    """Hold the kernel lock on `path` if nobody does: yields whether it was taken. A killed holder frees it."""
+def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Hold the kernel lock on `path` if nobody does: yields whether it was taken. A killed holder frees it.
+
+    patience: seconds to go on trying, for holders that only look whether it is free.
+    """
+    deadline = time.monotonic() + patience
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        while not (taken := _take(descriptor)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield taken
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

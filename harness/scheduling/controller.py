@@ -75,7 +75,7 @@ class Sweep:
         Ctrl-C and SIGTERM raise KeyboardInterrupt, after the workers have checkpointed.
         """
         lock = self.workspace.controller(self.study.name)
-        with exclusive(lock) as mine:
+        with exclusive(lock, patience=1.0) as mine:
             if not mine:
                 raise UserError(
                     f"{self.study.name}: already being run by {lock.read_text()}; `harness status` shows it"

@@ -68,7 +68,7 @@ class Display:
     ) -> None:
         if self._live:
             self._live.stop()
-        self._console.print(self._headline(), highlight=False)
+        self._console.print(self._headline())
 
     def update(self) -> None:
         """Take a sample, and draw where it is time to."""
@@ -79,7 +79,7 @@ class Display:
             self._live.update(self._panel(), refresh=True)
         elif now - self._last_line >= PLAIN_INTERVAL:
             self._last_line = now
-            self._console.print(self._headline(), highlight=False, soft_wrap=True)
+            self._console.print(self._headline(), soft_wrap=True)
 
     def _headline(self) -> str:
         p = self._progress

@@ -6,6 +6,7 @@ and the step, so that a curve that is sent twice after a crash has no point twic
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ class Tracker:
     """The MLflow runs of one study."""
 
     def __init__(self, uri: str, artifacts: Path, study: Study) -> None:
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is no news
         self._client = MlflowClient(tracking_uri=uri)
         self._experiment = self._open_experiment(study.name, artifacts)
         self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
@@ -34,7 +36,7 @@ class Tracker:
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
             return str(experiment.experiment_id)
-        return str(self._client.create_experiment(name, artifact_location=artifacts.absolute().as_uri()))
+        return str(self._client.create_experiment(name, artifacts.absolute().as_uri()))
 
     def _search(self, query: str) -> list[Run]:
         found: list[Run] = []
@@ -54,9 +56,12 @@ class Tracker:
 
     def start(self, cell: Cell) -> None:
         """Open the cell's run, or go on with it; its parameters are the recipe's."""
-        if cell.id in self._runs:
-            self._client.update_run(self._runs[cell.id].info.run_id, status="RUNNING")
-            return
+        run = self._runs.get(cell.id) or self._create(cell)
+        self._client.update_run(run.info.run_id, status="RUNNING")
+        parameters = [Param(name, str(value)) for name, value in vars(cell.recipe).items()]
+        self._client.log_batch(run.info.run_id, params=parameters)
+
+    def _create(self, cell: Cell) -> Run:
         tags = {
             "cell": cell.id,
             "arm": describe(cell.arm),
@@ -64,9 +69,8 @@ class Tracker:
             MLFLOW_RUN_NAME: f"{describe({**cell.arm, **cell.tuned})}, seed {cell.recipe.seed}",
         }
         run = self._client.create_run(self._experiment, start_time=_now(), tags=tags)
-        parameters = [Param(name, str(value)) for name, value in vars(cell.recipe).items()]
-        self._client.log_batch(run.info.run_id, params=parameters)
         self._runs[cell.id] = run
+        return run
 
     def log(self, cell: str, points: Sequence[dict[str, Any]]) -> None:
         """Add points of the cell's curves: `train_fvu` becomes the metric `train/fvu`."""
@@ -87,9 +91,8 @@ class Tracker:
         if result["reason"]:
             tags.append(RunTag("reason", result["reason"][:5000]))
         final = {**(result.get("heldout") or {}), "seconds": result.get("seconds", 0.0)}
-        metrics = [
-            Metric(f"final/{k}", float(v), info.start_time, result.get("tokens", 0)) for k, v in final.items()
-        ]
+        # At step 0: the UI then compares them as bars, not as curves of one point.
+        metrics = [Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items()]
         self._client.log_batch(info.run_id, metrics=metrics, tags=tags)
         status = "FINISHED" if result["state"] == "complete" else "FAILED"
         self._client.set_terminated(info.run_id, status=status)

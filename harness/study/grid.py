@@ -79,7 +79,5 @@ def fingerprint(value: Any) -> str:
 
 
 def describe(setting: Setting) -> str:
-    """`layers dense 2-2, penalty 0.1, optimizer adam`."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in setting.items()
-    )
+    """`dense 2-2, penalty 0.1, adam`: numbers with the name of their axis, texts speak for themselves."""
+    return ", ".join(v if isinstance(v, str) else f"{name} {v:g}" for name, v in setting.items())

@@ -16,6 +16,8 @@ from harness.errors import UserError
 
 Location = tuple[str | int, ...]
 
+LISTED = 20  # names that a message lists where none is near
+
 
 class _Loader(yaml.SafeLoader):
     """Safe loading that also reads `1e-3` as a number (YAML 1.1 wants `1.0e-3`)."""
@@ -103,7 +105,8 @@ def near(word: object, known: list[str]) -> str:
     close = get_close_matches(str(word), known, n=3, cutoff=0.6)
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
-    return "; expected one of " + ", ".join(known)
+    more = ", ..." if len(known) > LISTED else ""
+    return "; expected one of " + ", ".join(known[:LISTED]) + more
 
 
 def _explain(error: ErrorDetails, kind: Any) -> str:

@@ -14,7 +14,7 @@ from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
 from harness.training.metrics import HeldOut, Quality, evaluate
 
-CURVE_POINTS = 16
+CURVE_POINTS = 12
 CURVE_TOKENS = 2048  # held-out tokens behind one point of a curve; the result is measured on all of them
 DIVERGED_FVU = 100.0  # an SAE that predicts the mean has 1
 

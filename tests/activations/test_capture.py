@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from harness.activations.capture import capture_activations, hidden_states, load_model
-from harness.activations.corpus import read_documents
+from harness.activations.documents import read_documents
 from harness.activations.store import ActivationStore
 from harness.activations.tokens import packed_contexts
 from harness.errors import UserError

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from harness.activations.corpus import build_corpus, read_documents, split_of
+from harness.activations.corpus import build_corpus, split_of
+from harness.activations.documents import read_documents
 from harness.errors import UserError
 from harness.study.source import Source, SourceFolders
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from harness.activations.corpus import read_documents
+from harness.activations.documents import read_documents
 from harness.activations.language_model import learning_rate, mean_loss, train_language_model
 from harness.activations.tokens import packed_contexts
 from harness.errors import UserError

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 from synthetic_results import cell_record, curve_records, study_record, write, write_depth, write_grid
 
-from harness.analysis.tables import TABLES, make_tables, read_table
+from harness.analysis.results import TABLES, read_table
+from harness.analysis.tables import make_tables
 from harness.errors import UserError
 
 LAYERS = {"layers": ["none", "sparse 3"]}

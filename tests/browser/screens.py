@@ -46,7 +46,7 @@ def dashboards(root: Path) -> Iterator[dict[str, str]]:
     try:
         addresses: dict[str, str] = {}
         for line in server.stdout or ():
-            if found := re.search(r"(Optuna|MLflow).*(http://\S+)", line):
+            if found := re.search(r"(Optuna|MLflow).*?(http://\S+)", line):
                 addresses[found[1].lower()] = found[2]
             if "Ctrl-C" in line:
                 break
@@ -67,24 +67,39 @@ def browser_page(height: int = 1000) -> Iterator[Page]:
 
 
 def visit_optuna(page: Page, address: str, study: str, folder: Path) -> None:
-    """The study's history, its intermediate values and the table of its trials."""
+    """The study's history, how the axes bear on the error, and the list of its trials."""
     page.goto(address)
-    page.get_by_text(study, exact=True).first.click()
-    page.get_by_text("History", exact=False).first.wait_for()
-    page.wait_for_timeout(3000)
+    page.get_by_text(re.compile(rf"^\d+\. {study}$")).first.click()
+    page.get_by_text("Hyperparameter Importance").wait_for()
+    page.wait_for_timeout(4000)
     page.screenshot(path=folder / "optuna_study.png")
-    page.goto(page.url.rstrip("/") + "/trialTable")
-    page.get_by_text("layers", exact=False).first.wait_for()
-    page.wait_for_timeout(1500)
+    address = page.url.rstrip("/")
+    page.goto(f"{address}/analytics")
+    page.get_by_text("Slice", exact=True).wait_for()
+    page.wait_for_timeout(4000)
+    page.screenshot(path=folder / "optuna_axes.png")
+    page.goto(f"{address}/trials")
+    page.get_by_text("Intermediate Values").wait_for()
+    page.wait_for_timeout(2000)
     page.screenshot(path=folder / "optuna_trials.png")
 
 
-def visit_mlflow(page: Page, address: str, study: str, folder: Path) -> None:
-    """The runs of the study, and the curves of all of them side by side."""
-    page.goto(address + "#/experiments")
-    page.get_by_role("link", name=study, exact=True).first.click()
-    page.wait_for_timeout(4000)
+def visit_mlflow(page: Page, address: str, folder: Path) -> None:
+    """The runs of the study, grouped by arm, and the curves of these groups."""
+    page.goto(address)
+    page.get_by_text("matching runs").wait_for()
+    page.wait_for_timeout(3000)
+    page.get_by_role("button", name="Close", exact=True).click()  # an assistant
+    page.get_by_role("button", name="Group by").first.click()
+    page.get_by_text("arm", exact=True).first.click()
+    page.get_by_text("Group:").first.wait_for()
+    page.wait_for_timeout(1500)
     page.screenshot(path=folder / "mlflow_runs.png")
+    page.goto(page.url.replace("/runs?", "/runs?compareRunsMode=CHART&"))
+    page.get_by_placeholder("Search metric charts").fill("heldout")
+    page.get_by_text("heldout/fvu").first.wait_for()
+    page.wait_for_timeout(6000)
+    page.screenshot(path=folder / "mlflow_curves.png")
 
 
 def main() -> None:
@@ -92,7 +107,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with dashboards(root) as addresses, browser_page() as page:
         visit_optuna(page, addresses["optuna"], study, folder)
-        visit_mlflow(page, addresses["mlflow"], study, folder)
+        visit_mlflow(page, addresses["mlflow"], folder)
 
 
 if __name__ == "__main__":

@@ -110,6 +110,4 @@ def test_comments_and_docstrings_are_no_part_of_the_code():
 
 
 def test_a_setting_is_described_in_words():
-    assert (
-        describe({"layers": "dense 2-2", "penalty": 0.1, "lr": 1e-3}) == "layers dense 2-2, penalty 0.1, lr 0.001"
-    )
+    assert describe({"layers": "dense 2-2", "penalty": 0.1, "lr": 1e-3}) == "dense 2-2, penalty 0.1, lr 0.001"

@@ -1,0 +1,94 @@
+"""dvc.yaml: it parses, its stages name the code that they run, and an edit of a plot trains nothing."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.test_layering import PACKAGE, imports_of, name_of
+
+ROOT = PACKAGE.parent
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+ENTRIES = {
+    "corpus": "harness.activations.corpus",
+    "language_model": "harness.activations.language_model",
+    "activations": "harness.activations.capture",
+    "sweep": "harness.training.trainer",
+    "tables": "harness.analysis.tables",
+    "figures": "harness.analysis.figures",
+    "report": "harness.analysis.report",
+}
+# How files are written, errors said and progress shown decides no result.
+IRRELEVANT = {
+    "harness",
+    "harness.errors",
+    "harness.progress",
+    "harness.activations.folders",
+    "harness.activations.quiet",
+}
+
+
+def path_of(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+
+
+def closure(module: str) -> set[str]:
+    """The modules of the package that this one needs, itself included."""
+    found: set[str] = set()
+    ahead = [module]
+    while ahead:
+        module = ahead.pop()
+        if module not in found and path_of(module).exists():
+            found.add(module)
+            ahead += [m for m in imports_of(path_of(module)) if m.split(".")[0] == "harness"]
+    return found
+
+
+def code_of(stage: str) -> list[Path]:
+    return [ROOT / dep for dep in STAGES[stage]["deps"] if dep.startswith("harness/")]
+
+
+def test_every_stage_has_an_entry_here():
+    assert set(ENTRIES) == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", ENTRIES)
+def test_a_stage_depends_on_the_code_that_decides_what_it_makes(stage):
+    listed = code_of(stage)
+    assert all(path.exists() for path in listed)
+    needed = {m for m in closure(ENTRIES[stage]) if m not in IRRELEVANT and not m.startswith("harness.study")}
+    missing = [m for m in sorted(needed) if not any(path_of(m).is_relative_to(path) for path in listed)]
+    assert not missing
+
+
+@pytest.mark.parametrize("stage", ["corpus", "language_model", "activations", "sweep"])
+def test_nothing_before_the_tables_depends_on_the_analysis(stage):
+    assert not [path for path in code_of(stage) if "analysis" in path.parts]
+    assert not [dep for dep in STAGES[stage]["deps"] if dep.startswith("results/")]
+
+
+@pytest.mark.parametrize("earlier", ["tables", "figures"])
+def test_the_plots_are_no_part_of_the_tables(earlier):
+    listed = {name_of(p) for path in code_of("tables") for p in ([path] if path.is_file() else path.rglob("*.py"))}
+    assert not {m for m in listed if ".plots" in m or m.endswith((".style", ".report"))}
+    assert "results/${item.study}/report.html" not in STAGES[earlier]["deps"]
+
+
+def test_dvc_reads_it(tmp_path):
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / ".dvc").mkdir()
+    shutil.copy(ROOT / ".dvc" / "config", tmp_path / ".dvc")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+    listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
+    assert listed == [
+        "corpus",
+        "language_model",
+        "activations",
+        *(f"{stage}@depth" for stage in ("sweep", "tables", "figures", "report")),
+    ]
