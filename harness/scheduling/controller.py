@@ -28,7 +28,7 @@ from harness.study.grid import Cell, describe
 from harness.study.plan import cost
 from harness.study.spec import Study
 
-MAX_LOSSES = 3  # times in a row that a cell's worker may vanish before the cell counts as failed
+MAX_LOSSES = 5  # times in a row that a cell's worker may vanish without a sign of progress: then it has failed
 GRACE = 20.0  # seconds for workers to checkpoint when the sweep is stopped
 POLL = 0.25  # seconds between two looks at the workers
 SEND = 2.0  # seconds between two looks at the curves: a commit to a database costs as much as many points
@@ -162,6 +162,7 @@ class Sweep:
             self._lost(event, cell)
         elif "tokens" in event.message:
             self.progress.running[event.slot].tokens = event.message["tokens"]
+            self.losses.pop(cell, None)
         elif event.message["end"] == "busy":  # an orphan or another study trains it: look again in a moment
             self._release(event.slot)
             self.again.insert(0, cell)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic_results import write_depth
 
 from harness.analysis.figures import make_figures
 from harness.analysis.tables import make_tables
+from tests.analysis.synthetic_results import write_depth
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
-from synthetic_results import write_grid
 
 from harness.analysis import figures
 from harness.analysis.figures import make_figures
@@ -18,6 +17,7 @@ from harness.analysis.style import HIGHER, LEVEL, LOWER, house_style, page, save
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
 from harness.errors import UserError
+from tests.analysis.synthetic_results import write_grid
 
 Fvu = Callable[[dict[str, Any], int], float | None]
 EIGHT = {"k": [2**i for i in range(8)]}

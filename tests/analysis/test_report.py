@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from synthetic_results import cell_record, study_record, write, write_grid
 
 from harness.analysis.findings import warnings
 from harness.analysis.report import make_report
@@ -17,6 +16,7 @@ from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
 from harness.errors import UserError
+from tests.analysis.synthetic_results import cell_record, study_record, write, write_grid
 
 TWO = {"layers": ["none", "sparse 3"]}
 

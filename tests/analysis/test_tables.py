@@ -9,11 +9,18 @@ from typing import Any
 
 import polars as pl
 import pytest
-from synthetic_results import cell_record, curve_records, study_record, write, write_depth, write_grid
 
 from harness.analysis.results import TABLES, read_table
 from harness.analysis.tables import make_tables
 from harness.errors import UserError
+from tests.analysis.synthetic_results import (
+    cell_record,
+    curve_records,
+    study_record,
+    write,
+    write_depth,
+    write_grid,
+)
 
 LAYERS = {"layers": ["none", "sparse 3"]}
 
