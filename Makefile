@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test lint browser screenshots lock clean
+.PHONY: repro test lint demo browser screenshots lock clean
 
 repro: .venv/.installed
 	dvc repro
@@ -23,6 +23,10 @@ lint: .venv/.test-installed
 	ruff check .
 	ruff format --check .
 	mypy
+
+# The README's demo, from nothing to its report page.
+demo: .venv/.test-installed
+	python -m pytest -n 0 -m demo
 
 # Opens both dashboards in a real browser and takes their pictures; needs Chromium on the machine.
 browser: .venv/.browser-installed
@@ -54,7 +58,7 @@ screenshots: .venv/.browser-installed
 # Writes constraints.txt anew: the newest versions that pyproject.toml allows, from a fresh environment.
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,browser]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev,browser]'
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:

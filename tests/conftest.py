@@ -1,6 +1,9 @@
 """A folder with a small study and activations made of a few random directions; no language model behind them."""
 
+import os
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # two test processes on two cores: more threads only get in each other's way
 
 import numpy as np
 import pytest

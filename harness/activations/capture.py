@@ -77,7 +77,7 @@ def load_model(folder: Path) -> tuple[Any, Any]:
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     with no_bars():
         model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **local)
-        model.eval()  # type: ignore[no-untyped-call]
+        model.eval()
         return model, AutoTokenizer.from_pretrained(folder, **local)
 
 

@@ -65,7 +65,7 @@ def train_language_model(source: Source, corpus: Path, out: Path) -> dict[str, A
 
 def load_tokenizer(source: Source, corpus: Path) -> Any:
     """The corpus' tokenizer as a `transformers` one."""
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_file=str(corpus / TOKENIZER),
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,

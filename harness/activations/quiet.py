@@ -12,9 +12,9 @@ from transformers.utils import logging
 def no_bars() -> Iterator[None]:
     """Within the block `transformers` draws no progress bars; afterwards it does as before."""
     shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()

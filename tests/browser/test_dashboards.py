@@ -2,6 +2,8 @@
 
 import pytest
 
+pytest.importorskip("playwright", reason="make browser installs it")
+
 from tests.browser.screens import browser_page, dashboards, visit_mlflow, visit_optuna
 
 pytestmark = pytest.mark.browser

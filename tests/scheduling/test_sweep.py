@@ -16,6 +16,7 @@ import pytest
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
+from harness.scheduling.cell_folder import exclusive
 from harness.scheduling.ledger import Ledger
 from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.grid import cells
@@ -94,13 +95,10 @@ def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(undistur
     # Workers die, again and again; then Ctrl-C.
     sweep = subprocess.Popen(RUN, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
     wait_until(lambda: training_has_begun(tmp_path))
-    second = subprocess.run(RUN, cwd=tmp_path, capture_output=True, text=True)
-    assert second.returncode == 2
-    assert f"already being run by process {sweep.pid}" in second.stderr
-    for _ in range(3):
-        wait_until(lambda: workers_of(sweep))
+    for _ in range(2):
         os.kill(dice.choice(workers_of(sweep)), signal.SIGKILL)
-        time.sleep(0.4)
+        time.sleep(0.3)
+        assert sweep.poll() is None
     workers = workers_of(sweep)
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait(30) == 130
@@ -110,7 +108,7 @@ def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(undistur
     # The controller itself dies; its workers notice and end.
     sweep = subprocess.Popen(RUN, cwd=tmp_path, start_new_session=True)
     wait_until(lambda: workers_of(sweep))
-    time.sleep(3)
+    time.sleep(2)
     workers = workers_of(sweep)
     sweep.kill()
     sweep.wait()
@@ -123,6 +121,20 @@ def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(undistur
         assert (tmp_path / "results" / "small" / name).read_bytes() == expected, name
     assert_each_cell_once(tmp_path, [c["cell"] for c in records(tmp_path, "cells.jsonl")], points(tmp_path))
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
+
+
+def test_a_second_controller_is_told_who_runs_the_study(small_study, capsys):
+    lock = Path("runs/small.lock")
+    with exclusive(lock) as mine:
+        assert mine
+        lock.write_text("process 4711 on elsewhere since yesterday")
+        with pytest.raises(SystemExit) as stop:
+            main(["run", str(small_study)])
+        assert stop.value.code == 2
+        assert "already being run by process 4711 on elsewhere since yesterday" in capsys.readouterr().err
+        main(["status", str(small_study)])
+        assert "run by process 4711" in capsys.readouterr().out
+    assert not list(Path("runs").glob("*.db"))
 
 
 def test_an_edited_study_trains_only_what_is_new(undisturbed, tmp_path, monkeypatch, capsys):
