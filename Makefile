@@ -10,13 +10,16 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test lint demo browser screenshots lock clean
+.PHONY: repro test suite lint demo browser screenshots lock clean
 
 repro: .venv/.installed
 	dvc repro
 	harness report studies/depth.yaml --step summary
 
-test: .venv/.test-installed lint
+test: .venv/.test-installed
+	@$(MAKE) --no-print-directory -j 2 lint suite
+
+suite: .venv/.test-installed
 	python -m pytest
 
 lint: .venv/.test-installed
