@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.results import METRICS, Cell, Key, Study, show
-from harness.analysis.selection import Choice, choose
 from harness.analysis.statistics import Interval, mean_interval
+from harness.study.selection import Choice, choose
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.selection import best_setting, choose
+from harness.study.selection import best_setting, choose
 
 SEEDS = (0, 1, 2)
 
@@ -75,3 +75,10 @@ def test_a_seeds_own_score_never_moves_its_setting(table: list[list[int]], other
         return choose({name: dict(enumerate(map(float, row))) for name, row in enumerate(rows)}, SEEDS).by_seed[1]
 
     assert chosen(table) == chosen([[row[0], other, row[2]] for row in table])
+
+
+def test_separate_seeds_decide_alone_where_there_are_any():
+    scores = {"a": {7: 1.0, 0: 9.0}, "b": {7: 2.0, 0: 1.0}}
+    choice = choose(scores, (0, 1), tuning_seeds=(7,))
+    assert (choice.shown, choice.by_seed, choice.selection) == ("a", {0: "a", 1: "a"}, "on other seeds")
+    assert choose({"a": scores["a"]}, (0, 1), tuning_seeds=(7,)).selection == "not tuned"

@@ -10,7 +10,7 @@ from typing import Generic, Literal, TypeVar
 
 Setting = TypeVar("Setting")
 
-Selection = Literal["cross-fitted", "in-sample", "not tuned"]
+Selection = Literal["on other seeds", "cross-fitted", "in-sample", "not tuned"]
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,19 @@ class Choice(Generic[Setting]):
         return sum(setting == self.shown for setting in self.by_seed.values())
 
 
-def choose(scores: Mapping[Setting, Mapping[int, float]], seeds: Sequence[int]) -> Choice[Setting]:
-    """Leave-one-seed-out cross-fitting: each seed gets the setting that is best on the other seeds.
+def choose(
+    scores: Mapping[Setting, Mapping[int, float]], seeds: Sequence[int], tuning_seeds: Sequence[int] = ()
+) -> Choice[Setting]:
+    """The setting of each seed, chosen on others: on `tuning_seeds`, if there are any.
 
+    Otherwise by leave-one-seed-out cross-fitting: each seed gets the setting that is best on the other seeds.
     scores: for each setting, in the order of the study file, the score of every seed: lower is better,
     infinite for one that was lost (diverged, failed), absent for one that is missing (not trained yet). A seed
     whose others have no finite score at all is chosen on itself, and the choice says `in-sample`.
     """
+    if tuning_seeds and len(scores) > 1:
+        best = best_setting(scores, tuning_seeds)
+        return Choice(best, dict.fromkeys(seeds, best), "on other seeds")
     by_seed: dict[int, Setting] = {}
     selection: Selection = "not tuned" if len(scores) == 1 else "cross-fitted"
     for seed in seeds:
