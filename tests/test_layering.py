@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A room may import itself and what stands below it; `ground` is for every room.
 ROOMS = ["ground", "sae", "study", "activations", "training", "scheduling", "analysis", "top"]
-GROUND = {"__init__", "errors", "progress", "muon"}
+GROUND = {"__init__", "errors", "ground_truth", "progress", "muon"}
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 SHARED = {"harness.study.recipe", "harness.muon"}  # the core reads recipes, not studies
 
