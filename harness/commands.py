@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.scheduling.controller import Options
     from harness.scheduling.workspace import Workspace
     from harness.study.grid import Cell
-    from harness.study.source import Source
+    from harness.study.source import Source, SourceFolders, TextSource
     from harness.study.spec import Study
 
 STEPS = ("tables", "figures", "page", "summary")
@@ -64,21 +64,34 @@ def _load(options: Namespace) -> tuple[Study, Workspace, Path]:
     return study, workspace, results
 
 
-def corpus(options: Namespace, console: Console) -> None:
-    from harness.activations.corpus import build_corpus
-    from harness.study.source import SourceFolders, load_source
+def _text_source(options: Namespace) -> TextSource:
+    from harness.activations.folders import source_error
+    from harness.study.source import TextSource, load_source
 
     source = load_source(options.source)
+    if not isinstance(source, TextSource):
+        message = f"expected a source with text; this one needs only: harness activations {source.path}"
+        raise source_error(source, ("synthetic",), message)
+    return source
+
+
+def corpus(options: Namespace, console: Console) -> None:
+    source = _text_source(options)  # before anything slow is imported
+
+    from harness.activations.corpus import build_corpus
+    from harness.study.source import SourceFolders
+
     stats = build_corpus(source, SourceFolders(source, _workspace(options).data).corpus)
     train, held_out = (stats["splits"][split]["tokens"] for split in ("train", "held_out"))
     console.print(f"corpus {source.name}: {train:,} + {held_out:,} tokens")
 
 
 def language_model(options: Namespace, console: Console) -> None:
-    from harness.activations.language_model import train_language_model
-    from harness.study.source import SourceFolders, load_source
+    source = _text_source(options)
 
-    source = load_source(options.source)
+    from harness.activations.language_model import train_language_model
+    from harness.study.source import SourceFolders
+
     folders = SourceFolders(source, _workspace(options).data)
     metrics = train_language_model(source, folders.corpus, folders.language_model)
     results = _workspace(options).results(source.name)  # where DVC compares them with the commit's
@@ -91,16 +104,24 @@ def language_model(options: Namespace, console: Console) -> None:
 
 
 def activations(options: Namespace, console: Console) -> None:
-    from harness.activations.capture import capture_activations
-    from harness.study.source import SourceFolders, load_source
+    from harness.study.source import SourceFolders, SyntheticSource, load_source
 
     source = load_source(options.source)
     folders = SourceFolders(source, _workspace(options).data)
-    manifest = capture_activations(source, folders.corpus, folders.language_model, folders.activations)
-    tokens, left_out = manifest["tokens"], manifest["special_left_out"]
+    if isinstance(source, SyntheticSource):
+        from harness.activations.synthetic import make_synthetic
+
+        manifest = make_synthetic(source, folders.activations)
+        aside = f"{source.synthetic.features:,} known features"
+    else:
+        from harness.activations.capture import capture_activations
+
+        manifest = capture_activations(source, folders.corpus, folders.language_model, folders.activations)
+        aside = f"{sum(manifest['special_left_out'].values()):,} special ones left out"
+    tokens = manifest["tokens"]
     console.print(
-        f"activations {source.name} at {manifest['hook']}: {tokens['train']:,} + {tokens['held_out']:,} tokens "
-        f"({left_out['train'] + left_out['held_out']:,} special ones left out)",
+        f"activations {source.name} at {source.hook}: "
+        f"{tokens['train']:,} + {tokens['held_out']:,} tokens ({aside})"
     )
 
 
@@ -111,14 +132,7 @@ def _store(study: Study, workspace: Workspace) -> ActivationStore:
 
     folders = SourceFolders(study.source, workspace.data)
     store = ActivationStore.open(folders.activations)
-    if folders.language_model.exists():
-        store.check_model(folders.language_model)
-    hook = study.source.activations.hook
-    if store.manifest["hook"] != hook:
-        raise UserError(
-            f"{store.path}: hook: expected {hook!r}, as {study.source.path} says, got {store.manifest['hook']!r}; "
-            f"capture it again: harness activations {study.source.path}"
-        )
+    _check_origin(store, study.source, folders)
     if study.base.batch > store.tokens("train"):
         raise study.file.error(
             ("recipe", "batch"),
@@ -133,14 +147,34 @@ def _store(study: Study, workspace: Workspace) -> ActivationStore:
     return store
 
 
+def _check_origin(store: ActivationStore, source: Source, folders: SourceFolders) -> None:
+    """Raise UserError if the activations are not what the source file says now."""
+    from harness.study.source import SyntheticSource
+
+    again = f"make them again: harness activations {source.path}"
+    if (found := store.manifest["hook"]) != source.hook:
+        expected = f"expected {source.hook!r}, as {source.path} says"
+        raise UserError(f"{store.path}: hook: {expected}, got {found!r}; {again}")
+    if isinstance(source, SyntheticSource):
+        from harness.activations.synthetic import settings_fingerprint
+
+        if store.manifest["model_fingerprint"] != settings_fingerprint(source.synthetic):
+            raise UserError(f"{store.path}: expected what {source.path} says now, got other settings; {again}")
+    elif folders.language_model.exists():
+        store.check_model(folders.language_model)
+
+
 def _prepare(source: Source, options: Namespace, console: Console) -> None:
     """Make what is missing of a source, so that a study can be run without DVC."""
-    from harness.study.source import SourceFolders
+    from harness.study.source import SourceFolders, TextSource
 
     folders = SourceFolders(source, _workspace(options).data)
     if folders.activations.exists():
         return
     step_options = Namespace(root=options.root, source=source.path)
+    if not isinstance(source, TextSource):
+        activations(step_options, console)
+        return
     for folder, step in (
         (folders.corpus, corpus),
         (folders.language_model, language_model),

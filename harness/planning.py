@@ -38,7 +38,7 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
         group = list(members)
         tried = {name: [s[name] for s, _ in group] for name in group[0][0] if name not in untuned}
         tuned = ", ".join(f"{name} {' '.join(map(str, dict.fromkeys(values)))}" for name, values in tried.items())
-        price = cost(group[0][1], study.source.language_model.width)
+        price = cost(group[0][1], study.source.width)
         numbers = (f"{len(group) * len(study.seeds)}", f"{price.parameters:,}", f"{price.flops_per_token:,}")
         table.add_row(*levels, tuned, *numbers, f"{price.tokens:,}", f"{price.bytes / 2**20:.0f} MiB")
     console.print(table)
@@ -46,7 +46,7 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
 
 
 def _total(study: Study, workspace: Workspace, cells: list[Cell] | None) -> str:
-    width = study.source.language_model.width
+    width = study.source.width
     settings = recipes(study)
     count = len(settings) * len(study.seeds)
     total = f"{len(settings)} settings × {len(study.seeds)} seeds = {count} cells"

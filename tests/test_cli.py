@@ -92,3 +92,55 @@ def test_a_closed_pipe_is_no_error(small_study):
     command = f"{sys.executable} -m harness plan {small_study} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
+
+
+SYNTHETIC = "synthetic: {width: 8, features: 24, tokens: 600, held_out_tokens: 300, active: 2, dtype: float32}\n"
+
+
+@pytest.fixture
+def synthetic_study(small_study) -> Path:
+    """The small study's file, on known features that nobody has made yet."""
+    import shutil
+
+    shutil.rmtree("data")
+    Path("studies/sources/random.yaml").write_text(SYNTHETIC)
+    text = small_study.read_text().replace("1_024", "256").replace("50_000", "600")
+    small_study.write_text(text.replace("[1e-3, 4e-3]", "[1e-3]").replace("[0, 1]", "[0]"))
+    return small_study
+
+
+def test_a_study_of_known_features_needs_no_text(synthetic_study, capsys):
+    main(["run", str(synthetic_study), "--workers", "1"])
+    assert sorted(path.name for path in Path("data/random").iterdir()) == ["activations"]
+    assert "2 done, 0 to run" in re.sub(r"\s+", " ", _said(capsys, "plan", str(synthetic_study)))
+    assert len(Path("results/small/cells.jsonl").read_text().splitlines()) == 2
+
+
+def _said(capsys, *arguments: str) -> str:
+    main(arguments)
+    return str(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("command", ["corpus", "language-model"])
+def test_known_features_have_no_text(synthetic_study, command, capsys):
+    source = "studies/sources/random.yaml"
+    line = fails(capsys, command, source)
+    assert line == (
+        f"harness: {source}:1: synthetic: expected a source with text; "
+        f"this one needs only: harness activations {source}"
+    )
+
+
+def test_activations_of_other_settings_or_of_the_other_kind_are_refused(synthetic_study, capsys):
+    source = Path("studies/sources/random.yaml")
+    assert "600 + 300 tokens (24 known features)" in _said(capsys, "activations", str(source))
+    text = source.read_text()
+    source.write_text(text.replace("active: 2", "active: 3"))
+    line = fails(capsys, "plan", str(synthetic_study))
+    assert line.endswith(f"says now, got other settings; make them again: harness activations {source}")
+    source.write_text(
+        "corpus: {packages: [rich]}\n"
+        "language_model: {layers: 1, width: 8, heads: 2, context: 16, tokens: 99, batch: 4, lr: 1e-3}\n"
+        "activations: {hook: transformer.h.0, tokens: 600, held_out_tokens: 300}\n"
+    )
+    assert "hook: expected 'transformer.h.0', as studies" in fails(capsys, "plan", str(synthetic_study))

@@ -19,7 +19,7 @@ from harness.activations.store import MANIFEST, model_fingerprint
 from harness.activations.store_writer import StoreWriter
 from harness.activations.tokens import Ids, packed_contexts
 from harness.progress import track
-from harness.study.source import Source
+from harness.study.source import TextSource
 from harness.study.yaml_file import near
 
 TOKENS_AT_ONCE = 8192  # of one forward pass
@@ -36,7 +36,7 @@ class _Reached(Exception):
     """Raised by the hook: the rest of the forward pass is not needed."""
 
 
-def capture_activations(source: Source, corpus: Path, language_model: Path, out: Path) -> dict[str, Any]:
+def capture_activations(source: TextSource, corpus: Path, language_model: Path, out: Path) -> dict[str, Any]:
     """Fill the folder `out` with activations of a local model on both splits; see `ActivationStore`.
 
     Documents are taken in a seeded order over the whole corpus, packed into contexts, and run once.
@@ -81,7 +81,7 @@ def load_model(folder: Path) -> tuple[Any, Any]:
         return model, AutoTokenizer.from_pretrained(folder, **local)
 
 
-def find_module(source: Source, model: Any) -> torch.nn.Module:
+def find_module(source: TextSource, model: Any) -> torch.nn.Module:
     """The module that `activations.hook` names. Raises UserError with the nearest names."""
     hook = source.activations.hook
     modules: dict[str, torch.nn.Module] = dict(model.named_modules())
@@ -110,7 +110,7 @@ def hidden_states(model: Any, module: torch.nn.Module, ids: Tensor) -> Tensor:
     return seen[0]
 
 
-def _positions(source: Source, corpus: Path, split: Split, tokens: int, tokenizer: Any) -> Positions:
+def _positions(source: TextSource, corpus: Path, split: Split, tokens: int, tokenizer: Any) -> Positions:
     """Contexts with exactly `tokens` positions to keep. Raises UserError if the text has fewer."""
     documents, context = read_documents(corpus, split), source.language_model.context
     ids = packed_contexts(documents, tokenizer, context, tokens, source.activations.seed)
@@ -135,7 +135,7 @@ def _captured(
 
 
 def _put(
-    source: Source, writer: StoreWriter, split: str, places: NDArray[np.int64], rows: NDArray[np.float32]
+    source: TextSource, writer: StoreWriter, split: str, places: NDArray[np.int64], rows: NDArray[np.float32]
 ) -> None:
     try:
         writer.put(split, places, rows)

@@ -14,12 +14,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from harness.activations.docstrings import docstrings_of, package_files
 from harness.activations.documents import END_OF_TEXT, MANIFEST, TOKENIZER, Document, Split
 from harness.activations.folders import replacing, source_error, write_json
-from harness.study.source import Source
+from harness.study.source import TextSource
 
 ENCODED_AT_ONCE = 4096  # documents
 
 
-def build_corpus(source: Source, out: Path) -> dict[str, Any]:
+def build_corpus(source: TextSource, out: Path) -> dict[str, Any]:
     """Write `train.parquet`, `held_out.parquet`, `tokenizer.json` and `manifest.json` to the folder `out`.
 
     A document is one docstring, kept only where it first occurs in the corpus. All documents of a module
@@ -69,7 +69,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def _documents(source: Source) -> tuple[list[Document], dict[str, int]]:
+def _documents(source: TextSource) -> tuple[list[Document], dict[str, int]]:
     """The documents, and how many docstrings and files were left out."""
     files = _files(source)
     seen: set[str] = set()
@@ -84,7 +84,7 @@ def _documents(source: Source) -> tuple[list[Document], dict[str, int]]:
     return documents, {"duplicates_dropped": duplicates, "unparsable_files": unparsable}
 
 
-def _files(source: Source) -> list[tuple[str, Path]]:
+def _files(source: TextSource) -> list[tuple[str, Path]]:
     """Sorted over all packages, so that the order in the source file changes nothing."""
     files: dict[str, Path] = {}
     for index, name in enumerate(source.corpus.packages):
@@ -124,7 +124,7 @@ def _count_tokens(tokenizer: Tokenizer, texts: list[str]) -> int:
     return sum(len(encoding) for chunk in chunks for encoding in tokenizer.encode_batch_fast(chunk))
 
 
-def _check_size(source: Source, tokens: dict[Split, int]) -> None:
+def _check_size(source: TextSource, tokens: dict[Split, int]) -> None:
     asked = {"train": "tokens", "held_out": "held_out_tokens"}
     for split, count in tokens.items():
         wanted = getattr(source.activations, asked[split])

@@ -20,7 +20,7 @@ from harness.activations.quiet import no_bars
 from harness.activations.tokens import Ids, packed_contexts
 from harness.muon import Muon
 from harness.progress import track
-from harness.study.source import Source
+from harness.study.source import TextSource
 
 METRICS = "metrics.json"
 EVALUATED = 100_000  # held-out tokens, at most
@@ -29,7 +29,7 @@ BETAS = (0.9, 0.95)
 WARMUP, FINAL = 0.05, 0.05  # share of the steps; share of the learning rate at the end
 
 
-def train_language_model(source: Source, corpus: Path, out: Path) -> dict[str, Any]:
+def train_language_model(source: TextSource, corpus: Path, out: Path) -> dict[str, Any]:
     """Train a GPT-2-architecture model on the corpus and save it with its tokenizer to the folder `out`.
 
     `out` can be given to `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`; it is
@@ -63,7 +63,7 @@ def train_language_model(source: Source, corpus: Path, out: Path) -> dict[str, A
     return metrics
 
 
-def load_tokenizer(source: Source, corpus: Path) -> Any:
+def load_tokenizer(source: TextSource, corpus: Path) -> Any:
     """The corpus' tokenizer as a `transformers` one."""
     return PreTrainedTokenizerFast(
         tokenizer_file=str(corpus / TOKENIZER),
@@ -73,7 +73,7 @@ def load_tokenizer(source: Source, corpus: Path) -> Any:
     )
 
 
-def new_model(source: Source, tokenizer: Any) -> Any:
+def new_model(source: TextSource, tokenizer: Any) -> Any:
     """A model of the source's sizes with seeded weights; torch's global generator is left as it was."""
     sizes = source.language_model
     if sizes.width % sizes.heads:
@@ -120,7 +120,7 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _train(model: Any, contexts: Ids, source: Source) -> int:
+def _train(model: Any, contexts: Ids, source: TextSource) -> int:
     """Train in place; returns the number of tokens gone through."""
     sizes = source.language_model
     steps = max(1, sizes.tokens // (sizes.batch * sizes.context))

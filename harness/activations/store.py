@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from harness.activations.folders import read_json, sha256_of
 from harness.errors import UserError
@@ -15,11 +16,16 @@ Floats = NDArray[np.float32]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+FEATURES = "features.safetensors"
 SPLITS = ("train", "held_out")
 
 
 class ActivationStore:
-    """A folder of shards `train-00000.npy`, ..., each [tokens, width], and its `manifest.json`."""
+    """A folder of shards `train-00000.npy`, ..., each [tokens, width], and its `manifest.json`.
+
+    Where the true features are known, `features.safetensors` has those of the held-out tokens, `features`
+    [tokens, F], and `directions` [F, width].
+    """
 
     def __init__(self, path: Path, manifest: dict[str, Any], shards: dict[str, list[NDArray[Any]]]) -> None:
         """Use `open`. `shards`: the memory-mapped arrays of each split."""
@@ -37,7 +43,9 @@ class ActivationStore:
         if manifest.get("format") != FORMAT:
             found = manifest.get("format")
             raise UserError(f"{path / MANIFEST}: format: expected {FORMAT}, got {found!r}; capture it again")
-        return cls(path, manifest, {split: _open_shards(path, manifest, split) for split in SPLITS})
+        shards = {split: _open_shards(path, manifest, split) for split in SPLITS}
+        _read_features(path, manifest, slice(0))
+        return cls(path, manifest, shards)
 
     @property
     def width(self) -> int:
@@ -72,6 +80,10 @@ class ActivationStore:
         out /= self._scale
         return out
 
+    def features(self) -> Floats | None:
+        """True features [held-out tokens, F], in the order of that split; None where they are not known."""
+        return _read_features(self.path, self.manifest, slice(None))
+
     def check_model(self, model: Path) -> None:
         """Raise UserError if the activations are not those of the language model in the folder `model`."""
         if model_fingerprint(model) != self.manifest["model_fingerprint"]:
@@ -99,6 +111,21 @@ def _open_shard(file: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> 
     if array.shape != shape or array.dtype != dtype:
         raise UserError(f"{file}: expected {shape} of {dtype}, got {array.shape} of {array.dtype}")
     return array
+
+
+def _read_features(path: Path, manifest: dict[str, Any], rows: slice) -> Floats | None:
+    """Some rows of the true features. Raises UserError if they are known, but the file is not as it was."""
+    if (about := manifest.get("features")) is None:
+        return None
+    file, shape = path / about["file"], [manifest["tokens"]["held_out"], about["count"]]
+    try:
+        with safe_open(file, "numpy") as opened:
+            kept = opened.get_slice("features")
+            if kept.get_shape() != shape:
+                raise SafetensorError(f"{shape} of them, got {kept.get_shape()}")
+            return np.asarray(kept[rows], np.float32)
+    except (OSError, SafetensorError) as failure:
+        raise UserError(f"{file}: expected complete true features: {failure}") from None
 
 
 def model_fingerprint(model: Path) -> str:

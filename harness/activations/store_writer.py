@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from harness.activations.folders import sha256_of, write_json
-from harness.activations.store import FORMAT, MANIFEST
+from harness.activations.store import FEATURES, FORMAT, MANIFEST
 
 SHARD_BYTES = 2**26
 ROWS_AT_ONCE = 2**14  # measured at a time
@@ -32,6 +33,7 @@ class StoreWriter:
         self.folder, self.tokens, self.width, self.dtype = folder, tokens, width, np.dtype(dtype)
         self.rows = shard_tokens or max(1, SHARD_BYTES // (width * self.dtype.itemsize))
         self._shards = {split: self._create(split, count) for split, count in tokens.items()}
+        self._features: dict[str, Any] = {}  # what the manifest says about them, if they are known
 
     def _create(self, split: str, count: int) -> list[np.memmap[Any, np.dtype[Any]]]:
         return [
@@ -58,6 +60,12 @@ class StoreWriter:
             here = shard == index
             self._shards[split][index][row[here]] = kept[here]
 
+    def write_features(self, features: NDArray[np.float16], directions: NDArray[np.float32]) -> None:
+        """Keep the true features [held-out tokens, F] of the held-out split, and their directions [F, width]."""
+        file = self.folder / FEATURES
+        save_file({"features": features, "directions": directions}, file)
+        self._features = {"file": file.name, "count": features.shape[1], "sha256": sha256_of([file])}
+
     def finish(self, **about: Any) -> dict[str, Any]:
         """Measure the activations and write the manifest, with `about` in it; returns the manifest."""
         for arrays in self._shards.values():
@@ -71,7 +79,8 @@ class StoreWriter:
             "width": self.width,
             "tokens": self.tokens,
             "shards": shards,
-            "fingerprint": _fingerprint(about.get("hook"), self.dtype.name, shards),
+            **({"features": self._features} if self._features else {}),
+            "fingerprint": _fingerprint(about.get("hook"), self.dtype.name, shards, self._features),
             **moments(self._blocks("train"), self.width),
         }
         write_json(self.folder / MANIFEST, manifest)
@@ -126,7 +135,7 @@ def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]
     }
 
 
-def _fingerprint(hook: Any, dtype: str, shards: dict[str, list[dict[str, Any]]]) -> str:
-    """sha256 over all that decides the numbers that `ActivationStore.read` returns."""
-    decisive = json.dumps([FORMAT, hook, dtype, shards], sort_keys=True)
+def _fingerprint(hook: Any, dtype: str, shards: dict[str, list[dict[str, Any]]], features: dict[str, Any]) -> str:
+    """sha256 over all that decides the numbers that an `ActivationStore` returns."""
+    decisive = json.dumps([FORMAT, hook, dtype, shards, *([features] if features else [])], sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()
