@@ -16,6 +16,7 @@ ENTRIES = {
     "corpus": "harness.activations.corpus",
     "language_model": "harness.activations.language_model",
     "activations": "harness.activations.capture",
+    "synthetic": "harness.activations.synthetic",
     "sweep": "harness.training.trainer",
     "tables": "harness.analysis.tables",
     "figures": "harness.analysis.figures",
@@ -65,7 +66,7 @@ def test_a_stage_depends_on_the_code_that_decides_what_it_makes(stage):
     assert not missing
 
 
-@pytest.mark.parametrize("stage", ["corpus", "language_model", "activations", "sweep"])
+@pytest.mark.parametrize("stage", ["corpus", "language_model", "activations", "synthetic", "sweep"])
 def test_nothing_before_the_tables_depends_on_the_analysis(stage):
     assert not [path for path in code_of(stage) if "analysis" in path.parts]
     assert not [dep for dep in STAGES[stage]["deps"] if dep.startswith("results/")]
@@ -90,5 +91,7 @@ def test_dvc_reads_it(tmp_path):
         "corpus",
         "language_model",
         "activations",
+        "synthetic@synthetic",
+        "synthetic@synthetic_nonlinear",
         *(f"{stage}@depth" for stage in ("sweep", "tables", "figures", "report")),
     ]
