@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.results import METRICS, Cell, Key, Study, show
+from harness.analysis.results import Cell, Key, Study, show
 from harness.analysis.statistics import Interval, mean_interval
 from harness.study.selection import Choice, choose
 
@@ -30,7 +30,12 @@ class Arm:
     def values(self, metric: str) -> dict[int, float]:
         """A held-out figure of each seed that has one."""
         cells = {seed: cell for seed, cell in self.reported.items() if cell is not None and has_result(cell)}
-        return {seed: float(getattr(cell.heldout, metric)) for seed, cell in cells.items()}
+        figures = {seed: getattr(cell.heldout, metric) for seed, cell in cells.items()}
+        return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
+
+    def searched(self, study: Study) -> list[int]:
+        """The seeds on which its settings were compared."""
+        return study.tuning_seeds if self.choice.selection == "on other seeds" else study.seeds
 
 
 def has_result(cell: Cell) -> bool:
@@ -56,19 +61,19 @@ def _arm(study: Study, key: Key, cells: list[Cell]) -> Arm:
     }
     levels = dict(zip(study.compared, key, strict=True))
     label = study.label(levels) or study.name
-    return Arm(levels, label, settings, choose(scores, study.seeds))
+    return Arm(levels, label, settings, choose(scores, study.seeds, study.tuning_seeds))
 
 
 def _score(cell: Cell) -> float:
     return cell.heldout.fvu if cell.heldout is not None and has_result(cell) else math.inf
 
 
-def arm_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """The arms table: axes, chosen values, seeds used and lost, then each figure's mean and interval."""
-    return [_arm_row(study, arm) for arm in arms]
+def arm_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """The arms table: axes, chosen values, seeds used and lost, then mean and interval of all `metrics`."""
+    return [_arm_row(study, arm, metrics) for arm in arms]
 
 
-def _arm_row(study: Study, arm: Arm) -> dict[str, Any]:
+def _arm_row(study: Study, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
     states = Counter(state_of(cell) for cell in arm.reported.values())
     shown = list(arm.settings[arm.choice.shown].values())
     row = {
@@ -82,18 +87,18 @@ def _arm_row(study: Study, arm: Arm) -> dict[str, Any]:
         "failed": states["failed"],
         "missing": states["missing"],
     }
-    for metric in METRICS:
+    for metric in metrics:
         row |= interval_columns(metric, mean_interval(list(arm.values(metric).values())))
     # a tuned axis may change the size of the model: these are those of the shown setting
     return row | {"parameters": shown[0].parameters, "flops_per_token": shown[0].flops_per_token}
 
 
-def seed_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """One row an arm and seed: the setting at which the seed is reported, its state and figures."""
-    return [_seed_row(study, arm, seed, cell) for arm in arms for seed, cell in arm.reported.items()]
+def seed_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One row an arm and seed: the setting at which the seed is reported, its state and `metrics`."""
+    return [_seed_row(study, arm, seed, cell, metrics) for arm in arms for seed, cell in arm.reported.items()]
 
 
-def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None) -> dict[str, Any]:
+def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Sequence[str]) -> dict[str, Any]:
     heldout = cell.heldout if cell is not None and has_result(cell) else None
     return {
         "arm": arm.label,
@@ -102,7 +107,7 @@ def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None) -> dict[str,
         **dict(zip(study.tuned, arm.choice.by_seed[seed], strict=True)),
         "cell": cell.cell if cell is not None else None,
         "state": state_of(cell),
-        **{metric: getattr(heldout, metric, None) for metric in METRICS},
+        **{metric: getattr(heldout, metric, None) for metric in metrics},
     }
 
 

@@ -11,7 +11,9 @@ from harness.analysis.view import load_view
 FIGURES = {
     "arms": arms.draw,
     "curves": curves.draw,
+    "features": arms.draw_features,
     "effects": effects.draw,
+    "feature_effects": effects.draw_features,
     "tuning": tuning.draw,
     "tradeoff": tradeoff.draw,
 }

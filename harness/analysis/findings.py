@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.analysis.outcomes import FEATURES, FVU
 from harness.analysis.results import describe
 from harness.analysis.view import Row, View, effects_by_level
-from harness.analysis.wording import effect_sentence, estimate, plural
+from harness.analysis.wording import change, effect_sentence, level_name, plural, shown
 
 FEWEST_SEEDS = 3
+OPPOSITE = {"better": "worse", "worse": "better"}
+DISAGREEMENT = {"better": "lowers FVU but loses features", "worse": "raises FVU but gains features"}
 
 
 @dataclass(frozen=True)
@@ -22,21 +25,44 @@ class Finding:
 
 
 def headline(view: View) -> list[str]:
-    """The arm with the lowest FVU, and the baseline."""
+    """The arm with the lowest FVU, the one with the highest MCC, the baseline; where FVU and features disagree."""
     known = [arm for arm in view.arms if arm["fvu"] is not None]
     if not known:
         return ["No cell has a result yet."]
     best = min(known, key=lambda arm: float(arm["fvu"]))
     lines = [f"Lowest held-out FVU: {_state(view, best)}."]
+    matched = [arm for arm in known if arm.get("mcc") is not None]
+    closest = max(matched, key=lambda arm: float(arm["mcc"]), default=best)
+    if closest is not best:
+        lines.append(f"Highest MCC: {_state(view, closest)}.")
     baseline = [arm for arm in known if arm["arm"] == view.study.label(view.study.baseline)]
-    return lines + [f"Baseline: {_state(view, arm)}." for arm in baseline if arm is not best]
+    lines += [f"Baseline: {_state(view, arm)}." for arm in baseline if arm not in (best, closest)]
+    return lines + list(_disagreements(view))
 
 
 def _state(view: View, arm: Row) -> str:
     tuned = describe({axis: arm[axis] for axis in view.study.tuned})
-    dead = estimate(arm, "dead_fraction", 1, 100, " %")
     at = f" at {tuned}" if tuned else ""
-    return f"{arm['arm']}{at}: FVU {estimate(arm, 'fvu', 4)}, dead latents {dead}"
+    figures = (f"{outcome.label} {shown(arm, outcome)}" for outcome in view.outcomes)
+    return f"{arm['arm']}{at}: {', '.join(figures)}"
+
+
+def _disagreements(view: View) -> Iterator[str]:
+    """A level that lowers FVU but loses features, or the other way round, in one sentence each."""
+    for level in effects_by_level(view):
+        for effect in [level.marginal] if level.marginal is not None else level.pairs:
+            verdict = FVU.judge(effect[FVU.verdict])
+            features = [outcome for outcome in view.outcomes if outcome in FEATURES]
+            judged = {outcome: outcome.judge(effect[outcome.verdict]) for outcome in features}
+            against = [outcome for outcome in features if judged[outcome] == OPPOSITE.get(verdict)]
+            if against:
+                along = [outcome for outcome in features if judged[outcome] == verdict]
+                where = f" ({effect['holding']})" if effect["holding"] else ""
+                changes = [
+                    *(change(effect, o) for o in (FVU, *against)),
+                    *(f"yet {change(effect, o)}" for o in along),
+                ]
+                yield f"{level_name(view.study, effect)}{where} {DISAGREEMENT[verdict]}: {'; '.join(changes)}."
 
 
 def findings(view: View) -> dict[str, list[Finding]]:
@@ -45,13 +71,16 @@ def findings(view: View) -> dict[str, list[Finding]]:
     for effect in effects_by_level(view):
         group = found.setdefault(effect.axis, [])
         if effect.marginal is not None:
-            sentences = [effect_sentence(view.study, pair) for pair in effect.pairs]
-            sentence = effect_sentence(view.study, effect.marginal)
-            group.append(Finding(sentence, effect.marginal["fvu_verdict"], sentences))
+            sentences = [_sentence(view, pair) for pair in effect.pairs]
+            group.append(Finding(_sentence(view, effect.marginal), effect.marginal["fvu_verdict"], sentences))
             continue
         for pair in effect.pairs:
-            group.append(Finding(effect_sentence(view.study, pair), pair["fvu_verdict"], []))
+            group.append(Finding(_sentence(view, pair), pair["fvu_verdict"], []))
     return found
+
+
+def _sentence(view: View, effect: Row) -> str:
+    return effect_sentence(view.study, effect, view.outcomes, view.reach(effect))
 
 
 def warnings(view: View) -> list[str]:
@@ -62,7 +91,8 @@ def warnings(view: View) -> list[str]:
 def _seeds(view: View) -> Iterator[str]:
     n = len(view.study.seeds)
     if n == 1:
-        tuned = ", and tuned values were chosen on the very seed that is reported" if view.study.tuned else ""
+        in_sample = view.study.tuned and not view.study.tuning_seeds
+        tuned = ", and tuned values were chosen on the very seed that is reported" if in_sample else ""
         yield f"One seed: there are no intervals, a difference may be luck{tuned}."
     elif n < FEWEST_SEEDS:
         yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
@@ -75,7 +105,8 @@ def _lost(view: View) -> Iterator[str]:
     for cell in cells:
         if cell["state"] != "complete":
             tuned = describe({axis: cell[axis] for axis in view.study.tuned})
-            name = ", ".join(part for part in (view.study.label(cell), tuned, f"seed {cell['seed']}") if part)
+            seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
+            name = ", ".join(part for part in (view.study.label(cell), tuned, seed) if part)
             yield f"{name}: {cell['state']}" + (f" ({cell['reason']})." if cell["reason"] else ".")
     for arm in view.arms:
         if arm["n"] < len(view.study.seeds):

@@ -12,12 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from harness.analysis.findings import findings, headline, warnings
 from harness.analysis.results import show
 from harness.analysis.view import View, load_view
-from harness.analysis.wording import bracket, number, plural
+from harness.analysis.wording import bracket, mean, number, plural, reached
 from harness.errors import UserError
 
 CAPTIONS = {
     "effects": "What each level changes against the baseline's level, everything else equal; paired by seed.",
+    "feature_effects": "What each level changes in the features, beside FVU: blue is better, vermillion is worse.",
     "arms": "Held-out FVU and dead latents of every arm, with 95 % intervals and single seeds.",
+    "features": "Held-out FVU and recovered features of every arm, with 95 % intervals and single seeds.",
     "curves": "Held-out FVU and dead latents against training tokens.",
     "tradeoff": "Held-out FVU against dead latents, one point an arm.",
     "tuning": "Held-out FVU at every tuned setting; a ring marks the best mean.",
@@ -36,9 +38,11 @@ def make_report(results: Path) -> Path:
         facts=facts(view),
         headline=headline(view),
         findings=findings(view),
-        comparisons=sum(effect["kind"] == "pair" and effect["n"] > 1 for effect in view.tables["effects"]),
+        comparisons=len(view.outcomes) * sum(e["kind"] == "pair" and e["n"] > 1 for e in view.tables["effects"]),
         warnings=warnings(view),
-        arms=[arm | {"dead_percent": _percent(arm["dead_fraction"])} for arm in view.arms],
+        arms=view.arms,
+        outcomes=view.outcomes,
+        reach=_reach_baseline(view),
         baseline=view.study.label(view.study.baseline),
         figures=_figures(results),
         provenance=_provenance(view),
@@ -49,13 +53,16 @@ def make_report(results: Path) -> Path:
 
 
 def facts(view: View) -> str:
-    """The size of the study in one line, as in `90 cells (89 complete, 1 missing), 11 arms, 3 seeds`."""
+    """The size of the study in one line, as in `90 cells (89 complete, 1 missing), 11 arms, 3 seeds, lr tuned
+    inside each arm on 2 other seeds`."""
     states = Counter(cell["state"] for cell in view.tables["cells"])
     order = ("complete", "diverged", "failed", "missing")
     counts = ", ".join(f"{states[state]} {state}" for state in order if states[state])
     cells = plural(len(view.tables["cells"]), "cell")
     arms, seeds = plural(len(view.arms), "arm"), plural(len(view.study.seeds), "seed")
     tuned = f", {', '.join(view.study.tuned)} tuned inside each arm" if view.study.tuned else ""
+    if tuned and view.study.tuning_seeds:
+        tuned += f" on {plural(len(view.study.tuning_seeds), 'other seed')}"
     return f"{cells} ({counts}), {arms}, {seeds}{tuned}"
 
 
@@ -67,7 +74,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "bracket": bracket, "show": show, "count": _count}
+    environment.filters |= {"number": number, "mean": mean, "bracket": bracket, "plural": plural}
+    environment.filters |= {"show": show, "count": _count}
     return environment
 
 
@@ -82,20 +90,25 @@ def _figures(results: Path) -> list[dict[str, str]]:
     return figures
 
 
+def _reach_baseline(view: View) -> dict[str, str]:
+    """For each arm that differs from the baseline in one axis: the tokens to the baseline's final FVU."""
+    baseline = view.study.label(view.study.baseline)
+    rows = [row for row in view.tables["reach"] if row["reference_arm"] == baseline and row["n"]]
+    return {row["arm"]: reached(row) for row in rows}
+
+
 def _provenance(view: View) -> dict[str, dict[str, Any]]:
     study = view.study
     axes = {axis: ", ".join(show(level) for level in levels) for axis, levels in study.axes.items()}
-    seeds = ", ".join(str(seed) for seed in study.seeds)
+    seeds = {"seeds": ", ".join(str(seed) for seed in study.seeds)}
+    if study.tuning_seeds:
+        seeds["tuning seeds"] = ", ".join(str(seed) for seed in study.tuning_seeds)
     return {
-        "Design": axes | {"seeds": seeds, "cells": study.cells},
+        "Design": axes | seeds | {"cells": study.cells},
         "Activations": study.source,
         "Base recipe": study.recipe,
         "Environment": study.environment,
     }
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
 
 
 def _count(value: float) -> str:

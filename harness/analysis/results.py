@@ -24,7 +24,7 @@ CURVE_SCHEMA = {
     "train_dead_fraction": pl.Float64,
     "heldout_fvu": pl.Float64,
 }
-TABLES = ("cells", "arms", "seeds", "effects", "curves", "tuning")
+TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning")
 
 
 class Record(BaseModel):
@@ -34,7 +34,10 @@ class Record(BaseModel):
 
 
 class HeldOut(Record):
-    """Figures on the held-out activations, defined in `harness.training.metrics`."""
+    """Figures on the held-out activations, defined in `harness.training.metrics`.
+
+    The last three only where the source knows its features.
+    """
 
     mse: float
     nmse: float
@@ -43,6 +46,9 @@ class HeldOut(Record):
     dead_fraction: float
     alive: float
     effective_latents: float
+    mcc: float | None = None
+    f1: float | None = None
+    uniqueness: float | None = None
 
 
 class Cell(Record):
@@ -61,7 +67,10 @@ class Cell(Record):
 
 
 class Study(Record):
-    """The study as it was swept: its axes with their levels, in the order that figures keep."""
+    """The study as it was swept: its axes with their levels, in the order that figures keep.
+
+    `tuning_seeds`: on these alone tuned values were chosen; empty where each seed was chosen on the other `seeds`.
+    """
 
     name: str
     question: str
@@ -69,6 +78,7 @@ class Study(Record):
     tuned: list[str]
     baseline: dict[str, Scalar]
     seeds: list[int]
+    tuning_seeds: list[int] = []
     cells: int
     heldout_tokens: int
     dead_window: int
@@ -100,7 +110,18 @@ class Study(Record):
     def label(self, arm: dict[str, Any], without: str | None = None) -> str:
         """An arm in words, as in `dense 2-2, penalty 0.1, adam`; axes that do not vary are left out."""
         varying = [a for a in self.compared if len(self.axes[a]) > 1 and a != without]
-        return describe({axis: arm.get(axis) for axis in varying})
+        return self.describe({axis: arm.get(axis) for axis in varying})
+
+    def describe(self, levels: dict[str, Level]) -> str:
+        """Levels in words; one that two axes have, as `none` may be, gets its axis' name in front."""
+        words = (
+            f"{axis} {level}" if isinstance(level, str) and self._ambiguous(level) else describe({axis: level})
+            for axis, level in levels.items()
+        )
+        return ", ".join(word for word in words if word)
+
+    def _ambiguous(self, level: str) -> bool:
+        return sum(level in levels for levels in self.axes.values()) > 1
 
 
 def describe(levels: dict[str, Level]) -> str:
@@ -156,8 +177,8 @@ def _check(cell: Cell, study: Study, seen: set[str], where: str) -> None:
         raise UserError(f"{where}: cell: {cell.cell} is here twice, expected each cell once")
     if cell.state == "complete" and cell.heldout is None:
         raise UserError(f"{where}: heldout: expected figures, since the cell is complete")
-    if cell.seed not in study.seeds:
-        raise UserError(f"{where}: seed: expected one of {study.seeds} (study.json), got {cell.seed}")
+    if cell.seed not in (seeds := [*study.seeds, *study.tuning_seeds]):
+        raise UserError(f"{where}: seed: expected one of {seeds} (study.json), got {cell.seed}")
     for axis, level in {**cell.arm, **cell.tuned}.items():
         if level not in study.axes.get(axis, []):
             raise UserError(f"{where}: {axis}: {level!r} is no level of this axis in study.json")

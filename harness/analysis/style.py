@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 WIDTH = 9.0  # inches; a README shows them about 900 px wide, so 1 pt is about 1.4 px there
 DPI = 200
 
-INK, SOFT, FAINT = "#1f2328", "#59636e", "#d8dde3"
+INK, SOFT, PALE, FAINT = "#1f2328", "#59636e", "#bcc4cd", "#d8dde3"
 LOWER, HIGHER, LEVEL = "#0072b2", "#d55e00", "#7a828b"  # blue and vermillion are apart for every kind of sight
 
 # Okabe and Ito's colour-blind-safe palette, darkened where it is too pale for lines on white; the reference is ink

@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.findings import findings, headline, warnings
+from harness.analysis.outcomes import Outcome
 from harness.analysis.report import facts
 from harness.analysis.results import show
-from harness.analysis.view import View, load_view
-from harness.analysis.wording import estimate, plural
+from harness.analysis.view import Row, View, load_view
+from harness.analysis.wording import estimate, mean, plural
 
 MOST_WARNINGS = 5
 COLOURS = {"lower": "blue", "higher": "yellow"}
@@ -41,13 +42,20 @@ def _arms(view: View) -> Table:
     table.add_column("arm")
     for axis in view.study.tuned:
         table.add_column(axis, justify="right")
-    for column in ("n", "held-out FVU", "dead, %"):
+    for column in ("n", *(outcome.axis for outcome in view.outcomes)):
         table.add_column(column, justify="right", no_wrap=True)
     for arm in view.arms:
         tuned = [show(arm[axis]) for axis in view.study.tuned]
-        figures = [estimate(arm, "fvu", 4), estimate(arm, "dead_fraction", 1, 100)]
+        figures = [_figure(arm, outcome) for outcome in view.outcomes]
         table.add_row(Text(arm["arm"]), *tuned, str(arm["n"]), *(Text(figure) for figure in figures))
     return table
+
+
+def _figure(arm: Row, outcome: Outcome) -> str:
+    """Without its interval where it is optional: five intervals are wider than a terminal."""
+    if outcome.optional:
+        return mean(arm, outcome)
+    return estimate(arm, outcome.name, outcome.digits, outcome.scale)
 
 
 def _warnings(view: View) -> list[RenderableType]:

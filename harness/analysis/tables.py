@@ -12,6 +12,8 @@ import polars as pl
 
 from harness.analysis.arms import Arm, arm_rows, collect_arms, interval_columns, seed_rows
 from harness.analysis.effects import effect_rows
+from harness.analysis.outcomes import OUTCOMES, Outcome, present
+from harness.analysis.reach import reach_rows
 from harness.analysis.results import METRICS, Cell, Study, read_cells, read_curves, read_study
 from harness.analysis.statistics import mean_interval
 from harness.analysis.tuning import tuning_rows
@@ -28,11 +30,14 @@ def make_tables(results: Path) -> None:
     cells = read_cells(results, study)
     curves = read_curves(results)
     arms = collect_arms(study, cells)
+    outcomes = present(_measured(cells))
+    metrics = (*METRICS, *(outcome.name for outcome in outcomes if outcome.optional))
     tables = {
-        "cells": _frame(study, _cell_rows(study, cells)),
-        "arms": _frame(study, arm_rows(study, arms)),
-        "seeds": _frame(study, seed_rows(study, arms)),
-        "effects": _frame(study, effect_rows(study, arms)),
+        "cells": _frame(study, _cell_rows(study, cells, metrics)),
+        "arms": _frame(study, arm_rows(study, arms, metrics)),
+        "seeds": _frame(study, seed_rows(study, arms, metrics)),
+        "effects": _frame(study, effect_rows(study, arms, outcomes)),
+        "reach": _frame(study, reach_rows(study, arms, curves)),
         "curves": _frame(study, _curve_rows(arms, curves)),
         "tuning": _frame(study, tuning_rows(study, arms)),
     }
@@ -41,10 +46,16 @@ def make_tables(results: Path) -> None:
     for name, table in tables.items():
         table.write_parquet(folder / f"{name}.parquet")
         table.write_csv(folder / f"{name}.csv")
-    _write_metrics(results / "metrics.json", study, cells, tables["arms"])
+    _write_metrics(results / "metrics.json", study, cells, tables["arms"], outcomes)
 
 
-def _cell_rows(study: Study, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def _measured(cells: Sequence[Cell]) -> set[str]:
+    """The outcomes that some cell has a figure of."""
+    heldout = [cell.heldout for cell in cells if cell.heldout is not None]
+    return {o.name for o in OUTCOMES if any(getattr(figures, o.name) is not None for figures in heldout)}
+
+
+def _cell_rows(study: Study, cells: Sequence[Cell], metrics: Sequence[str]) -> list[dict[str, Any]]:
     def order(cell: Cell) -> tuple[Any, ...]:
         arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
         return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
@@ -57,7 +68,7 @@ def _cell_rows(study: Study, cells: Sequence[Cell]) -> list[dict[str, Any]]:
             "seed": cell.seed,
             "state": cell.state,
             "reason": cell.reason,
-            **{metric: getattr(cell.heldout, metric, None) for metric in METRICS},
+            **{metric: getattr(cell.heldout, metric, None) for metric in metrics},
             "parameters": cell.parameters,
             "flops_per_token": cell.flops_per_token,
             "trained_tokens": cell.tokens,
@@ -95,13 +106,15 @@ def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(columns, infer_schema_length=None)
 
 
-def _write_metrics(path: Path, study: Study, cells: Sequence[Cell], arms: pl.DataFrame) -> None:
+def _write_metrics(
+    path: Path, study: Study, cells: Sequence[Cell], arms: pl.DataFrame, outcomes: Sequence[Outcome]
+) -> None:
     states = Counter(cell.state for cell in cells)
     metrics = {
         "cells": {"designed": study.cells}
         | {state: states[state] for state in ("complete", "diverged", "failed", "missing")},
         "arms": {
-            row["arm"]: {name: _short(row[name]) for name in ("fvu", "dead_fraction")}
+            row["arm"]: {outcome.name: _short(row[outcome.name]) for outcome in outcomes}
             for row in arms.iter_rows(named=True)
         },
     }

@@ -11,15 +11,17 @@ from harness.analysis.statistics import mean_interval
 
 
 def tuning_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """One row an arm and tuned setting: held-out FVU over the seeds, lost seeds, who chose it, and its edges."""
+    """One row an arm and tuned setting: held-out FVU over the seeds that it was searched on, how many of them were
+    lost, how many reported seeds stand at it, and its edges."""
     if not study.tuned:
         return []
     return [_row(study, arm, setting) for arm in arms for setting in arm.settings]
 
 
 def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
-    cells = arm.settings[setting]
-    values = [cell.heldout.fvu for cell in cells.values() if cell.heldout and has_result(cell)]
+    searched = arm.searched(study)
+    cells = [cell for seed, cell in arm.settings[setting].items() if seed in searched]
+    values = [cell.heldout.fvu for cell in cells if cell.heldout and has_result(cell)]
     edges = _edges(study, arm, setting)
     return {
         "arm": arm.label,
@@ -27,7 +29,7 @@ def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
         **dict(zip(study.tuned, setting, strict=True)),
         **interval_columns("fvu", mean_interval(values)),
         "n": len(values),
-        "lost": len(study.seeds) - len(values),
+        "lost": len(searched) - len(values),
         "chosen": setting == arm.choice.shown,
         "seeds_reported": sum(chosen == setting for chosen in arm.choice.by_seed.values()),
         "at_edge": bool(edges),

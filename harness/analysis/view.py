@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.analysis.results import TABLES, Key, Level, Study, describe, read_study, read_table, show
+from harness.analysis.outcomes import Outcome, present
+from harness.analysis.results import TABLES, Key, Level, Study, read_study, read_table, show
 from harness.analysis.style import MARKERS, PALETTE
+
+MOST_HUES = 7  # lines of more colours in one panel are not told apart
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -28,6 +32,17 @@ class View:
         return self.tables["arms"]
 
     @cached_property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """What the arms are compared by: the optional ones where they were measured."""
+        return present(self.arms[0].keys())
+
+    def reach(self, effect: Row) -> Row | None:
+        """The reach table's row on the pair of arms that a row of the effects table is of."""
+        names = ("axis", "level", "kind", "holding")
+        rows = self.tables["reach"]
+        return next((row for row in rows if all(row[name] == effect[name] for name in names)), None)
+
+    @cached_property
     def varying(self) -> tuple[str, ...]:
         """Compared axes on which the arms really differ, in the order of the study file."""
         return tuple(a for a in self.study.compared if len({arm[a] for arm in self.arms}) > 1)
@@ -44,8 +59,28 @@ class View:
 
     @cached_property
     def hues(self) -> list[Level]:
-        """Levels of the colour axis, in the order of the study file."""
-        return [None] if self.hue is None else unique(arm[self.hue] for arm in self.arms)
+        """Levels of the colour axis: in the order of the study file, or, if they are many words, the reference and
+        then the others by their lowest FVU."""
+        levels = [None] if self.hue is None else unique(arm[self.hue] for arm in self.arms)
+        if self.hue is None or not self.sorts(self.hue):
+            return levels
+        reference = self.study.reference(self.hue)
+        return sorted(levels, key=lambda level: (level != reference, self._lowest_fvu(level)))
+
+    def sorts(self, axis: str) -> bool:
+        """Whether figures sort the levels of this axis: they are many and have no order of their own."""
+        levels = self.study.axes[axis]
+        return len(levels) > MOST_HUES and all(isinstance(level, str) for level in levels)
+
+    def _lowest_fvu(self, level: Level) -> float:
+        known = (arm["fvu"] for arm in self.arms if self.level(arm) == level and arm["fvu"] is not None)
+        return min(known, default=math.inf)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the colour axis has more levels than a reader can tell colours apart: then each has a panel or a
+        label of its own, and colour says only which one is the reference."""
+        return len(self.hues) > MOST_HUES
 
     @cached_property
     def combinations(self) -> list[Key]:
@@ -61,21 +96,46 @@ class View:
         """The level of the colour axis in a row of any table."""
         return row[self.hue] if self.hue is not None else None
 
+    @cached_property
+    def panels(self) -> list[Key]:
+        """What small multiples have a panel of: each combination of the other axes; of all axes if crowded."""
+        if not self.crowded:
+            return self.combinations
+        keys = unique(self.panel(arm) for arm in self.arms)
+        return sorted(keys, key=lambda key: (self.hues.index(key[0]), self.combinations.index(key[1:])))
+
+    def panel(self, row: Row) -> Key:
+        """The panel that a row of any table belongs to."""
+        return (self.level(row), *self.combination(row)) if self.crowded else self.combination(row)
+
+    def beside(self, row: Row, panel: Key) -> bool:
+        """Whether a row belongs to another panel of the same combination, in which it may be background."""
+        return self.crowded and self.panel(row) != panel and self.combination(row) == panel[1:]
+
+    def panel_label(self, panel: Key) -> str:
+        """As in `penalty 0.1, adam`, or in `aux-k, adam` if crowded."""
+        if not self.crowded:
+            return self.combination_label(panel)
+        parts = (self.level_label(panel[0]), self.combination_label(panel[1:]))
+        return ", ".join(part for part in parts if part)
+
     def combination_label(self, key: Key) -> str:
         """As in `penalty 0.1, adam`."""
-        return describe(dict(zip(self.rest, key, strict=True)))
+        return self.study.describe(dict(zip(self.rest, key, strict=True)))
 
     def level_label(self, level: Level) -> str:
         """As in `dense 2-2` or `k 32`."""
         if self.hue is None:
             return self.study.name
-        return show(level) if level is None else describe({self.hue: level})
+        return show(level) if level is None else self.study.describe({self.hue: level})
 
     def colour(self, level: Level) -> str:
         """The colour of a level of the colour axis; the reference always has the first, ink."""
         reference = None if self.hue is None else self.study.reference(self.hue)
+        if self.crowded:
+            return PALETTE[0 if level == reference else 1]
         ordered = sorted(self.hues, key=lambda other: other != reference)
-        return PALETTE[ordered.index(level) % len(PALETTE)]
+        return PALETTE[ordered.index(level)]
 
     def marker(self, key: Key) -> str:
         """The marker of a combination of the other axes."""
@@ -100,17 +160,24 @@ class LevelEffect:
     marginal: Row | None
     pairs: list[Row]
 
+    @property
+    def change(self) -> float:
+        """The change of FVU in percent; infinite where there is none."""
+        changes = [row["fvu_percent"] for row in (self.marginal, *self.pairs) if row is not None]
+        return next((change for change in changes if change is not None), math.inf)
+
 
 def effects_by_level(view: View) -> list[LevelEffect]:
-    """The effects table, grouped by axis and level in its own order."""
-    found = []
+    """The effects table, grouped by axis and level: in its own order, many words by their change of FVU."""
+    found: list[LevelEffect] = []
     effects = view.tables["effects"]
     for axis, level, reference in unique((e["axis"], e["level"], e["reference"]) for e in effects):
         rows = [e for e in effects if (e["axis"], e["level"]) == (axis, level)]
         pairs = [row for row in rows if row["kind"] == "pair"]
         marginal = [row for row in rows if row["kind"] == "marginal" and len(pairs) > 1]
         found.append(LevelEffect(axis, level, reference, marginal[0] if marginal else None, pairs))
-    return found
+    axes = unique(effect.axis for effect in found)
+    return sorted(found, key=lambda e: (axes.index(e.axis), e.change if view.sorts(e.axis) else 0.0))
 
 
 def load_view(results: Path) -> View:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from harness.analysis.outcomes import Outcome
 from harness.analysis.results import Study
 
 Row = dict[str, Any]
@@ -39,12 +41,22 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def effect_sentence(study: Study, effect: Row) -> str:
-    """One row of the effects table in words.
+def mean(row: Row, outcome: Outcome) -> str:
+    """An outcome's mean in the shown unit, which is left out."""
+    return number(None if row[outcome.name] is None else outcome.scale * row[outcome.name], outcome.digits)
+
+
+def shown(row: Row, outcome: Outcome) -> str:
+    """An outcome's mean and interval in the shown unit."""
+    return estimate(row, outcome.name, outcome.digits, outcome.scale, outcome.unit)
+
+
+def effect_sentence(study: Study, effect: Row, outcomes: Sequence[Outcome], reach: Row | None = None) -> str:
+    """One row of the effects table, and what the reach table has on it, in words.
 
     As in `dense 2-2 instead of none (adam): FVU +3.1 % [1.2, 5.0], higher; dead latents +12 points [...], higher.`
     """
-    subject = f"{_level(study, effect)} instead of {effect['reference']}"
+    subject = f"{level_name(study, effect)} instead of {effect['reference']}"
     if effect["kind"] == "marginal":
         subject += f", mean over {plural(effect['pairs'], 'pair')} of arms"
     elif effect["holding"]:
@@ -53,21 +65,43 @@ def effect_sentence(study: Study, effect: Row) -> str:
         return f"{subject}: no seed has both results."
     if effect["n"] < len(study.seeds):
         subject += f", {plural(effect['n'], 'seed')} only"
-    fvu = _change(effect, "fvu_percent", "fvu_verdict", "%")
-    dead = _change(effect, "dead_points", "dead_verdict", "points")
-    return f"{subject}: FVU {fvu}; dead latents {dead}."
+    known = [outcome for outcome in outcomes if effect[outcome.effect] is not None]
+    clauses = [f"{change(effect, outcome)}, {effect[outcome.verdict]}" for outcome in known]
+    if reach is not None and reach["n"]:
+        clauses.append(_reach(reach))
+    return f"{subject}: {'; '.join(clauses)}."
 
 
-def _level(study: Study, effect: Row) -> str:
+def reached(reach: Row) -> str:
+    """As in `61 % [55, 67]`, `not reached`, or `not reached by 1 of 3 seeds`."""
+    if not reach["not_reached"]:
+        return estimate(reach, "reached_percent", 0, unit=" %")
+    if reach["not_reached"] == reach["n"]:
+        return "not reached"
+    return f"not reached by {reach['not_reached']} of {plural(reach['n'], 'seed')}"
+
+
+def _reach(reach: Row) -> str:
+    if not reach["not_reached"]:
+        return f"reaches the reference's final FVU after {reached(reach)} of its tokens"
+    if reach["not_reached"] == reach["n"]:
+        return "does not reach the reference's final FVU"
+    return f"the reference's final FVU is {reached(reach)}"
+
+
+def level_name(study: Study, effect: Row) -> str:
+    """The level that an effect is of, as in `dense 2-2` or `k 32`."""
     words = all(isinstance(level, str) for level in study.axes[effect["axis"]])
     return str(effect["level"]) if words else f"{effect['axis']} {effect['level']}"
 
 
-def _change(effect: Row, name: str, verdict: str, unit: str) -> str:
-    digits = _digits(effect, name) if effect[verdict] in ("lower", "higher") else 1
-    interval = bracket(effect, name, digits)
-    change = " ".join(part for part in (signed(effect[name], digits), unit, interval) if part)
-    return f"{change}, {effect[verdict]}"
+def change(effect: Row, outcome: Outcome) -> str:
+    """As in `FVU −3.1 % [−5.0, −1.2]`."""
+    name, verdict = outcome.effect, effect[outcome.verdict]
+    digits = _digits(effect, name) if verdict in ("lower", "higher") else 1
+    unit = "%" if outcome.change == "percent" else "points"
+    parts = (outcome.label, signed(effect[name], digits), unit, bracket(effect, name, digits))
+    return " ".join(part for part in parts if part)
 
 
 def _digits(effect: Row, name: str) -> int:

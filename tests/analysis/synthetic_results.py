@@ -58,14 +58,17 @@ def study_record(name: str, axes: dict[str, list[Any]], seeds: list[int], **chan
 def cell_record(
     arm: dict[str, Any], seed: int, fvu: float | None, tuned: dict[str, Any] | None = None, **changes: Any
 ) -> dict[str, Any]:
-    """One line of `cells.jsonl`; `fvu` None is a cell without a result, in state `failed` unless changed."""
+    """One line of `cells.jsonl`; `fvu` None is a cell without a result, in state `failed` unless changed.
+
+    `features`: figures that only sources with known features have.
+    """
     tuned = tuned or {}
     identity = json.dumps([arm, tuned, seed], sort_keys=True)
-    dead = changes.pop("dead", 0.0)
+    dead, features = changes.pop("dead", 0.0), changes.pop("features", {})
     heldout = None
     if fvu is not None:
         heldout = {"mse": fvu * 0.9, "nmse": fvu * 1.1, "fvu": fvu, "l0": 16.0, "dead_fraction": dead}
-        heldout |= {"alive": round(1024 * (1 - dead)), "effective_latents": 512 * (1 - dead)}
+        heldout |= {"alive": round(1024 * (1 - dead)), "effective_latents": 512 * (1 - dead), **features}
     record = {
         "cell": hashlib.sha256(identity.encode()).hexdigest()[:12],
         "arm": arm,

@@ -1,97 +1,94 @@
-"""Every arm with its interval and its seeds: held-out FVU and dead latents side by side."""
+"""Every arm with its interval and its seeds: outcomes side by side, held-out FVU always the first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.outcomes import DEAD, FEATURES, FVU, Outcome
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import INK, SOFT, grid, page
-from harness.analysis.view import Row, View, unique
+from harness.analysis.view import Row, View
+from harness.analysis.wording import mean
 
 ROW = 0.235  # inches
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One figure of merit; `scale` turns the table's unit into the shown one."""
-
-    metric: str
-    scale: float
-    label: str
-    digits: str
-
-
-PANELS = (
-    Panel("fvu", 1, "held-out FVU (lower is better)", ".4f"),
-    Panel("dead_fraction", 100, "dead latents, %", ".1f"),
-)
-
-
 def draw(view: View) -> Figure | None:
     """Two panels with one row an arm, grouped by the first axis."""
+    return _draw(view, "Reconstruction error and dead latents of every arm", (FVU, DEAD))
+
+
+def draw_features(view: View) -> Figure | None:
+    """The same with the features that were recovered; None where the source does not know its features."""
+    features = [outcome for outcome in view.outcomes if outcome in FEATURES]
+    if not features:
+        return None
+    return _draw(view, "Reconstruction error and recovered features of every arm", (FVU, *features))
+
+
+def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure:
     lines = _lines(view)
     dots = "; small dots: single seeds" if len(view.study.seeds) > 1 else ""
     baseline = view.study.label(view.study.baseline)
     line = f"; dotted line: baseline ({baseline})" if baseline else ""
     note = f"{view.seeds_note}{dots}{line}"
-    figure, body = page("Reconstruction error and dead latents of every arm", note, ROW * (len(lines) + 1) + 0.5)
-    axes = grid(body, 1, 2, sharey=True)[0]
-    for panel, ax in zip(PANELS, axes, strict=True):
-        _draw_panel(ax, view, lines, panel)
+    figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6)
+    axes = grid(body, 1, len(outcomes), sharey=True)[0]
+    for outcome, ax in zip(outcomes, axes, strict=True):
+        _draw_panel(ax, view, lines, outcome)
+        ax.xaxis.set_major_locator(MaxNLocator(5 if len(outcomes) < 3 else 3, steps=[1, 2, 5, 10]))
     _label_rows(axes[0], view, lines)
     return figure
 
 
 def _lines(view: View) -> list[Row | str]:
     """Arms in groups; where more than one axis varies, each group has a heading."""
-    if not view.rest:
-        return list(view.arms)
     lines: list[Row | str] = []
-    for level in unique(view.level(arm) for arm in view.arms):
-        lines.append(view.level_label(level))
+    for level in view.hues:
+        if view.rest:
+            lines.append(view.level_label(level))
         lines += [arm for arm in view.arms if view.level(arm) == level]
     return lines
 
 
-def _draw_panel(ax: Axes, view: View, lines: list[Row | str], panel: Panel) -> None:
+def _draw_panel(ax: Axes, view: View, lines: list[Row | str], outcome: Outcome) -> None:
     arms = [line for line in lines if not isinstance(line, str)]
     seeds: dict[str, list[float]] = {arm["arm"]: [] for arm in arms}
     for row in view.tables["seeds"]:
-        if row[panel.metric] is not None:
-            seeds[row["arm"]].append(panel.scale * row[panel.metric])
+        if row[outcome.name] is not None:
+            seeds[row["arm"]].append(outcome.scale * row[outcome.name])
     points = [value for values in seeds.values() for value in values]
-    left, right = robust_limits(points, ends_of(arms, panel.metric, panel.scale))
+    left, right = robust_limits(points, ends_of(arms, outcome.name, outcome.scale))
     ax.set_xlim(max(left, -0.03 * right), right)
     for y, line in enumerate(lines):
         if not isinstance(line, str):
-            _draw_arm(ax, y, line, seeds[line["arm"]], panel, view.colour(view.level(line)))
-            if line["arm"] == view.study.label(view.study.baseline) and line[panel.metric] is not None:
-                ax.axvline(panel.scale * line[panel.metric], color=SOFT, lw=0.9, ls=":", zorder=1)
-    ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    ax.set_xlabel(panel.label)
+            _draw_arm(ax, y, line, seeds[line["arm"]], outcome, view.colour(view.level(line)))
+            if line["arm"] == view.study.label(view.study.baseline) and line[outcome.name] is not None:
+                ax.axvline(outcome.scale * line[outcome.name], color=SOFT, lw=0.9, ls=":", zorder=1)
+    ax.set_xlabel(f"{outcome.axis}\n({outcome.better} is better)")
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
 
 
-def _draw_arm(ax: Axes, y: float, arm: Row, seeds: list[float], panel: Panel, colour: str) -> None:
-    mean, low, high = (arm[f"{panel.metric}{end}"] for end in ("", "_low", "_high"))
+def _draw_arm(ax: Axes, y: float, arm: Row, seeds: list[float], outcome: Outcome, colour: str) -> None:
+    middle, low, high = (arm[f"{outcome.name}{end}"] for end in ("", "_low", "_high"))
     after: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center_baseline", "fontsize": 8.5}
-    if mean is None:
+    if middle is None:
         ax.text(1.02, y, "no result", color=SOFT, **after)
         return
     if low is not None:
-        low, high = panel.scale * low, panel.scale * high
+        low, high = outcome.scale * low, outcome.scale * high
         ax.plot([low, high], [y, y], color=colour, lw=1.5, solid_capstyle="butt", zorder=2)
         clip_arrows(ax, y, low, high, colour)
     if len(seeds) > 1:
         ax.scatter(seeds, [y + 0.29] * len(seeds), s=5, color=colour, alpha=0.65, lw=0, zorder=3)
-    ax.plot([panel.scale * mean], [y], "o", ms=5.5, mfc=colour, mew=0, zorder=4)
-    ax.text(1.02, y, f"{panel.scale * mean:{panel.digits}}", color=INK, **after)
+    ax.plot([outcome.scale * middle], [y], "o", ms=5.5, mfc=colour, mew=0, zorder=4)
+    ax.text(1.02, y, mean(arm, outcome), color=INK, **after)
 
 
 def _label_rows(ax: Axes, view: View, lines: list[Row | str]) -> None:

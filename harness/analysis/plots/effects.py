@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.outcomes import DEAD, FEATURES, FVU, Outcome
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import HIGHER, INK, LEVEL, LOWER, SOFT, grid, page
 from harness.analysis.view import Row, View, effects_by_level
 from harness.analysis.wording import signed
 
 ROW = 0.215  # inches
-COLOURS = {"lower": LOWER, "higher": HIGHER}
-PANELS = (
-    ("fvu_percent", "fvu_verdict", "change of held-out FVU, %"),
-    ("dead_points", "dead_verdict", "change of dead latents, percentage points"),
-)
+COLOURS = {"better": LOWER, "worse": HIGHER, "level": LEVEL}
 
 
 @dataclass(frozen=True)
@@ -34,19 +32,29 @@ class Line:
 
 def draw(view: View) -> Figure | None:
     """A forest plot; a level's average over its pairs is bold, the pairs it consists of follow."""
+    return _draw(view, "What each level changes, everything else equal", (FVU, DEAD))
+
+
+def draw_features(view: View) -> Figure | None:
+    """The same for the features that were recovered; None where the source does not know its features."""
+    features = [outcome for outcome in view.outcomes if outcome in FEATURES]
+    if not features:
+        return None
+    return _draw(view, "What each level changes in recovered features, everything else equal", (FVU, *features))
+
+
+def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure | None:
     lines = _lines(view)
     if not lines:
         return None
-    note = f"paired by seed; {view.seeds_note}"
+    note = f"paired by seed; {view.seeds_note}; points: percentage points"
     if any(line.kind == "pair" for line in lines):
         note += "; bold: mean over all pairs of arms that differ in this level only"
-    figure, body = page(
-        "What each level changes, everything else equal", note, ROW * (len(lines) + 1) + 0.5, _legend(view)
-    )
-    axes = grid(body, 1, 2, sharey=True)[0]
-    for ax, (column, verdict, label) in zip(axes, PANELS, strict=True):
-        _draw_panel(ax, lines, column, verdict)
-        ax.set_xlabel(label)
+    figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6, _legend(view))
+    axes = grid(body, 1, len(outcomes), sharey=True)[0]
+    for ax, outcome in zip(axes, outcomes, strict=True):
+        _draw_panel(ax, lines, outcome)
+        ax.xaxis.set_major_locator(MaxNLocator(6 if len(outcomes) < 3 else 3, steps=[1, 2, 5, 10]))
     _label_rows(axes[0], lines)
     return figure
 
@@ -54,7 +62,7 @@ def draw(view: View) -> Figure | None:
 def _legend(view: View) -> list[Line2D]:
     if len(view.study.seeds) == 1:
         return []
-    entries = (("lower", LOWER), ("higher", HIGHER), ("level at this budget: the interval contains 0", LEVEL))
+    entries = (("better", LOWER), ("worse", HIGHER), ("level at this budget: the interval contains 0", LEVEL))
     return [Line2D([], [], color=c, marker="o", ms=5, lw=1.8, label=label) for label, c in entries]
 
 
@@ -79,14 +87,16 @@ def _lost(view: View, effect: Row) -> str:
     return f" (n = {effect['n']})" if effect["n"] < len(view.study.seeds) else ""
 
 
-def _draw_panel(ax: Axes, lines: list[Line], column: str, verdict: str) -> None:
+def _draw_panel(ax: Axes, lines: list[Line], outcome: Outcome) -> None:
+    column = outcome.effect
     effects = [line.effect for line in lines if line.effect is not None and line.effect[column] is not None]
     ax.set_xlim(*robust_limits([0.0, *(e[column] for e in effects)], ends_of(effects, column)))
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    unit = "%" if outcome.change == "percent" else "points"
+    ax.set_xlabel(f"change of {outcome.label}, {unit}\n({outcome.better} is better)")
     ax.axvline(0, color=INK, lw=0.9, zorder=1)
     for y, line in enumerate(lines):
         if line.effect is not None:
-            _draw_effect(ax, y, line, column, COLOURS.get(line.effect[verdict], LEVEL))
+            _draw_effect(ax, y, line, column, COLOURS[outcome.judge(line.effect[outcome.verdict])])
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
 

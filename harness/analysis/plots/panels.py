@@ -1,4 +1,7 @@
-"""Small multiples: one panel for each combination of all axes but the first, lines coloured by the first."""
+"""Small multiples: one panel for each combination of all axes but the first, lines coloured by the first.
+
+Where the first has too many levels for that, every arm has its own panel, and the others are its background.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +14,36 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.analysis.results import Key
-from harness.analysis.style import grid, page
-from harness.analysis.view import View
+from harness.analysis.style import PALE, PALETTE, grid, page
+from harness.analysis.view import Row, View
 
-MOST_COLUMNS = 4
+COLUMNS = (4, 3)  # at most
+CROWDED = 0.7  # the height of a panel with one arm in it
 
 
 @dataclass(frozen=True)
 class Panels:
-    """`rows[quantity][combination]`: axes of a quantity (a row of panels), in the order of the combinations."""
+    """`rows[quantity][place]`: axes of a quantity (a row of panels), in the order of `keys`, the view's panels."""
 
     figure: Figure
     rows: list[list[Axes]]
-    combinations: list[Key]
+    keys: list[Key]
 
 
 def small_multiples(
     view: View, title: str, note: str, quantities: Sequence[str], height: float, *legends: Sequence[Artist]
 ) -> Panels:
-    """Panels of `height` inches with a row a quantity; after four combinations a new block of rows begins.
+    """Panels of `height` inches with a row a quantity; after four, or three where that leaves fewer
+    gaps, a new block of rows begins.
 
-    With one combination the quantities stand side by side.
+    With one panel a quantity the quantities stand side by side.
     """
-    combinations, depth = view.combinations, len(quantities)
-    alone = len(combinations) == 1
-    columns = min(MOST_COLUMNS, len(combinations))
-    blocks = -(-len(combinations) // columns)
+    keys, depth = view.panels, len(quantities)
+    alone = len(keys) == 1
+    columns = min(len(keys), min(COLUMNS, key=lambda columns: -len(keys) % columns))
+    blocks = -(-len(keys) // columns)
+    if view.crowded:
+        height *= CROWDED
     down, across = (1, depth) if alone else (blocks * depth, columns)
     figure, body = page(title, note, height * max(down, 1.3) + 0.35, colour_legend(view), *legends)
     axes = grid(body, down, across)
@@ -45,20 +52,31 @@ def small_multiples(
         block, column = divmod(place, columns)
         for quantity in range(depth):
             ax = axes[block * depth + quantity][column]
-            ax.set_visible(place < len(combinations))
-            if place < len(combinations):
+            ax.set_visible(place < len(keys))
+            if place < len(keys):
                 rows[quantity].append(ax)
                 ax.tick_params(labelleft=column == 0, labelbottom=quantity == depth - 1)
     for label, row in zip(quantities, rows, strict=True):
         for ax in row[::columns]:
             ax.set_ylabel(label)
-    for ax, combination in zip(rows[0], combinations, strict=True):
-        ax.set_title(view.combination_label(combination))
-    return Panels(figure, rows, combinations)
+    for ax, key in zip(rows[0], keys, strict=True):
+        ax.set_title(view.panel_label(key))
+    return Panels(figure, rows, keys)
 
 
 def colour_legend(view: View) -> list[Line2D]:
     """What the colours mean; nothing where no axis varies."""
     if view.hue is None:
         return []
-    return [Line2D([], [], color=view.colour(level), lw=2.4, label=view.level_label(level)) for level in view.hues]
+    entries = [(view.colour(level), 2.4, view.level_label(level)) for level in view.hues]
+    if view.crowded:
+        reference = view.level_label(view.study.reference(view.hue))
+        entries = [(PALETTE[1], 2.4, "the panel's arm"), (PALETTE[0], 1.0, reference), (PALE, 0.8, "all others")]
+    return [Line2D([], [], color=colour, lw=width, label=label) for colour, width, label in entries]
+
+
+def background(ax: Axes, view: View, row: Row, x: Sequence[float], y: Sequence[float]) -> None:
+    """Another panel's line, for comparison: thin, and only the reference dark."""
+    reference = view.hue is not None and view.level(row) == view.study.reference(view.hue)
+    colour, width, order = (PALETTE[0], 1.0, 2.5) if reference else (PALE, 0.7, 2.0)
+    ax.plot(x, y, color=colour, lw=width, zorder=order)

@@ -6,12 +6,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.analysis.plots.labels import label_points
 from harness.analysis.plots.panels import colour_legend
 from harness.analysis.plots.scales import LOG_RATIO, ends_of, robust_limits
 from harness.analysis.style import SOFT, grid, page
 from harness.analysis.view import Row, View
 
-HEIGHT = 3.9  # inches
+HEIGHT, TALL = 3.9, 4.6  # inches
 LINEAR_BELOW = 1.0  # percent; above it the axis is logarithmic
 TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
@@ -22,17 +23,28 @@ def draw(view: View) -> Figure | None:
     if not arms:
         return None
     note = f"{view.seeds_note}; lower left is better"
-    if view.rest:
+    if view.rest and not view.crowded:
         note += f"; thin lines join arms with the same {view.hue}"
-    figure, body = page(
-        "Held-out FVU against dead latents", note, HEIGHT, colour_legend(view), _marker_legend(view)
-    )
+    height, colours = (TALL, []) if view.crowded else (HEIGHT, colour_legend(view))
+    figure, body = page("Held-out FVU against dead latents", note, height, colours, _marker_legend(view))
     ax = grid(body, 1, 1)[0][0]
     _set_limits(ax, arms)
     for level in view.hues:
         _draw_level(ax, view, [arm for arm in arms if view.level(arm) == level])
     ax.set_ylabel("held-out FVU")
+    if view.crowded:
+        _label_levels(figure, ax, view, arms)
     return figure
+
+
+def _label_levels(figure: Figure, ax: Axes, view: View, arms: list[Row]) -> None:
+    points = [(100 * arm["dead_fraction"], arm["fvu"]) for arm in arms]
+    bars = []
+    for (x, y), arm in zip(points, arms, strict=True):
+        if arm["fvu_low"] is not None:
+            bars.append(((100 * arm["dead_fraction_low"], y), (100 * arm["dead_fraction_high"], y)))
+            bars.append(((x, arm["fvu_low"]), (x, arm["fvu_high"])))
+    label_points(figure, ax, points, [view.level_label(view.level(arm)) for arm in arms], bars)
 
 
 def _marker_legend(view: View) -> list[Line2D]:
@@ -70,6 +82,6 @@ def _draw_level(ax: Axes, view: View, arms: list[Row]) -> None:
             ax.plot([x, x], [arm["fvu_low"], arm["fvu_high"]], color=colour, lw=1.0)
         marker = view.marker(view.combination(arm))
         ax.plot([x], [y], marker, ms=8, mfc=colour, mec="white", mew=0.6, zorder=4)
-    if len(arms) > 1:
+    if len(arms) > 1 and not view.crowded:
         path = [(100 * arm["dead_fraction"], arm["fvu"]) for arm in arms]
         ax.plot(*zip(*path, strict=True), color=view.colour(view.level(arms[0])), lw=0.9, alpha=0.45, zorder=1)

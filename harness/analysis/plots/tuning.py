@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.plots.panels import small_multiples
+from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, logarithmic, robust_limits
 from harness.analysis.results import Key, describe, show
 from harness.analysis.style import INK, SOFT
@@ -29,19 +29,38 @@ def draw(view: View) -> Figure | None:
     panels = small_multiples(
         view,
         f"The search inside each arm: held-out FVU against {axis}",
-        f"n = {plural(len(view.study.seeds), 'seed')}; line: mean; dots: single seeds; ring: best mean; "
-        "× on top: a seed has no result",
+        _note(view),
         ["held-out FVU"],
         HEIGHT,
         _style_legend(view, rows),
     )
-    for ax, combination in zip(panels.rows[0], panels.combinations, strict=True):
-        here = [row for row in rows if view.combination(row) == combination]
+    for ax, key in zip(panels.rows[0], panels.keys, strict=True):
+        here = [row for row in rows if view.panel(row) == key]
+        beside = [row for row in rows if view.beside(row, key)]
+        for arm in unique(row["arm"] for row in beside):
+            other = [row for row in beside if row["arm"] == arm]
+            if {_x(view, row) for row in other} == {_x(view, row) for row in here}:
+                _draw_background(ax, view, other)
         for arm in unique(row["arm"] for row in here):
             _draw_arm(ax, view, [row for row in here if row["arm"] == arm])
         _set_scales(ax, view, rows, here)
         ax.set_xlabel(axis)
     return panels.figure
+
+
+def _note(view: View) -> str:
+    marks = "line: mean; dots: single seeds; ring: best mean; × on top: a seed has no result"
+    if view.crowded:
+        marks += "; thin lines: arms that were searched over the same values"
+    if view.study.tuning_seeds:
+        return f"n = {plural(len(view.study.tuning_seeds), 'seed')} for the search alone; {marks}"
+    return f"n = {plural(len(view.study.seeds), 'seed')}; {marks}"
+
+
+def _draw_background(ax: Axes, view: View, rows: Sequence[Row]) -> None:
+    for others in unique(_others(view, row) for row in rows):
+        line = [row for row in rows if _others(view, row) == others and row["fvu"] is not None]
+        background(ax, view, rows[0], [_x(view, row) for row in line], [row["fvu"] for row in line])
 
 
 def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
@@ -55,9 +74,15 @@ def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
             ax.plot([_x(view, row)], [0.95], "x", ms=5, color=colour, transform=ax.get_xaxis_transform())
         if row["chosen"] and row["fvu"] is not None:
             ax.plot([_x(view, row)], [row["fvu"]], "o", ms=8.5, mfc="none", mec=INK, mew=1.0, zorder=4)
-    for cell in view.tables["cells"]:
-        if cell["fvu"] is not None and all(cell[axis] == rows[0][axis] for axis in view.study.compared):
-            ax.plot([_x(view, cell)], [cell["fvu"]], "o", ms=3, mfc=colour, mew=0, alpha=0.7, zorder=3)
+    for cell in _searched(view, rows):
+        ax.plot([_x(view, cell)], [cell["fvu"]], "o", ms=3, mfc=colour, mew=0, alpha=0.7, zorder=3)
+
+
+def _searched(view: View, rows: Sequence[Row]) -> list[Row]:
+    """The cells that an arm's rows of the tuning table are means of."""
+    seeds = view.study.tuning_seeds if view.study.tuning_seeds and len(rows) > 1 else view.study.seeds
+    known = [cell for cell in view.tables["cells"] if cell["fvu"] is not None and cell["seed"] in seeds]
+    return [cell for cell in known if all(cell[axis] == rows[0][axis] for axis in view.study.compared)]
 
 
 def _x(view: View, row: Row) -> float:
@@ -77,7 +102,7 @@ def _others(view: View, row: Row) -> Key:
 
 
 def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) -> None:
-    """The same limits in all panels, with ticks at the values that this panel's arms were tried at."""
+    """The same limits of FVU in all panels, with ticks at the values that this panel's arms were tried at."""
     values = [cell["fvu"] for cell in view.tables["cells"] if cell["fvu"] is not None]
     low, high = robust_limits(values)
     high += 0.12 * (high - low)  # room for the crosses
@@ -87,12 +112,14 @@ def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) 
         ax.set_yscale("log")
         logarithmic(ax.yaxis, low, high)
     ax.set_ylim(low, high)
-    everywhere = sorted({_x(view, row) for row in rows})
+    # a panel of one arm needs no room for the lists of the others
+    everywhere = sorted({_x(view, row) for row in (here if view.crowded else rows)})
     if _numeric(view) and everywhere[0] > 0 and everywhere[-1] / everywhere[0] > LOG_RATIO:
         ax.set_xscale("log")
         ax.set_xlim(everywhere[0] / 1.5, everywhere[-1] * 1.5)
     else:
-        ax.margins(x=0.15)
+        margin = 0.15 * (everywhere[-1] - everywhere[0]) or 1.0
+        ax.set_xlim(everywhere[0] - margin, everywhere[-1] + margin)
     tried = {_x(view, row): show(row[view.study.tuned[0]]) for row in here}
     kept = sorted(tried)[:: -(-len(tried) // MOST_TICKS)]
     ax.set_xticks(kept, [tried[x] for x in kept])

@@ -1,0 +1,81 @@
+"""Tokens to reach: how much of its reference's training does an arm need for the same error?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from harness.analysis.arms import Arm, interval_columns
+from harness.analysis.effects import Pair, compared_levels, names, pairs_of
+from harness.analysis.results import Study
+from harness.analysis.statistics import mean_interval
+
+Curve: TypeAlias = list[tuple[int, float]]  # (training tokens, held-out FVU), in the order of training
+
+
+def reach_rows(study: Study, arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
+    """The reach table: one row a pair of arms, as in the effects table, over the seeds that both have curves of.
+
+    `reached_percent`: training tokens after which the arm's curve first reaches the last value of the reference's
+    curve of the same seed, in percent of the reference's tokens; the mean over the `n` seeds with its interval.
+    `not_reached`: seeds whose curve ends above it. With any of these there is no mean: that of the others would
+    be too low.
+    """
+    points = _curves(curves)
+    rows = []
+    for axis, level in compared_levels(study):
+        for pair in pairs_of(study, arms, axis, level):
+            shares = _shares(pair, points)
+            reached = [share for share in shares if share is not None]
+            interval = mean_interval(reached) if len(reached) == len(shares) else None
+            rows.append(
+                {"arm": pair.arm.label, "reference_arm": pair.reference.label}
+                | names(study, axis, level, "pair", 1, pair.holding)
+                | {"n": len(shares), "not_reached": len(shares) - len(reached)}
+                | interval_columns("reached_percent", interval)
+            )
+    return rows
+
+
+def tokens_to_reach(curve: Curve, target: float) -> float | None:
+    """Tokens at which a curve first comes down to `target`, or None where it never does.
+
+    Between two points log FVU is taken as linear in tokens. A curve that starts at or below the target gives the
+    tokens of its first point: an upper bound.
+    """
+    before: tuple[int, float] | None = None
+    for tokens, fvu in curve:
+        if fvu <= target:
+            if before is None:
+                return float(tokens)
+            share = math.log(before[1] / target) / math.log(before[1] / fvu)
+            return before[0] + share * (tokens - before[0])
+        before = tokens, fvu
+    return None
+
+
+def _shares(pair: Pair, points: Mapping[str, Curve]) -> list[float | None]:
+    """For each seed that both arms have a curve of: percent of the reference's tokens, None if never reached."""
+    arm, reference = (_reported(side, points) for side in (pair.arm, pair.reference))
+    shares: list[float | None] = []
+    for seed in sorted(arm.keys() & reference.keys()):
+        total, target = reference[seed][-1]
+        tokens = tokens_to_reach(arm[seed], target)
+        shares.append(None if tokens is None else 100 * tokens / total)
+    return shares
+
+
+def _reported(arm: Arm, points: Mapping[str, Curve]) -> dict[int, Curve]:
+    """By seed: the curve of the cell that the arm is reported with, where that cell has a final figure."""
+    finished = arm.values("fvu")
+    cells = {seed: cell.cell for seed, cell in arm.reported.items() if cell is not None and seed in finished}
+    return {seed: points[cell] for seed, cell in cells.items() if cell in points}
+
+
+def _curves(curves: pl.DataFrame) -> dict[str, Curve]:
+    usable = curves.filter(pl.col("heldout_fvu").is_finite() & (pl.col("heldout_fvu") > 0)).sort("tokens")
+    parts = usable.partition_by("cell", as_dict=True)
+    return {cell: part.select("tokens", "heldout_fvu").rows() for (cell,), part in parts.items()}

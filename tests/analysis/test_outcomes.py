@@ -1,0 +1,116 @@
+"""Features beside FVU: in every table, sentence and figure where they were measured, and in none elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from harness.analysis.figures import FIGURES, make_figures
+from harness.analysis.findings import findings, headline
+from harness.analysis.report import make_report
+from harness.analysis.results import read_table
+from harness.analysis.summary import summary
+from harness.analysis.tables import make_tables
+from harness.analysis.view import load_view
+from tests.analysis.synthetic_results import cell_record, study_record, write
+
+LAYERS = {"layers": ["none", "dense 2-2"]}
+NAMES = ("mcc", "f1", "uniqueness")
+
+
+def known_features(folder: Path, fvu: float, mcc: float, uniqueness: float) -> Path:
+    """Two arms in three seeds: the reference at FVU 0.1, MCC 0.6, F1 0.5, uniqueness 0.9; the other as given."""
+    cells = []
+    for seed in range(3):
+        for name, figures in (("none", (0.1, 0.6, 0.5, 0.9)), ("dense 2-2", (fvu, mcc, 0.5, uniqueness))):
+            features = dict(zip(NAMES, figures[1:], strict=True)) | {"mcc": figures[1] + 0.01 * seed}
+            cells.append(cell_record({"layers": name}, seed, figures[0], features=features))
+    write(folder, study_record(folder.name, LAYERS, [0, 1, 2], cells=6), cells, [])
+    make_tables(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def better_fvu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FVU 10 % lower, MCC 4 points lower, uniqueness 2 points higher."""
+    return known_features(tmp_path_factory.mktemp("results") / "s", 0.09, 0.56, 0.92)
+
+
+def effect_of(results: Path) -> dict[str, Any]:
+    (row,) = [row for row in read_table(results, "effects").to_dicts() if row["kind"] == "pair"]
+    return row
+
+
+def test_effects_are_in_points_with_a_verdict_each(better_fvu: Path):
+    effect = effect_of(better_fvu)
+    assert effect["mcc_points"] == pytest.approx(-4)
+    assert effect["mcc_points_high"] == pytest.approx(-4)  # the seeds' shift is common to both arms
+    verdicts = [effect[f"{name}_verdict"] for name in ("fvu", "dead", *NAMES)]
+    assert verdicts == ["lower", "level at this budget", "lower", "level at this budget", "higher"]
+
+
+def test_arms_seeds_cells_and_metrics_have_them(better_fvu: Path):
+    arm = read_table(better_fvu, "arms").to_dicts()[0]
+    assert arm["mcc"] == pytest.approx(0.61)
+    assert arm["mcc_high"] == pytest.approx(0.61 + 0.02484138)  # 0.60, 0.61, 0.62
+    for table in ("cells", "seeds"):
+        assert set(NAMES) <= set(read_table(better_fvu, table).columns)
+    metrics = json.loads((better_fvu / "metrics.json").read_text())
+    assert metrics["arms"]["none"] == {"fvu": 0.1, "dead_fraction": 0.0, "mcc": 0.61, "f1": 0.5, "uniqueness": 0.9}
+
+
+def test_nothing_of_them_is_anywhere_without(depth: Path):
+    for table in ("cells", "arms", "seeds", "effects"):
+        assert not [column for column in read_table(depth, table).columns if column.startswith(NAMES)]
+    assert "MCC" not in str(findings(load_view(depth)))
+
+
+def test_finding_has_a_clause_for_each(better_fvu: Path):
+    (finding,) = findings(load_view(better_fvu))["layers"]
+    assert "MCC −4.0 points [−4.0, −4.0], lower; F1 +0.0 points [0.0, 0.0], level" in finding.sentence
+
+
+def test_headline_says_that_fvu_and_features_disagree(better_fvu: Path):
+    lines = headline(load_view(better_fvu))
+    assert lines[0].startswith("Lowest held-out FVU: dense 2-2: FVU 0.0900 [0.0900, 0.0900], dead latents 0.0 %")
+    assert lines[1].startswith("Highest MCC: none: FVU 0.1000")
+    assert lines[2:] == [
+        "dense 2-2 lowers FVU but loses features: FVU −10.0 % [−10.0, −10.0]; MCC −4.0 points [−4.0, −4.0]; "
+        "yet uniqueness +2.0 points [2.0, 2.0]."
+    ]
+
+
+def test_the_other_way_round_and_agreement(tmp_path: Path):
+    worse = headline(load_view(known_features(tmp_path / "worse", 0.11, 0.64, 0.9)))
+    assert worse[-1].startswith("dense 2-2 raises FVU but gains features: FVU +10.0 %")
+    agreed = headline(load_view(known_features(tmp_path / "agreed", 0.09, 0.64, 0.9)))
+    assert not [line for line in agreed if "but" in line]
+    level = headline(load_view(known_features(tmp_path / "level", 0.1, 0.56, 0.9)))
+    assert not [line for line in level if "but" in line]
+
+
+def test_a_seed_without_them_is_left_out_of_them_alone(tmp_path: Path):
+    results = known_features(tmp_path / "s", 0.09, 0.56, 0.92)
+    lines = [json.loads(line) for line in (results / "cells.jsonl").read_text().splitlines()]
+    for name in NAMES:
+        del lines[-1]["heldout"][name]  # dense 2-2, seed 2
+    (results / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    make_tables(results)
+    arm = read_table(results, "arms").to_dicts()[1]
+    assert (arm["n"], arm["mcc"]) == (3, pytest.approx(0.565))
+    assert effect_of(results)["mcc_points"] == pytest.approx(-4)
+
+
+def test_page_summary_and_figures_show_them(better_fvu: Path):
+    assert {path.stem for path in make_figures(better_fvu)} == set(FIGURES) - {"tuning", "curves"}
+    page = make_report(better_fvu).read_text()
+    assert "<th>MCC, %</th>" in page
+    assert "<dt>Uniqueness</dt>" in page
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(summary(better_fvu))
+    assert "57.0   50.0" in console.export_text()

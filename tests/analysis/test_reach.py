@@ -1,0 +1,96 @@
+"""Tokens to reach: hand-computed crossings, seeds that never cross, and what the reader is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.analysis.findings import findings
+from harness.analysis.results import read_table
+from harness.analysis.tables import make_tables
+from harness.analysis.view import load_view
+from tests.analysis.synthetic_results import cell_record, study_record, write
+
+LAYERS = {"layers": ["none", "sparse 3"]}
+REFERENCE = [(100, 0.8), (200, 0.4), (400, 0.1)]  # ends at 0.1 after 400 tokens
+Points = list[tuple[int, float | None]]
+
+
+def reach(folder: Path, arm: list[Points], reference: list[Points]) -> dict[str, Any]:
+    """The reach table's only row, from the curves of both arms by seed."""
+    cells, curves = [], []
+    for name, by_seed in (("none", reference), ("sparse 3", arm)):
+        for seed, points in enumerate(by_seed):
+            cell = cell_record({"layers": name}, seed, points[-1][1] if points else 0.1)
+            cells.append(cell)
+            curves += [
+                {"cell": cell["cell"], "step": 1, "tokens": at, "train_dead_fraction": 0.0, "heldout_fvu": fvu}
+                for at, fvu in points
+            ]
+    write(folder, study_record("s", LAYERS, list(range(len(reference))), cells=len(cells)), cells, curves)
+    make_tables(folder)
+    (row,) = read_table(folder, "reach").to_dicts()
+    return row
+
+
+def clause(folder: Path) -> str:
+    """What the finding says last."""
+    return findings(load_view(folder))["layers"][0].sentence.split("; ")[-1]
+
+
+def test_crossing_is_linear_in_log_fvu_and_in_tokens(tmp_path: Path):
+    # from 0.4 to 0.025 is a factor 16 = 2^4 in 100 tokens; 0.1 is a factor 4 = 2^2 below 0.4: at half of them
+    row = reach(tmp_path, [[(100, 0.4), (200, 0.025)]], [REFERENCE])
+    assert row["reached_percent"] == pytest.approx(100 * 150 / 400)
+    assert (row["arm"], row["reference_arm"], row["kind"]) == ("sparse 3", "none", "pair")
+    assert (row["n"], row["not_reached"], row["reached_percent_low"]) == (1, 0, None)
+    assert clause(tmp_path) == "reaches the reference's final FVU after 38 % of its tokens."
+
+
+def test_mean_over_seeds_has_an_interval(tmp_path: Path):
+    # 100, 200 and 300 of 400 tokens: 25, 50, 75 percent; s = 25, half = 4.302653 * 25 / sqrt(3) = 62.10
+    arm: list[Points] = [[(50, 0.4), (at, 0.1)] for at in (100, 200, 300)]
+    row = reach(tmp_path, arm, [REFERENCE] * 3)
+    assert row["reached_percent"] == pytest.approx(50)
+    assert row["reached_percent_high"] == pytest.approx(50 + 62.1035, abs=1e-3)
+    assert clause(tmp_path) == "reaches the reference's final FVU after 50 % [−12, 112] of its tokens."
+
+
+def test_first_crossing_counts_even_if_the_curve_rises_again(tmp_path: Path):
+    row = reach(tmp_path, [[(100, 0.2), (200, 0.1), (300, 0.3), (400, 0.09)]], [REFERENCE])
+    assert row["reached_percent"] == pytest.approx(50)
+
+
+def test_a_curve_that_starts_below_counts_with_its_first_point(tmp_path: Path):
+    assert reach(tmp_path, [[(100, 0.05), (200, 0.04)]], [REFERENCE])["reached_percent"] == pytest.approx(25)
+
+
+def test_each_seed_has_its_own_target(tmp_path: Path):
+    arm: list[Points] = [[(100, 0.4), (200, 0.1)], [(100, 0.4), (200, 0.1)]]
+    row = reach(tmp_path, arm, [[(100, 0.8), (400, 0.4)], [(100, 0.8), (400, 0.1)]])
+    assert row["reached_percent"] == pytest.approx((25 + 50) / 2)
+
+
+def test_a_seed_that_never_reaches_it_leaves_no_mean(tmp_path: Path):
+    row = reach(tmp_path, [[(100, 0.4), (400, 0.05)], [(100, 0.4), (400, 0.11)]], [REFERENCE] * 2)
+    assert (row["n"], row["not_reached"], row["reached_percent"]) == (2, 1, None)
+    assert clause(tmp_path) == "the reference's final FVU is not reached by 1 of 2 seeds."
+
+
+def test_an_arm_that_is_worse_throughout_does_not_reach_it(tmp_path: Path):
+    row = reach(tmp_path, [[(100, 0.4), (400, 0.11)]] * 2, [REFERENCE] * 2)
+    assert (row["n"], row["not_reached"]) == (2, 2)
+    assert clause(tmp_path) == "does not reach the reference's final FVU."
+
+
+def test_seeds_without_a_result_or_a_curve_do_not_count(tmp_path: Path):
+    arm: list[Points] = [[(100, 0.4), (200, 0.1)], [(100, 0.4), (200, None)], []]
+    row = reach(tmp_path, arm, [REFERENCE] * 3)
+    assert (row["n"], row["not_reached"], row["reached_percent"]) == (1, 0, pytest.approx(50))
+
+
+def test_without_curves_nothing_is_said(tmp_path: Path):
+    assert reach(tmp_path, [[], []], [[], []])["n"] == 0
+    assert clause(tmp_path) == "dead latents +0.0 points [0.0, 0.0], level at this budget."
