@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.results import Cell, Key, Study, show
+from harness.analysis.records import Cell, Key, Study, show
 from harness.analysis.statistics import Interval, mean_interval
 from harness.study.selection import Choice, choose
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.outcomes import FVU, Outcome
-from harness.analysis.results import Level, Study, show
+from harness.analysis.records import Level, Study, show
 from harness.analysis.statistics import Interval, mean_interval, seedwise_mean
 
 Values = Mapping[int, float]

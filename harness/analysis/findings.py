@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.analysis.level_effects import effects_by_level
 from harness.analysis.outcomes import FEATURES, FVU
-from harness.analysis.results import describe
-from harness.analysis.view import Row, View, effects_by_level
+from harness.analysis.records import describe
+from harness.analysis.view import Row, View
 from harness.analysis.wording import change, effect_sentence, level_name, plural, shown
 
 FEWEST_SEEDS = 3

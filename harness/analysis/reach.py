@@ -10,7 +10,7 @@ import polars as pl
 
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.effects import Pair, compared_levels, names, pairs_of
-from harness.analysis.results import Study
+from harness.analysis.records import Study
 from harness.analysis.statistics import mean_interval
 
 Curve: TypeAlias = list[tuple[int, float]]  # (training tokens, held-out FVU), in the order of training

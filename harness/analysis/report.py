@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline, warnings
-from harness.analysis.results import show
+from harness.analysis.records import show
 from harness.analysis.view import View, load_view
 from harness.analysis.wording import bracket, mean, number, plural, reached
 from harness.errors import UserError
@@ -90,8 +90,8 @@ def _figures(results: Path) -> list[dict[str, str]]:
     return figures
 
 
-def _reach_baseline(view: View) -> dict[str, str]:
-    """For each arm that differs from the baseline in one axis: the tokens to the baseline's final FVU."""
+def _reach_baseline(view: View) -> dict[str, tuple[str, str]]:
+    """For each arm that differs from the baseline in one axis: tokens to the baseline's final FVU, in two lines."""
     baseline = view.study.label(view.study.baseline)
     rows = [row for row in view.tables["reach"] if row["reference_arm"] == baseline and row["n"]]
     return {row["arm"]: reached(row) for row in rows}

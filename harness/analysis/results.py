@@ -1,21 +1,16 @@
-"""What the sweep left behind in `results/<study>/`, read and checked."""
+"""What the sweep left behind in `results/<study>/`, and the tables made of it, read and checked."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from harness.analysis.records import Cell, Record, Study
 from harness.errors import UserError
-from harness.study.recipe import Scalar
-
-Level: TypeAlias = Scalar | None  # None: this arm does not have the axis
-Key: TypeAlias = tuple[Level, ...]
-
-METRICS = ("fvu", "nmse", "mse", "l0", "dead_fraction", "alive", "effective_latents")
 
 CURVE_SCHEMA = {
     "cell": pl.String,
@@ -25,120 +20,6 @@ CURVE_SCHEMA = {
     "heldout_fvu": pl.Float64,
 }
 TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning")
-
-
-class Record(BaseModel):
-    """A record of the sweep; keys that the analysis does not know are left alone."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class HeldOut(Record):
-    """Figures on the held-out activations, defined in `harness.training.metrics`.
-
-    The last three only where the source knows its features.
-    """
-
-    mse: float
-    nmse: float
-    fvu: float
-    l0: float
-    dead_fraction: float
-    alive: float
-    effective_latents: float
-    mcc: float | None = None
-    f1: float | None = None
-    uniqueness: float | None = None
-
-
-class Cell(Record):
-    """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step."""
-
-    cell: str
-    arm: dict[str, Scalar]
-    tuned: dict[str, Scalar]
-    seed: int
-    state: Literal["complete", "diverged", "failed", "missing"]
-    reason: str | None = None
-    heldout: HeldOut | None = None
-    parameters: int
-    flops_per_token: float
-    tokens: int
-
-
-class Study(Record):
-    """The study as it was swept: its axes with their levels, in the order that figures keep.
-
-    `tuning_seeds`: on these alone tuned values were chosen; empty where each seed was chosen on the other `seeds`.
-    """
-
-    name: str
-    question: str
-    axes: dict[str, list[Scalar]]
-    tuned: list[str]
-    baseline: dict[str, Scalar]
-    seeds: list[int]
-    tuning_seeds: list[int] = []
-    cells: int
-    heldout_tokens: int
-    dead_window: int
-    source: dict[str, Any]
-    recipe: dict[str, Any]
-    environment: dict[str, Any]
-
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The axes that arms are told apart by: all but the tuned ones."""
-        return tuple(axis for axis in self.axes if axis not in self.tuned)
-
-    def key(self, arm: dict[str, Any]) -> Key:
-        """An arm's level on each compared axis."""
-        return tuple(arm.get(axis) for axis in self.compared)
-
-    def setting(self, tuned: dict[str, Any]) -> Key:
-        """A value for each tuned axis."""
-        return tuple(tuned.get(axis) for axis in self.tuned)
-
-    def rank(self, axes: tuple[str, ...] | list[str], key: Key) -> tuple[int, ...]:
-        """Sort key: the place of each level in the study file; a level that an arm lacks goes first."""
-        return tuple(-1 if v is None else self.axes[axis].index(v) for axis, v in zip(axes, key, strict=True))
-
-    def reference(self, axis: str) -> Scalar:
-        """The level that the others on this axis are compared with."""
-        return self.baseline.get(axis, self.axes[axis][0])
-
-    def label(self, arm: dict[str, Any], without: str | None = None) -> str:
-        """An arm in words, as in `dense 2-2, penalty 0.1, adam`; axes that do not vary are left out."""
-        varying = [a for a in self.compared if len(self.axes[a]) > 1 and a != without]
-        return self.describe({axis: arm.get(axis) for axis in varying})
-
-    def describe(self, levels: dict[str, Level]) -> str:
-        """Levels in words; one that two axes have, as `none` may be, gets its axis' name in front."""
-        words = (
-            f"{axis} {level}" if isinstance(level, str) and self._ambiguous(level) else describe({axis: level})
-            for axis, level in levels.items()
-        )
-        return ", ".join(word for word in words if word)
-
-    def _ambiguous(self, level: str) -> bool:
-        return sum(level in levels for levels in self.axes.values()) > 1
-
-
-def describe(levels: dict[str, Level]) -> str:
-    """Levels in words; a number gets its axis' name in front, since it says nothing alone."""
-    words = [show(v) if isinstance(v, str) else f"{axis} {show(v)}" for axis, v in levels.items() if v is not None]
-    return ", ".join(words)
-
-
-def show(level: Level) -> str:
-    """A level as text: `0.1`, `4096`, `dense 2-2`, `true`; an absent one is a dash."""
-    if level is None:
-        return "–"
-    if isinstance(level, bool):
-        return str(level).lower()
-    if isinstance(level, float):
-        return str(int(level)) if level.is_integer() and abs(level) < 1e9 else f"{level:g}"
-    return str(level)
 
 
 def read_study(results: Path) -> Study:

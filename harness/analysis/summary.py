@@ -11,8 +11,8 @@ from rich.text import Text
 
 from harness.analysis.findings import findings, headline, warnings
 from harness.analysis.outcomes import Outcome
+from harness.analysis.records import show
 from harness.analysis.report import facts
-from harness.analysis.results import show
 from harness.analysis.view import Row, View, load_view
 from harness.analysis.wording import estimate, mean, plural
 

@@ -14,7 +14,8 @@ from harness.analysis.arms import Arm, arm_rows, collect_arms, interval_columns,
 from harness.analysis.effects import effect_rows
 from harness.analysis.outcomes import OUTCOMES, Outcome, present
 from harness.analysis.reach import reach_rows
-from harness.analysis.results import METRICS, Cell, Study, read_cells, read_curves, read_study
+from harness.analysis.records import METRICS, Cell, Study
+from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.statistics import mean_interval
 from harness.analysis.tuning import tuning_rows
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.arms import Arm, has_result, interval_columns
-from harness.analysis.results import Key, Level, Study
+from harness.analysis.records import Key, Level, Study
 from harness.analysis.statistics import mean_interval
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.analysis.outcomes import Outcome, present
-from harness.analysis.results import TABLES, Key, Level, Study, read_study, read_table, show
+from harness.analysis.records import Key, Level, Study, show
+from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
 
 MOST_HUES = 7  # lines of more colours in one panel are not told apart
@@ -148,36 +149,6 @@ class View:
         if n == 1:
             return "one seed a setting, hence no intervals"
         return f"n = {n} seeds, 95 % t-intervals"
-
-
-@dataclass(frozen=True)
-class LevelEffect:
-    """The effects table's rows on one level; no marginal where a single pair says the same."""
-
-    axis: str
-    level: str
-    reference: str
-    marginal: Row | None
-    pairs: list[Row]
-
-    @property
-    def change(self) -> float:
-        """The change of FVU in percent; infinite where there is none."""
-        changes = [row["fvu_percent"] for row in (self.marginal, *self.pairs) if row is not None]
-        return next((change for change in changes if change is not None), math.inf)
-
-
-def effects_by_level(view: View) -> list[LevelEffect]:
-    """The effects table, grouped by axis and level: in its own order, many words by their change of FVU."""
-    found: list[LevelEffect] = []
-    effects = view.tables["effects"]
-    for axis, level, reference in unique((e["axis"], e["level"], e["reference"]) for e in effects):
-        rows = [e for e in effects if (e["axis"], e["level"]) == (axis, level)]
-        pairs = [row for row in rows if row["kind"] == "pair"]
-        marginal = [row for row in rows if row["kind"] == "marginal" and len(pairs) > 1]
-        found.append(LevelEffect(axis, level, reference, marginal[0] if marginal else None, pairs))
-    axes = unique(effect.axis for effect in found)
-    return sorted(found, key=lambda e: (axes.index(e.axis), e.change if view.sorts(e.axis) else 0.0))
 
 
 def load_view(results: Path) -> View:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.outcomes import Outcome
-from harness.analysis.results import Study
+from harness.analysis.records import Study
 
 Row = dict[str, Any]
 
@@ -72,21 +72,22 @@ def effect_sentence(study: Study, effect: Row, outcomes: Sequence[Outcome], reac
     return f"{subject}: {'; '.join(clauses)}."
 
 
-def reached(reach: Row) -> str:
-    """As in `61 % [55, 67]`, `not reached`, or `not reached by 1 of 3 seeds`."""
+def reached(reach: Row) -> tuple[str, str]:
+    """A row of the reach table in two parts: `61 %`, `[55, 67]`, or `not reached`, `by 1 of 3 seeds`."""
     if not reach["not_reached"]:
-        return estimate(reach, "reached_percent", 0, unit=" %")
+        return f"{number(reach['reached_percent'], 0)} %", bracket(reach, "reached_percent", 0)
     if reach["not_reached"] == reach["n"]:
-        return "not reached"
-    return f"not reached by {reach['not_reached']} of {plural(reach['n'], 'seed')}"
+        return "not reached", ""
+    return "not reached", f"by {reach['not_reached']} of {plural(reach['n'], 'seed')}"
 
 
 def _reach(reach: Row) -> str:
+    result = " ".join(reached(reach)).strip()
     if not reach["not_reached"]:
-        return f"reaches the reference's final FVU after {reached(reach)} of its tokens"
+        return f"reaches the reference's final FVU after {result} of its tokens"
     if reach["not_reached"] == reach["n"]:
         return "does not reach the reference's final FVU"
-    return f"the reference's final FVU is {reached(reach)}"
+    return f"the reference's final FVU is {result}"
 
 
 def level_name(study: Study, effect: Row) -> str:

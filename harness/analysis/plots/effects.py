@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.level_effects import effects_by_level
 from harness.analysis.outcomes import DEAD, FEATURES, FVU, Outcome
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import HIGHER, INK, LEVEL, LOWER, SOFT, grid, page
-from harness.analysis.view import Row, View, effects_by_level
+from harness.analysis.view import Row, View
 from harness.analysis.wording import signed
 
 ROW = 0.215  # inches
@@ -49,7 +50,7 @@ def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure | None:
         return None
     note = f"paired by seed; {view.seeds_note}; points: percentage points"
     if any(line.kind == "pair" for line in lines):
-        note += "; bold: mean over all pairs of arms that differ in this level only"
+        note += "; bold: mean over the pairs of arms below it"
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6, _legend(view))
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for ax, outcome in zip(axes, outcomes, strict=True):

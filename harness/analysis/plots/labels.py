@@ -40,7 +40,7 @@ def label_points(
         box = min(_candidates(places[number], names[number]), key=lambda other: _cost(other, taken, room))
         taken.append(box)
         x, y = places[number]
-        far = math.hypot(_clamp(x, box[0], box[2]) - x, _clamp(y, box[1], box[3]) - y) > 1.6 * GAP
+        far = math.hypot(_clamp(x, box[0], box[2]) - x, _clamp(y, box[1], box[3]) - y) > 2.0 * GAP
         ax.annotate(
             names[number],
             points[number],

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, logarithmic, robust_limits
-from harness.analysis.results import Key, describe, show
+from harness.analysis.records import Key, describe, show
 from harness.analysis.style import INK, SOFT
 from harness.analysis.view import Row, View, unique
 from harness.analysis.wording import plural
