@@ -91,7 +91,7 @@ def _figures(results: Path) -> list[dict[str, str]]:
 
 
 def _reach_baseline(view: View) -> dict[str, tuple[str, str]]:
-    """For each arm that differs from the baseline in one axis: tokens to the baseline's final FVU, in two lines."""
+    """For an arm that differs from the baseline in one axis: tokens to the baseline's final FVU, in two parts."""
     baseline = view.study.label(view.study.baseline)
     rows = [row for row in view.tables["reach"] if row["reference_arm"] == baseline and row["n"]]
     return {row["arm"]: reached(row) for row in rows}
