@@ -10,10 +10,10 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test suite lint demo browser screenshots lock clean
+.PHONY: repro test suite lint demo browser peers screenshots lock clean
 
 repro: .venv/.installed
-	dvc repro
+	dvc repro report@depth
 	harness report studies/depth.yaml --step summary
 
 test: .venv/.test-installed
@@ -34,6 +34,10 @@ demo: .venv/.test-installed
 # Opens both dashboards in a real browser and takes their pictures; needs Chromium on the machine.
 browser: .venv/.browser-installed
 	python -m pytest -n 0 -m browser
+
+# Compares with the peers' own packages, which have an environment of their own: .venv stays as locked.
+peers: .venv-peers/.installed
+	.venv-peers/bin/python -m pytest -n 0 -m peers tests/peers
 
 # The pictures in the README, of the study that `make repro` ran.
 screenshots: .venv/.browser-installed
@@ -58,6 +62,12 @@ screenshots: .venv/.browser-installed
 	@$(PIP) -e '.[test,browser]'
 	@touch $@
 
+.venv-peers/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	@echo "installing the peers' packages into .venv-peers (two to four minutes)"
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[peers]'
+	@touch $@
+
 # Writes constraints.txt anew: the newest versions that pyproject.toml allows, from a fresh environment.
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
@@ -65,4 +75,4 @@ lock:
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:
-	rm -rf .venv data runs
+	rm -rf .venv .venv-peers data runs

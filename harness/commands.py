@@ -8,6 +8,7 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
     from harness.scheduling.controller import Options
     from harness.scheduling.workspace import Workspace
-    from harness.study.grid import Cell
+    from harness.study.cells import Cell, Score
     from harness.study.source import Source, SourceFolders, TextSource
     from harness.study.spec import Study
 
@@ -184,11 +185,20 @@ def _prepare(source: Source, options: Namespace, console: Console) -> None:
             step(step_options, console)
 
 
-def _cells(study: Study, store: ActivationStore) -> list[Cell]:
+def _known(study: Study, store: ActivationStore) -> Callable[[Score], list[Cell]]:
+    """The study's cells as far as they are known, given the scores of others."""
     from harness.scheduling.workspace import code_fingerprint
-    from harness.study.grid import cells
+    from harness.study.cells import cells
 
-    return cells(study, store.fingerprint, code_fingerprint())
+    return partial(cells, study, store.fingerprint, code_fingerprint())
+
+
+def _cells(study: Study, workspace: Workspace) -> list[Cell]:
+    """The cells that are known from what is on disk. Raises UserError where there are no fitting activations."""
+    from harness.scheduling.cell_folder import CellFolder
+
+    known = _known(study, _store(study, workspace))
+    return known(lambda cell: CellFolder(workspace.cell(cell)).score())
 
 
 def plan(options: Namespace, console: Console) -> None:
@@ -196,7 +206,7 @@ def plan(options: Namespace, console: Console) -> None:
 
     study, workspace, _ = _load(options)
     prepared = (workspace.data / study.source.name / "activations").exists()
-    show_plan(study, workspace, _cells(study, _store(study, workspace)) if prepared else None, console)
+    show_plan(study, workspace, _cells(study, workspace) if prepared else None, console)
 
 
 def _run_arguments(parser: ArgumentParser) -> None:
@@ -238,10 +248,9 @@ def run(options: Namespace, console: Console) -> None:
     check_owner(results, study)
     _prepare(study.source, options, console)
     store = _store(study, workspace)
-    cells = _cells(study, store)
-    sweep = Sweep(study, cells, store.path, store.width, workspace, _machine(options))
+    sweep = Sweep(study, _known(study, store), store, workspace, _machine(options))
     progress = sweep.run(console)
-    export(study, cells, store, workspace, results)
+    export(study, list(sweep.cells.values()), store, workspace, results)
     if progress.failed:
         console.print(
             f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"
@@ -249,16 +258,27 @@ def run(options: Namespace, console: Console) -> None:
 
 
 def _machine(options: Namespace) -> Options:
-    import torch
-
     from harness.scheduling.controller import Options
 
-    gpus = torch.cuda.device_count() if options.device != "cpu" else 0
+    gpus = _count_gpus() if options.device != "cpu" else 0
     if options.device == "cuda" and not gpus:
         raise UserError("--device: expected 'cpu', since torch finds no GPU here")
     devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
     workers = options.workers or gpus or max(1, (os.cpu_count() or 1) // options.threads)
     return Options(workers, options.threads, devices, options.checkpoint_seconds)
+
+
+def _count_gpus() -> int:
+    """GPUs that torch can use: its own count, since it alone knows what it was built for and may see.
+
+    Importing torch takes two seconds, so it is not asked where no driver has made a device file: without one of
+    these (NVIDIA's, its boards', AMD's, the one of Windows' Linux) it counts none.
+    """
+    if not any(any(Path("/dev").glob(name)) for name in ("nvidia*", "nvhost*", "kfd", "dxg")):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _status_arguments(parser: ArgumentParser) -> None:
@@ -272,7 +292,7 @@ def status(options: Namespace, console: Console) -> None:
 
     study, workspace, results = _load(options)
     while True:
-        finished = show_status(study, workspace, _cells(study, _store(study, workspace)), results, console)
+        finished = show_status(study, workspace, _cells(study, workspace), results, console)
         if finished or not options.follow:
             return
         time.sleep(2)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections import Counter
+from collections.abc import Container
+from statistics import fmean
 
 from rich.console import Console
 from rich.table import Table
@@ -10,9 +12,10 @@ from rich.table import Table
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.display import duration
 from harness.scheduling.workspace import Workspace
-from harness.study.grid import Cell, describe, recipes
+from harness.study.cells import Arm, Cell, Phase, arms
+from harness.study.grid import describe
 from harness.study.plan import cost
-from harness.study.spec import Setting, Study
+from harness.study.spec import Study
 
 ASSUMED_RATE = 20e9  # FLOPs a second and worker, where no cell has been trained yet
 ASSUMED = "20 GFLOP/s"
@@ -28,40 +31,60 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
     untuned = [axis.name for axis in study.axes if not axis.tune]
     for axis in untuned:
         table.add_column(axis, no_wrap=True)
-    for heading in ("tuned", "cells", "parameters", "FLOPs/token", "tokens", "memory"):
-        table.add_column(heading, justify="right", no_wrap=heading != "tuned")
-
-    def arm(pair: tuple[Setting, object]) -> list[str]:
-        return [describe({name: pair[0][name]}).removeprefix(f"{name} ") for name in untuned]
-
-    for levels, members in groupby(sorted(recipes(study), key=arm), key=arm):
-        group = list(members)
-        tried = {name: [s[name] for s, _ in group] for name in group[0][0] if name not in untuned}
-        tuned = ", ".join(f"{name} {' '.join(map(str, dict.fromkeys(values)))}" for name, values in tried.items())
-        price = cost(group[0][1], study.source.width)
-        numbers = (f"{len(group) * len(study.seeds)}", f"{price.parameters:,}", f"{price.flops_per_token:,}")
-        table.add_row(*levels, tuned, *numbers, f"{price.tokens:,}", f"{price.bytes / 2**20:.0f} MiB")
+    counts = ("tuning cells", "reported cells") if study.tuning_seeds else ("cells",)
+    for heading in ("tuned", *counts, "parameters", "FLOPs/token", "tokens", "memory"):
+        table.add_column(heading, justify="right", no_wrap=heading not in ("tuned", *counts))
+    found = arms(study)
+    for arm in found:
+        table.add_row(*_row(study, arm))
     console.print(table)
-    console.print(_total(study, workspace, cells), soft_wrap=True)
+    console.print(_total(study, found, workspace, cells), soft_wrap=True)
 
 
-def _total(study: Study, workspace: Workspace, cells: list[Cell] | None) -> str:
+def _row(study: Study, arm: Arm) -> list[str]:
+    levels = [describe({name: level}).removeprefix(f"{name} ") for name, level in arm.levels.items()]
+    tried = {name: dict.fromkeys(setting[name] for setting in arm.tuned) for name in arm.tuned[0]}
+    tuned = ", ".join(f"{name} {' '.join(map(str, values))}" for name, values in tried.items())
+    counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
+    price = cost(arm.recipes[0], study.source.width)
+    numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
+    return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB"]
+
+
+def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell] | None) -> str:
+    """How many cells there are, and how long those that are missing would take."""
     width = study.source.width
-    settings = recipes(study)
-    count = len(settings) * len(study.seeds)
-    total = f"{len(settings)} settings × {len(study.seeds)} seeds = {count} cells"
-    if cells is None:
-        work = sum(cost(recipe, width).work for _, recipe in settings) * len(study.seeds)
-        basis = f"assumed: {ASSUMED}; no activations yet"
-        return f"{total}; about {duration(work / ASSUMED_RATE)} on one worker ({basis})"
-    done = {cell.id: result for cell in cells if (result := CellFolder(workspace.cell(cell.id)).result())}
-    missing = [cell for cell in cells if cell.id not in done]
-    rate, basis = ASSUMED_RATE, f"assumed: {ASSUMED}"
+    results = {cell.id: CellFolder(workspace.cell(cell.id)).result() for cell in cells or ()}
+    done = {cell: result for cell, result in results.items() if result}
+    left = _to_run(found, cells or [], done, width)
+    rate, basis = ASSUMED_RATE, f"assumed: {ASSUMED}" + ("; no activations yet" if cells is None else "")
     if done:
         seconds = sum(result["seconds"] for result in done.values())
-        rate = sum(cost(cell.recipe, width).work for cell in cells if cell.id in done) / max(seconds, 1e-3)
+        rate = sum(cost(cell.recipe, width).work for cell in cells or () if cell.id in done) / max(seconds, 1e-3)
         basis = "at the rate of those that are done"
-    work = sum(cost(cell.recipe, width).work for cell in missing)
-    return (
-        f"{total}; {len(done)} done, {len(missing)} to run: about {duration(work / rate)} on one worker ({basis})"
-    )
+
+    def time(works: list[float]) -> str:
+        return f"about {duration(sum(works) / rate)}"
+
+    counted = "" if cells is None else f"{len(done)} done, {len(left)} to run: "
+    text = f"{_count(study, found)}; {counted}{time([work for _, work in left])} on one worker ({basis})"
+    tuning = [work for phase, work in left if phase == "tuning"]
+    return f"{text}; of which tuning: {len(tuning)} cells, {time(tuning)}" if study.tuning_seeds else text
+
+
+def _count(study: Study, found: list[Arm]) -> str:
+    tuning, reported = sum(arm.tuning_cells for arm in found), sum(arm.reported_cells for arm in found)
+    if study.tuning_seeds:
+        return f"{tuning} tuning cells + {reported} reported cells = {tuning + reported} cells"
+    return f"{sum(len(arm.tuned) for arm in found)} settings × {len(study.seeds)} seeds = {reported} cells"
+
+
+def _to_run(found: list[Arm], cells: list[Cell], done: Container[str], width: int) -> list[tuple[Phase, float]]:
+    """Phase and work of each cell without result; one whose setting is not chosen yet counts as the mean."""
+    left = [(cell.phase, cost(cell.recipe, width).work) for cell in cells if cell.id not in done]
+    known = Counter((cell.phase, *cell.arm.values()) for cell in cells)
+    for arm in found:
+        mean = fmean(cost(recipe, width).work for recipe in arm.recipes)
+        left += [("tuning", mean)] * (arm.tuning_cells - known["tuning", *arm.levels.values()])
+        left += [("reported", mean)] * (arm.reported_cells - known["reported", *arm.levels.values()])
+    return left

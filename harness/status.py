@@ -10,33 +10,43 @@ from rich.console import Console
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.controller import read_lock
 from harness.scheduling.workspace import Workspace
-from harness.study.grid import Cell, describe
+from harness.study.cells import Cell, size
 from harness.study.spec import Study
 
 SHOWN = 5  # failures listed
 
 
 def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: Path, console: Console) -> bool:
-    """Print the counts, what failed, and where the results are. Whether every cell has a result."""
+    """Print the counts, what failed, and where the results are. Whether every cell has a result.
+
+    cells: those that are known; the others are counted as open until the tuning cells of their arms have ended.
+    """
     states = {cell.id: state_of(CellFolder(workspace.cell(cell.id))) for cell in cells}
     counts = Counter(state for state, _ in states.values())
-    words = " · ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
-    console.print(f"{study.name}: {len(cells)} cells: {words}")
+    asked = size(study)
+    counts[UNKNOWN] = asked - len(cells)
+    words = " · ".join(f"{counts[state]} {state}" for state in (*ORDER, UNKNOWN) if counts[state])
+    console.print(f"{study.name}: {asked} cells: {words}", soft_wrap=True)
+    for phase in ("tuning", "reported") if study.tuning_seeds else ():
+        of_phase = [cell.id for cell in cells if cell.phase == phase]
+        done = sum(states[cell][0] in ("complete", "diverged") for cell in of_phase)
+        total = len(of_phase) + (counts[UNKNOWN] if phase == "reported" else 0)
+        console.print(f"  {phase}: {done} of {total} done")
     if owner := read_lock(workspace.controller(study.name)):
         console.print(f"  run by {owner}")
     failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
     for cell, reason in failed[:SHOWN]:
-        what = describe({**cell.arm, **cell.tuned})
-        console.print(f"  {what}, seed {cell.recipe.seed}: {reason}", markup=False)
+        console.print(f"  {cell.label}: {reason}", markup=False)
         console.print(f"    log: {workspace.cell(cell.id) / 'log.txt'}")
     if len(failed) > SHOWN:
         console.print(f"  and {len(failed) - SHOWN} more")
     if (results / "report.html").exists():
         console.print(f"  report: {results / 'report.html'}")
-    return counts["complete"] + counts["diverged"] == len(cells)
+    return counts["complete"] + counts["diverged"] == asked
 
 
 ORDER = ("complete", "diverged", "failed", "running", "begun", "missing")
+UNKNOWN = "not chosen yet"
 
 
 def state_of(folder: CellFolder) -> tuple[str, str | None]:

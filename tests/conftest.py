@@ -1,14 +1,19 @@
 """A folder with a small study and activations made of a few random directions; no language model behind them."""
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes on two cores: more threads only get in each other's way
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from harness.activations.store_writer import StoreWriter
+
+settings.register_profile("suite", deadline=None)  # a busy machine is no failure
+settings.load_profile("suite")
 
 WIDTH = 16
 
@@ -24,7 +29,7 @@ source: sources/random.yaml
 recipe:
   latents: 64
   k: 4
-  tokens: 50_000
+  tokens: 25_000
   batch: 128
   dead_window: 1_024
 axes:
@@ -33,6 +38,7 @@ axes:
     tune: true
     values: [1e-3, 4e-3]
 seeds: [0, 1]
+tuning_seeds: [2]
 """
 
 
@@ -62,13 +68,29 @@ def small_study(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory) -> Path:
+def databases(tmp_path_factory) -> Path:
+    """A folder `runs` with Optuna's and MLflow's databases as they make them: empty, which takes them seconds."""
+    from mlflow import MlflowClient
+    from optuna.storages import RDBStorage
+
+    from harness.scheduling.workspace import Workspace
+
+    workspace = Workspace(tmp_path_factory.mktemp("databases"))
+    workspace.runs.mkdir()
+    RDBStorage(workspace.storage)
+    MlflowClient(tracking_uri=workspace.tracking).search_experiments()
+    return workspace.runs
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory, databases) -> Path:
     """A workspace in which the small study ran to its end without any disturbance."""
     from harness.cli import main
 
     root = tmp_path_factory.mktemp("undisturbed")
     make_workspace(root)
+    shutil.copytree(databases, root / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        main(["run", "studies/small.yaml"])
+        main(["run", "studies/small.yaml", "--workers", "1"])
     return root

@@ -63,9 +63,24 @@ def test_without_activations_there_is_a_plan_but_no_status(small_study, capsys):
     shutil.rmtree("data")
     main(["plan", str(small_study)])
     shown = capsys.readouterr().out
-    assert "8 cells" in shown
+    assert "4 tuning cells + 4 reported cells = 8 cells" in shown
+    assert "of which tuning: 4 cells, about" in shown
     assert "no activations yet" in re.sub(r"\s+", " ", shown)
     assert "data/random/activations" in fails(capsys, "status", str(small_study))
+
+
+def test_a_wrong_study_is_one_line(small_study, capsys):
+    text = small_study.read_text()
+    small_study.write_text(text.replace("tuning_seeds: [2]", "tuning_seeds: [1]"))
+    line = fails(capsys, "run", str(small_study))
+    assert (
+        "studies/small.yaml:15: tuning_seeds: expected seeds that do not stand under 'seeds' too, got [1]" in line
+    )
+    small_study.write_text(
+        text.replace("layers: [none, sparse 2]", "depth: {settings: {deep: {layer: sparse 2}}}")
+    )
+    line = fails(capsys, "plan", str(small_study))
+    assert "studies/small.yaml:10: axes.depth.settings.deep.layer: unknown key; did you mean 'layers'?" in line
 
 
 def test_a_dead_window_beyond_the_held_out_set_is_one_line(small_study, capsys):

@@ -1,7 +1,5 @@
 """Recovery of known features, against numbers made by hand."""
 
-import time
-
 import pytest
 import torch
 from hypothesis import given
@@ -93,12 +91,3 @@ def test_it_is_the_correlation_of_numpy() -> None:
     features, codes = some_features(count=1), some_features(seed=1, count=1) + 100
     expected = abs(float(torch.corrcoef(torch.cat([features, codes], dim=1).double().T)[0, 1]))
     assert recovery(codes, features).mcc == pytest.approx(expected, abs=1e-5)
-
-
-def test_it_is_fast() -> None:
-    random = torch.Generator().manual_seed(0)
-    codes = (torch.randn(8192, 1024, generator=random) - 2).relu()
-    features = (torch.randn(8192, 512, generator=random) - 2).relu()
-    start = time.process_time()
-    recovery(codes, features)
-    assert time.process_time() - start < 8  # about 1 s on one slow core

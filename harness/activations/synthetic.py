@@ -13,7 +13,7 @@ from harness.activations.folders import replacing, source_error
 from harness.activations.store import MANIFEST
 from harness.activations.store_writer import StoreWriter
 from harness.progress import track
-from harness.study.grid import fingerprint
+from harness.study.cells import fingerprint
 from harness.study.source import Synthetic, SyntheticSource
 
 BLOCK = 4096  # tokens drawn at a time; another number would draw others

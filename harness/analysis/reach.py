@@ -15,29 +15,37 @@ from harness.analysis.statistics import mean_interval
 
 Curve: TypeAlias = list[tuple[int, float]]  # (training tokens, held-out FVU), in the order of training
 
+MOST_ACTIVE = 1.05  # times the cell's final L0: with more active latents an FVU is another matter
+TARGETS = {"reached": 1.0, "halfway": 0.5}  # the reference's FVU after this share of its tokens
+
 
 def reach_rows(study: Study, arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
     """The reach table: one row a pair of arms, as in the effects table, over the seeds that both have curves of.
 
     `reached_percent`: training tokens after which the arm's curve first reaches the last value of the reference's
     curve of the same seed, in percent of the reference's tokens; the mean over the `n` seeds with its interval.
-    `not_reached`: seeds whose curve ends above it. With any of these there is no mean: that of the others would
-    be too low.
+    `halfway_percent`: the same for the reference's value at half of its tokens, in percent of these; that lies
+    before the decay of the learning rate. `not_reached`, `halfway_not_reached`: seeds whose curve ends above it.
+    With any of these there is no mean: that of the others would be too low.
     """
     points = _curves(curves)
     rows = []
     for axis, level in compared_levels(study):
         for pair in pairs_of(study, arms, axis, level):
-            shares = _shares(pair, points)
-            reached = [share for share in shares if share is not None]
-            interval = mean_interval(reached) if len(reached) == len(shares) else None
             rows.append(
                 {"arm": pair.arm.label, "reference_arm": pair.reference.label}
                 | names(study, axis, level, "pair", 1, pair.holding)
-                | {"n": len(shares), "not_reached": len(shares) - len(reached)}
-                | interval_columns("reached_percent", interval)
+                | _columns("reached", "not_reached", _shares(pair, points, TARGETS["reached"]))
+                | _columns("halfway", "halfway_not_reached", _shares(pair, points, TARGETS["halfway"]))
             )
     return rows
+
+
+def _columns(name: str, missed: str, shares: list[float | None]) -> dict[str, Any]:
+    reached = [share for share in shares if share is not None]
+    interval = mean_interval(reached) if len(reached) == len(shares) else None
+    counts = {"n": len(shares), missed: len(shares) - len(reached)}
+    return counts | interval_columns(f"{name}_percent", interval)
 
 
 def tokens_to_reach(curve: Curve, target: float) -> float | None:
@@ -57,14 +65,28 @@ def tokens_to_reach(curve: Curve, target: float) -> float | None:
     return None
 
 
-def _shares(pair: Pair, points: Mapping[str, Curve]) -> list[float | None]:
-    """For each seed that both arms have a curve of: percent of the reference's tokens, None if never reached."""
+def value_at(curve: Curve, tokens: float) -> float:
+    """FVU at `tokens`, log FVU taken as linear between points; at the ends that of the nearest point."""
+    before = curve[0]
+    for point in curve:
+        if point[0] >= tokens:
+            share = (tokens - before[0]) / (point[0] - before[0]) if point[0] > before[0] else 0.0
+            return float(before[1] * (point[1] / before[1]) ** max(0.0, share))
+        before = point
+    return before[1]
+
+
+def _shares(pair: Pair, points: Mapping[str, Curve], part: float) -> list[float | None]:
+    """For each seed that both arms have a curve of: percent of `part` of the reference's tokens to its FVU there.
+
+    None where it is never reached.
+    """
     arm, reference = (_reported(side, points) for side in (pair.arm, pair.reference))
     shares: list[float | None] = []
     for seed in sorted(arm.keys() & reference.keys()):
-        total, target = reference[seed][-1]
-        tokens = tokens_to_reach(arm[seed], target)
-        shares.append(None if tokens is None else 100 * tokens / total)
+        until = part * reference[seed][-1][0]
+        tokens = tokens_to_reach(arm[seed], value_at(reference[seed], until))
+        shares.append(None if tokens is None else 100 * tokens / until)
     return shares
 
 
@@ -77,5 +99,7 @@ def _reported(arm: Arm, points: Mapping[str, Curve]) -> dict[int, Curve]:
 
 def _curves(curves: pl.DataFrame) -> dict[str, Curve]:
     usable = curves.filter(pl.col("heldout_fvu").is_finite() & (pl.col("heldout_fvu") > 0)).sort("tokens")
+    final = pl.col("heldout_l0").last().over("cell")
+    usable = usable.filter(pl.col("heldout_l0") <= MOST_ACTIVE * final)
     parts = usable.partition_by("cell", as_dict=True)
     return {cell: part.select("tokens", "heldout_fvu").rows() for (cell,), part in parts.items()}

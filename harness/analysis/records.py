@@ -38,6 +38,14 @@ class HeldOut(Record):
     uniqueness: float | None = None
 
 
+class Layer(Record):
+    """One sparse layer of a stack on the held-out activations, defined in `harness.training.metrics`."""
+
+    l0: float
+    dead_fraction: float
+    unexplained: float
+
+
 class Cell(Record):
     """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step."""
 
@@ -48,6 +56,7 @@ class Cell(Record):
     state: Literal["complete", "diverged", "failed", "missing"]
     reason: str | None = None
     heldout: HeldOut | None = None
+    layers: list[Layer] = []
     parameters: int
     flops_per_token: float
     tokens: int

@@ -41,6 +41,7 @@ def make_report(results: Path) -> Path:
         comparisons=len(view.outcomes) * sum(e["kind"] == "pair" and e["n"] > 1 for e in view.tables["effects"]),
         warnings=warnings(view),
         arms=view.arms,
+        layers=view.tables["layers"],
         outcomes=view.outcomes,
         reach=_reach_baseline(view),
         baseline=view.study.label(view.study.baseline),

@@ -18,8 +18,9 @@ CURVE_SCHEMA = {
     "tokens": pl.Int64,
     "train_dead_fraction": pl.Float64,
     "heldout_fvu": pl.Float64,
+    "heldout_l0": pl.Float64,
 }
-TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning")
+TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning", "layers")
 
 
 def read_study(results: Path) -> Study:

@@ -16,6 +16,7 @@ from harness.analysis.outcomes import OUTCOMES, Outcome, present
 from harness.analysis.reach import reach_rows
 from harness.analysis.records import METRICS, Cell, Study
 from harness.analysis.results import read_cells, read_curves, read_study
+from harness.analysis.stacks import layer_rows
 from harness.analysis.statistics import mean_interval
 from harness.analysis.tuning import tuning_rows
 
@@ -41,6 +42,7 @@ def make_tables(results: Path) -> None:
         "reach": _frame(study, reach_rows(study, arms, curves)),
         "curves": _frame(study, _curve_rows(arms, curves)),
         "tuning": _frame(study, tuning_rows(study, arms)),
+        "layers": _frame(study, layer_rows(arms)),
     }
     folder = results / "tables"
     folder.mkdir(exist_ok=True)

@@ -68,7 +68,7 @@ def effect_sentence(study: Study, effect: Row, outcomes: Sequence[Outcome], reac
     known = [outcome for outcome in outcomes if effect[outcome.effect] is not None]
     clauses = [f"{change(effect, outcome)}, {effect[outcome.verdict]}" for outcome in known]
     if reach is not None and reach["n"]:
-        clauses.append(_reach(reach))
+        clauses += _reach(reach)
     return f"{subject}: {'; '.join(clauses)}."
 
 
@@ -81,13 +81,19 @@ def reached(reach: Row) -> tuple[str, str]:
     return "not reached", f"by {reach['not_reached']} of {plural(reach['n'], 'seed')}"
 
 
-def _reach(reach: Row) -> str:
+def _reach(reach: Row) -> list[str]:
+    clauses = []
+    if not reach["halfway_not_reached"]:
+        share = f"{number(reach['halfway_percent'], 0)} % {bracket(reach, 'halfway_percent', 0)}".strip()
+        clauses.append(f"reaches the reference's FVU at half-time after {share} of the tokens until then")
     result = " ".join(reached(reach)).strip()
     if not reach["not_reached"]:
-        return f"reaches the reference's final FVU after {result} of its tokens"
-    if reach["not_reached"] == reach["n"]:
-        return "does not reach the reference's final FVU"
-    return f"the reference's final FVU is {result}"
+        clauses.append(f"reaches the reference's final FVU after {result} of its tokens")
+    elif reach["not_reached"] == reach["n"]:
+        clauses.append("does not reach the reference's final FVU")
+    else:
+        clauses.append(f"the reference's final FVU is {result}")
+    return clauses
 
 
 def level_name(study: Study, effect: Row) -> str:

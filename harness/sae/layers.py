@@ -45,11 +45,12 @@ class DenseEncoder(nn.Module):
         sizes = [width, *widths]
         self.blocks = nn.ModuleList(DenseBlock(i, o, norm=True, generator=generator) for i, o in pairwise(sizes))
         self.width = sizes[-1]
+        self.scale = self.width**-0.5 if widths else 1.0  # standard deviation of the output, to begin with
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return x / self.width**0.5 if self.blocks else x
+        return x * self.scale if self.blocks else x
 
 
 class DenseDecoder(nn.Module):

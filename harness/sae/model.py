@@ -17,20 +17,32 @@ from torch.nn.functional import normalize
 
 from harness.sae.layers import DenseDecoder, DenseEncoder
 from harness.sae.roles import Role
-from harness.sae.sizes import layer_widths, shares
-from harness.sae.sparse import SparseCode, decode, encode_top_k
+from harness.sae.sizes import apportion, layer_widths
+from harness.sae.sparse import SparseCode, Support, active_entries, decode, pre_activations
+from harness.sae.sparsifiers import SPARSIFIERS
+
+
+class Part(NamedTuple):
+    """What one coder makes of a batch."""
+
+    target: Tensor  # [B, D]: what the coders before it left over
+    input: Tensor  # [B, W]: what its sparse layer saw
+    code: SparseCode
+    reconstruction: Tensor  # [B, D]
 
 
 class Coded(NamedTuple):
-    """What one coder, or the whole SAE, makes of a batch."""
+    """What an SAE makes of a batch: the sum of its coders' reconstructions [B, D], and what each of them did."""
 
-    reconstruction: Tensor  # [B, D]
-    codes: tuple[SparseCode, ...]  # one a coder
-    inputs: tuple[Tensor, ...]  # [B, W], one a coder: what its sparse layer saw
+    reconstruction: Tensor
+    parts: tuple[Part, ...]
 
 
 class Coder(nn.Module):
-    """encoder layers -> linear -> ReLU -> top-k -> decoder layers."""
+    """encoder layers -> linear -> sparsifier -> decoder layers.
+
+    sparsifier: a name of `SPARSIFIERS`.
+    """
 
     ROLES: ClassVar = {"encoder": Role.ENCODER, "bias": Role.BIAS, "decoder": Role.DECODER}
 
@@ -41,10 +53,10 @@ class Coder(nn.Module):
         k: int,
         encoder_widths: Sequence[int],
         decoder_widths: Sequence[int],
+        sparsifier: str,
         generator: Generator,
     ) -> None:
         super().__init__()
-        self.k = k
         self.before = DenseEncoder(width, encoder_widths, generator)
         self.behind = DenseDecoder(width, decoder_widths, generator)
         rows = torch.randn(latents, self.before.width, generator=generator)
@@ -55,34 +67,63 @@ class Coder(nn.Module):
         else:
             rows = torch.randn(latents, self.behind.width_in, generator=generator)
         self.decoder = nn.Parameter(normalize(rows, dim=1))
+        self.sparsifier = SPARSIFIERS[sparsifier](k, latents, self.before.scale)
 
-    def forward(self, x: Tensor) -> Coded:
-        x = self.before(x)
-        code = encode_top_k(x, self.encoder, self.bias, self.k)
-        return Coded(self.behind(decode(code, self.decoder)), (code,), (x,))
+    @property
+    def latents(self) -> int:
+        return len(self.encoder)
+
+    def forward(self, target: Tensor) -> Part:
+        x = self.before(target)
+        code = self.encode(x)
+        return Part(target, x, code, self.decode(code.values, code.support))
+
+    def encode(self, x: Tensor) -> SparseCode:
+        """The code of what the sparse layer sees: x [B, W]."""
+        dense = pre_activations(x, self.encoder, self.bias)
+        with torch.no_grad():
+            support = self.sparsifier.select(dense)
+        active = active_entries(x, self.encoder, self.bias, dense, support)
+        return SparseCode(self.sparsifier.values(active, support), active, support, dense)
+
+    def decode(self, values: Tensor, support: Support) -> Tensor:
+        """The reconstruction [B, D] of a code."""
+        rows: Tensor = self.behind(decode(values, support, self.decoder))
+        return rows
 
 
 class SAE(nn.Module):
     """A stack of coders whose reconstructions add up: activations [B, D], centred and scaled, -> Coded."""
 
-    def __init__(self, coders: Sequence[Coder]) -> None:
+    def __init__(self, coders: Sequence[Coder], proportions: Sequence[float]) -> None:
         super().__init__()
         self.coders = nn.ModuleList(coders)
+        self.proportions = tuple(proportions)  # each coder's part of k
 
     def forward(self, x: Tensor) -> Coded:
         residual = x
-        codes: list[SparseCode] = []
-        inputs: list[Tensor] = []
+        parts: list[Part] = []
         for coder in self.stack():
-            coded = coder(residual)
-            residual = residual - coded.reconstruction
-            codes += coded.codes
-            inputs += coded.inputs
-        return Coded(x - residual, tuple(codes), tuple(inputs))
+            parts.append(coder(residual))
+            residual = residual - parts[-1].reconstruction
+        return Coded(x - residual, tuple(parts))
 
     def stack(self) -> list[Coder]:
         """The coders, in the order in which they code."""
         return [coder for coder in self.coders if isinstance(coder, Coder)]
+
+    @property
+    def latents(self) -> int:
+        """Of all coders together."""
+        return sum(coder.latents for coder in self.stack())
+
+    def set_active(self, k: int) -> None:
+        """Let `k` latents a token be active, over all coders in the proportions that they were built in.
+
+        At least one of each: the largest remainders may leave a small coder none on the way between two numbers.
+        """
+        for coder, active in zip(self.stack(), apportion(k, self.proportions), strict=True):
+            coder.sparsifier.k = max(1, active)
 
     def decoders(self) -> list[nn.Parameter]:
         return [coder.decoder for coder in self.stack()]
@@ -108,14 +149,17 @@ def build_sae(
     *,
     encoder: Sequence[float] = (),
     decoder: Sequence[float] = (),
-    depth: int = 1,
+    stack: Sequence[float] = (1.0,),
+    sparsifier: str = "topk",
     generator: Generator,
 ) -> SAE:
-    """An SAE of `depth` stacked coders that share `latents` and `k` as evenly as whole numbers allow.
+    """An SAE of stacked coders, one for each entry of `stack`.
 
+    stack: each coder's part of `latents` and of `k`; (1, 1) gives both coders all of them.
     encoder, decoder: widths of each coder's added dense layers, as multiples of the activation width.
     The weights come from `generator` alone (a CPU generator, so that they are the same on every device).
     """
-    sizes = zip(shares(latents, depth), shares(k, depth), strict=True)
+    sizes = zip(apportion(latents, stack), apportion(k, stack), strict=True)
     before, behind = layer_widths(width, encoder), layer_widths(width, decoder)
-    return SAE([Coder(width, n, active, before, behind, generator) for n, active in sizes])
+    coders = [Coder(width, n, active, before, behind, sparsifier, generator) for n, active in sizes]
+    return SAE(coders, stack)

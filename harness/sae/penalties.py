@@ -1,39 +1,92 @@
-"""Auxiliary terms of the loss: small functions of an SAE and what it made of a batch.
+"""Auxiliary terms of the loss: small functions of an SAE and what it made of a batch, each a number.
 
-The spread of the pre-activation means is the standard deviation over latents of the batch means of their
-pre-activations, averaged over coders. A latent whose mean lies far below the others' never reaches the top k;
-holding the means together keeps it in play. Adding a penalty is a function here and its entry in `PENALTIES`.
+Shape letters: B tokens, D activation width, N latents of one coder, W width at its sparse layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from harness.sae.model import SAE, Coded
-from harness.sae.sparse import positive_means
+from harness.sae.model import SAE, Coded, Coder, Part
+from harness.sae.sparse import Support, active_entries, positive_means, top_k
 
 
 def linear_spread(sae: SAE, coded: Coded) -> Tensor:
-    """The spread of the means of W x + b.
+    """Standard deviation over latents of the batch means of W x + b, averaged over coders.
 
-    mean_b(W x_b + b) = W mean_b(x_b) + b: no dense product, and a gradient of rank one. On centred activations the
-    mean of x is near 0 and the term acts on the biases almost alone.
+    A latent whose mean lies far below the others' is never selected; holding the means together keeps it in
+    play. mean_b(W x_b + b) = W mean_b(x_b) + b: no dense product, and a gradient of rank one. On centred
+    activations the mean of x is near 0 and the term acts on the biases almost alone.
     """
-    means = [linear(x.mean(0), c.encoder, c.bias) for c, x in zip(sae.stack(), coded.inputs, strict=True)]
+    means = [linear(part.input.mean(0), coder.encoder, coder.bias) for coder, part in _pairs(sae, coded)]
     return torch.stack([m.std() for m in means]).mean()
 
 
 def relu_spread(sae: SAE, coded: Coded) -> Tensor:
-    """The spread of the means of relu(W x + b), as the original deep-SAE code had it."""
+    """The same of relu(W x + b), as the original deep-SAE code had it."""
     means = [
-        positive_means(x, coder.encoder, coder.bias, code.pre_activations)
-        for coder, x, code in zip(sae.stack(), coded.inputs, coded.codes, strict=True)
+        positive_means(part.input, coder.encoder, coder.bias, part.code.pre_activations)
+        for coder, part in _pairs(sae, coded)
     ]
     return torch.stack([m.std() for m in means]).mean()
 
 
+# Those that `penalty` weighs and `penalty_on` names. Adding one is a function above and its entry here.
 PENALTIES: dict[str, Callable[[SAE, Coded], Tensor]] = {"relu": relu_spread, "linear": linear_spread}
+
+
+def activity(sae: SAE, coded: Coded) -> Tensor:
+    """What the sparsifiers charge, summed over coders: L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`."""
+    return torch.stack([coder.sparsifier.cost(part.code) for coder, part in _pairs(sae, coded)]).sum()
+
+
+def prefix_error(sae: SAE, coded: Coded, x: Tensor, shares: Sequence[float]) -> Tensor:
+    """Mean squared errors of what the first latents of each coder reconstruct alone, summed over their shares.
+
+    Matryoshka SAEs: Bussmann et al. 2025 (arXiv 2503.17547).
+    """
+    errors = [(x - _prefix(sae, coded, share)).square().mean() for share in shares]
+    return torch.stack(errors).sum()
+
+
+def _prefix(sae: SAE, coded: Coded, share: float) -> Tensor:
+    """The reconstruction [B, D] from each coder's first latents."""
+    total = torch.zeros_like(coded.reconstruction)
+    for coder, part in _pairs(sae, coded):
+        support = part.code.support
+        inside = support.indices < max(1, round(share * support.latents))
+        total = total + coder.decode(part.code.values[inside], support.where(inside))
+    return total
+
+
+def aux_k_error(sae: SAE, coded: Coded, dead: Tensor, k: int) -> Tensor:
+    """Mean squared error of what the k strongest dead latents make of the error, averaged over coders.
+
+    dead: [latents of all coders], bool. The error itself is taken as given; what is scored is the decoder's
+    answer to them beside its answer to nothing. Gao et al. 2024 (arXiv 2406.04093), appendix A.2. Zero where no
+    latent is dead; scaled down where fewer than k are, as sparsify does.
+    """
+    masks = torch.split(dead, [coder.latents for coder in sae.stack()])
+    pairs = zip(_pairs(sae, coded), masks, strict=True)
+    return torch.stack([_aux_k(coder, part, mask, k) for (coder, part), mask in pairs]).mean()
+
+
+def _aux_k(coder: Coder, part: Part, dead: Tensor, k: int) -> Tensor:
+    candidates = min(k, coder.latents - 1)
+    with torch.no_grad():
+        scores = part.code.pre_activations.masked_fill(~dead, -torch.inf)
+        support = Support.of_rows(top_k(scores, candidates), coder.latents)
+        error = part.target - part.reconstruction
+    active = active_entries(part.input, coder.encoder, coder.bias, part.code.pre_activations, support)
+    values = active.relu() * dead[support.indices]
+    nothing: Tensor = coder.behind(torch.zeros_like(coder.decoder[:1]))
+    missed = error - (coder.decode(values, support) - nothing)
+    return missed.square().mean() * (dead.sum() / k).clamp_max(1)
+
+
+def _pairs(sae: SAE, coded: Coded) -> list[tuple[Coder, Part]]:
+    return list(zip(sae.stack(), coded.parts, strict=True))

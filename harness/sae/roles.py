@@ -13,6 +13,7 @@ class Role(Enum):
     HIDDEN = "hidden"  # [out, in]: an added dense layer
     BIAS = "bias"
     GAIN = "gain"
+    THRESHOLD = "threshold"  # [latents]: logarithm of the value above which a latent fires
 
 
 MATRICES = frozenset({Role.ENCODER, Role.DECODER, Role.HIDDEN})

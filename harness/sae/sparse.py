@@ -1,10 +1,11 @@
-"""The sparse layer's arithmetic: top-k selection, and products that touch only what is active.
+"""The sparse layer's arithmetic: products that touch only what is active.
 
-With K of N latents on, a training step needs one dense product, the encoder's forward pass. The decoder and all
-gradients go through the B·K active entries by `embedding_bag`, whose bags are summed in a fixed order on a CPU:
-the same input gives the same bits.
+With A of B·N entries on, a training step needs one dense product, the encoder's forward pass. The decoder and all
+gradients go through the A active entries by `embedding_bag`, whose bags are summed in a fixed order on a CPU:
+the same input gives the same bits. How many are active may differ from token to token.
 
-Shape letters: B tokens, N latents, K active latents a token, D width before the layer, W width behind it.
+Shape letters: B tokens, N latents, A active entries of the batch, K active latents a token where all have as many,
+D width before the layer, W width behind it.
 """
 
 from __future__ import annotations
@@ -21,56 +22,86 @@ GROUP = 8  # entries a group in the first stage of `top_k`
 
 
 class Support:
-    """Which latents are active: indices [B, K] into N latents, and the same entries ordered by latent."""
+    """Which entries of a batch's [B, N] are computed on, token after token, and the same ordered by latent.
 
-    def __init__(self, indices: Tensor, latents: int) -> None:
+    indices: latents [A]. starts: each token's first entry [B].
+    """
+
+    def __init__(self, indices: Tensor, starts: Tensor, latents: int) -> None:
         self.indices = indices
+        self.starts = starts
         self.latents = latents
+
+    @classmethod
+    def of_rows(cls, rows: Tensor, latents: int) -> Support:
+        """As many latents for each token: rows [B, K]."""
+        starts = torch.arange(rows.shape[0], device=rows.device) * rows.shape[1]
+        return cls(rows.flatten(), starts, latents)
+
+    @classmethod
+    def of_mask(cls, mask: Tensor) -> Support:
+        """The entries where mask [B, N] is true."""
+        counts = mask.sum(1)
+        return cls(mask.nonzero()[:, 1].contiguous(), counts.cumsum(0) - counts, mask.shape[1])
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The token of each entry: [A]."""
+        ends = torch.cat([self.starts[1:], self.starts.new_tensor([len(self.indices)])])[: len(self.starts)]
+        rows = torch.arange(len(self.starts), device=self.starts.device)
+        return rows.repeat_interleave(ends - self.starts, output_size=len(self.indices))
 
     @cached_property
     def _by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
-        """order [B·K] of the entries by latent, their tokens [B·K], each latent's first entry [N]."""
-        flat = self.indices.flatten()
-        order = torch.sort(flat, stable=True).indices
-        counts = torch.bincount(flat, minlength=self.latents)
-        return order, order // self.indices.shape[1], counts.cumsum(0) - counts
+        """order [A] of the entries by latent, their tokens [A], each latent's first entry [N]."""
+        order = torch.sort(self.indices, stable=True).indices
+        counts = torch.bincount(self.indices, minlength=self.latents)
+        return order, self.tokens[order], counts.cumsum(0) - counts
+
+    def take(self, dense: Tensor) -> Tensor:
+        """The entries of dense [B, N]: [A]."""
+        return dense.take(self.tokens * self.latents + self.indices)
+
+    def where(self, kept: Tensor) -> Support:
+        """The entries where kept [A] is true."""
+        counts = torch.zeros_like(self.starts).index_add_(0, self.tokens, kept.to(self.starts.dtype))
+        return Support(self.indices[kept], counts.cumsum(0) - counts, self.latents)
 
     def weighted_rows(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Sum over a token's active latents of value · weight row: values [B, K], weight [N, W] -> [B, W]."""
-        return embedding_bag(self.indices, weight, per_sample_weights=values, mode="sum")
+        """Sum over a token's active latents of value · weight row: values [A], weight [N, W] -> [B, W]."""
+        return embedding_bag(self.indices, weight, self.starts, per_sample_weights=values, mode="sum")
 
     def weighted_tokens(self, values: Tensor, rows: Tensor) -> Tensor:
-        """Sum over a latent's active tokens of value · token row: values [B, K], rows [B, W] -> [N, W]."""
+        """Sum over a latent's active tokens of value · token row: values [A], rows [B, W] -> [N, W]."""
         order, tokens, starts = self._by_latent
-        return embedding_bag(tokens, rows, starts, per_sample_weights=values.flatten()[order], mode="sum")
+        return embedding_bag(tokens, rows, starts, per_sample_weights=values[order], mode="sum")
 
     def totals(self, values: Tensor) -> Tensor:
-        """Sum of a latent's values over the tokens: values [B, K] -> [N]."""
-        totals = values.new_zeros(self.latents)
-        return totals.index_add_(0, self.indices.flatten(), values.flatten())
+        """Sum of a latent's values over the tokens: values [A] -> [N]."""
+        return values.new_zeros(self.latents).index_add_(0, self.indices, values)
 
     def inner_products(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [B, K].
+        """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [A].
 
         This is the operator behind embedding_bag's gradient for its per-sample weights; torch has no other
         name for it, and a gather with a batched product takes about ten times as long on a CPU.
         """
-        tokens, k = self.indices.shape
-        bags = torch.arange(tokens, device=rows.device)
         product = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            rows.contiguous(), weight, self.indices.flatten(), bags * k, bags.repeat_interleave(k), 0
+            rows.contiguous(), weight, self.indices, self.starts, self.tokens, 0
         )
-        return cast(Tensor, product).view(tokens, k)
+        return cast(Tensor, product)
 
 
 @dataclass(frozen=True)
 class SparseCode:
-    """A batch of codes: values [B, K] (not negative; 0 means that the latent did not fire) and their support.
+    """A batch of codes: values [A] (not negative; 0 means that the latent did not fire) and their support.
 
-    pre_activations: what they were selected from, [B, N], without gradient.
+    active: the pre-activations of these entries, [A], with gradient.
+    pre_activations: what they were selected from, [B, N], without.
     """
 
     values: Tensor
+    active: Tensor
     support: Support
     pre_activations: Tensor
 
@@ -78,21 +109,26 @@ class SparseCode:
         """Number of tokens that each latent fired on: [N], float."""
         return self.support.totals((self.values > 0).to(self.values.dtype))
 
+    def dense(self) -> Tensor:
+        """The codes with their zeros: [B, N]."""
+        codes = torch.zeros_like(self.pre_activations)
+        codes[self.support.tokens, self.support.indices] = self.values
+        return codes
 
-class _ActiveValues(torch.autograd.Function):
-    """The active pre-activations after ReLU, with the gradient of `relu(x W^T + b)` at these entries only."""
+
+class _Active(torch.autograd.Function):
+    """The pre-activations of a support's entries, with the gradient of `x W^T + b` at these entries only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, values: Tensor, support: Support) -> Tensor:
-        ctx.save_for_backward(x, weight, values)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dense: Tensor, support: Support) -> Tensor:
+        ctx.save_for_backward(x, weight)
         ctx.support = support
-        return values.view_as(values)
+        return support.take(dense)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
-        x, weight, values = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         support: Support = ctx.support
-        grad = grad * (values > 0)
         grad_x = support.weighted_rows(grad, weight) if ctx.needs_input_grad[0] else None
         return grad_x, support.weighted_tokens(grad, x), support.totals(grad), None, None
 
@@ -107,15 +143,17 @@ class _Decode(torch.autograd.Function):
         return support.weighted_rows(values, weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         values, weight = ctx.saved_tensors
         support: Support = ctx.support
         grad = grad.contiguous()
-        return support.inner_products(grad, weight), support.weighted_tokens(values, grad), None
+        grad_values = support.inner_products(grad, weight) if ctx.needs_input_grad[0] else None
+        grad_weight = support.weighted_tokens(values, grad) if ctx.needs_input_grad[1] else None
+        return grad_values, grad_weight, None
 
 
 class _PositiveMeans(torch.autograd.Function):
-    """Batch means of relu(x W^T + b), from the pre-activations that top-k has looked through already."""
+    """Batch means of relu(x W^T + b), from the pre-activations that the selection has looked through already."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:
@@ -131,8 +169,8 @@ class _PositiveMeans(torch.autograd.Function):
         return grad_x, grad.T @ x, grad.sum(0), None
 
 
-def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row, exactly: [B, N] -> values [B, k], indices [B, k].
+def top_k(pre_activations: Tensor, k: int) -> Tensor:
+    """Indices [B, k] of the k largest entries of each row of [B, N], exactly.
 
     In two stages where that is cheaper: the k largest entries lie in the k groups with the largest maxima.
     A group is every N/8-th entry, so that the maxima are taken over whole rows of memory. Which of equal
@@ -140,35 +178,34 @@ def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """
     batch, latents = pre_activations.shape
     if latents % GROUP or latents < 4 * GROUP * k:
-        values, indices = pre_activations.topk(k, dim=1, sorted=False)
-        return values, indices
+        return pre_activations.topk(k, dim=1, sorted=False).indices
     stride = latents // GROUP
     grouped = pre_activations.view(batch, GROUP, stride)
     groups = grouped.amax(1).topk(k, dim=1, sorted=False).indices
     finalists = grouped.gather(2, groups.unsqueeze(1).expand(batch, GROUP, k)).view(batch, GROUP * k)
-    values, places = finalists.topk(k, dim=1, sorted=False)
-    return values, groups.gather(1, places % k) + (places // k) * stride
+    places = finalists.topk(k, dim=1, sorted=False).indices
+    return groups.gather(1, places % k) + (places // k) * stride
+
+
+def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W^T + b without gradient: x [B, D], weight [N, D], bias [N] -> [B, N]."""
+    with torch.no_grad():
+        return torch.addmm(bias, x, weight.T)
+
+
+def active_entries(x: Tensor, weight: Tensor, bias: Tensor, dense: Tensor, support: Support) -> Tensor:
+    """The entries [A] of dense = x W^T + b [B, N] in `support`. Differentiable in x, weight and bias."""
+    return cast(Tensor, _Active.apply(x, weight, bias, dense, support))  # type: ignore[no-untyped-call]
 
 
 def positive_means(x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:
-    """Batch means [N] of relu(x W^T + b), given x W^T + b as `encode_top_k` leaves it in its `SparseCode`.
+    """Batch means [N] of relu(x W^T + b), given x W^T + b.
 
     Differentiable in x, weight and bias, at the price of up to two dense products.
     """
     return cast(Tensor, _PositiveMeans.apply(x, weight, bias, pre_activations))  # type: ignore[no-untyped-call]
 
 
-def encode_top_k(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> SparseCode:
-    """top-k of relu(x W^T + b): x [B, D], weight [N, D], bias [N]. Differentiable in x, weight and bias."""
-    with torch.no_grad():
-        pre_activations = torch.addmm(bias, x, weight.T)
-        values, indices = top_k(pre_activations, k)
-        support = Support(indices, weight.shape[0])
-        values = values.relu_()
-    values = cast(Tensor, _ActiveValues.apply(x, weight, bias, values, support))  # type: ignore[no-untyped-call]
-    return SparseCode(values, support, pre_activations)
-
-
-def decode(code: SparseCode, weight: Tensor) -> Tensor:
-    """Sum of the active latents' rows of weight [N, W], weighted by their values: [B, W]."""
-    return cast(Tensor, _Decode.apply(code.values, weight, code.support))  # type: ignore[no-untyped-call]
+def decode(values: Tensor, support: Support, weight: Tensor) -> Tensor:
+    """Sum of the active latents' rows of weight [N, W], weighted by values [A]: [B, W]."""
+    return cast(Tensor, _Decode.apply(values, weight, support))  # type: ignore[no-untyped-call]

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from harness.training.checkpoint import Checkpoints, write_atomically
+from harness.files import write_atomically
+
+if TYPE_CHECKING:
+    from harness.training.checkpoint import Checkpoints
 
 Record = dict[str, Any]
 
@@ -26,7 +31,13 @@ class CellFolder:
         self.path = path
         self.curve = path / "curve.jsonl"
         self.log = path / "log.txt"
-        self.checkpoints = Checkpoints(path / "checkpoints")
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Its checkpoints. Imported here: torch takes two seconds, and only workers need it."""
+        from harness.training.checkpoint import Checkpoints
+
+        return Checkpoints(self.path / "checkpoints")
 
     def result(self) -> Record | None:
         """What the cell came to, or None while it is not done."""
@@ -35,6 +46,14 @@ class CellFolder:
     def failure(self) -> Record | None:
         """Why the cell last failed, or None."""
         return _read(self.path / "failure.json")
+
+    def score(self) -> float | None:
+        """Held-out FVU: infinite for a cell that is lost, None for one that has not ended."""
+        result = self.result()
+        if result is None:
+            return None if self.failure() is None else math.inf
+        fvu = result["heldout"]["fvu"] if result["state"] == "complete" else math.inf
+        return fvu if math.isfinite(fvu) else math.inf
 
     def publish(self, result: Record) -> None:
         """Make the result known, once and whole; checkpoints are then of no more use."""

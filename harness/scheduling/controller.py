@@ -1,5 +1,7 @@
 """A sweep: every cell of a study, run to its result, by one controller.
 
+A study with tuning seeds has two phases: which cells are reported is known when the tuning cells have ended.
+
 The controller alone hands out cells and writes Optuna and MLflow. It can be killed at any moment: the cells'
 folders say what is done, and the next controller brings ledger and tracking up to them.
 """
@@ -10,12 +12,13 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.display import CellProgress, Display, SweepProgress
@@ -24,7 +27,7 @@ from harness.scheduling.ledger import Ledger
 from harness.scheduling.pool import Event, Pool
 from harness.scheduling.tracking import Tracker
 from harness.scheduling.workspace import Workspace
-from harness.study.grid import Cell, describe
+from harness.study.cells import Cell, Score, size
 from harness.study.plan import cost
 from harness.study.spec import Study
 
@@ -45,25 +48,28 @@ class Options:
 
 
 class Sweep:
-    """One run of a study's cells."""
+    """One run of a study's cells.
+
+    known: the cells that are known from the scores of others, as `harness.study.cells.cells` gives them.
+    """
 
     def __init__(
         self,
         study: Study,
-        cells: Sequence[Cell],
-        activations: Path,
-        width: int,
+        known: Callable[[Score], list[Cell]],
+        store: ActivationStore,
         workspace: Workspace,
         options: Options,
     ) -> None:
         self.study = study
-        self.activations = activations
+        self.known = known
+        self.store = store
         self.workspace = workspace
         self.options = options
-        self.cells = {cell.id: cell for cell in cells}
-        self.work = {cell.id: cost(cell.recipe, width).work for cell in cells}
-        self.folders = {cell.id: CellFolder(workspace.cell(cell.id)) for cell in cells}
-        self.progress = SweepProgress(study.name, len(cells))
+        self.cells: dict[str, Cell] = {}  # taken up so far, in the order in which they are listed
+        self.work: dict[str, float] = {}
+        self.folders: dict[str, CellFolder] = {}
+        self.progress = SweepProgress(study.name, size(study))
         self.slots: dict[int, str] = {}  # slot -> cell on it
         self.again: list[str] = []  # started cells without a worker
         self.losses: dict[str, int] = {}
@@ -87,32 +93,43 @@ class Sweep:
 
     def _run(self, console: Console) -> None:
         with console.status("opening Optuna's and MLflow's databases"):
-            self.ledger = Ledger(self.workspace.storage, self.study, list(self.cells.values()))
+            self.ledger = Ledger(self.workspace.storage, self.study)
             self.tracker = Tracker(self.workspace.tracking, self.workspace.artifacts, self.study)
-        with console.status("bringing them up to the cells on disk"):
-            self._reconcile()
+            self.tracker.describe({name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")})
         self.pool = Pool(
             self.options.workers, self.options.threads, self.workspace.runs / f"{self.study.name}.log"
         )
         try:
-            looked = time.monotonic()
-            with Display(self.progress, console) as display:
-                while self._hand_out():
-                    for event in self.pool.wait(POLL):
-                        self._on(event)
-                    if time.monotonic() - looked >= SEND:
-                        looked = time.monotonic()
-                        for slot, cell in self.slots.items():
-                            self._send_points(cell, slot)
-                    display.update()
+            for cells in self._phases():
+                with console.status("bringing them up to the cells on disk"):
+                    self._take_up(cells)
+                with Display(self.progress, console) as display:
+                    self._work_off(display)
+            self.ledger.drop_others()
         finally:
             self.pool.stop(GRACE)
-            self.tracker.close(complete=self.progress.done == len(self.cells))
+            self.tracker.close(complete=self.progress.done == self.progress.cells)
 
-    def _reconcile(self) -> None:
-        """Give every cell its trial, finish those that have a result, and take up those left running."""
+    def _phases(self) -> Iterator[list[Cell]]:
+        """The cells of one phase after the other; those of the second are asked for when the first is over."""
+
+        def score(cell: str) -> float | None:
+            return CellFolder(self.workspace.cell(cell)).score()
+
+        tuning = [cell for cell in self.known(lambda cell: None) if cell.phase == "tuning"]
+        if any(CellFolder(self.workspace.cell(cell.id)).result() is None for cell in tuning):
+            self.progress.phase = "tuning"
+            yield tuning
+        self.progress.phase = "reported" if tuning else None
+        yield [cell for cell in self.known(score) if cell.id not in self.cells]
+
+    def _take_up(self, cells: list[Cell]) -> None:
+        """Give every cell its trial, finish those that have a result, and go on with those left running."""
+        self.cells |= {cell.id: cell for cell in cells}
+        self.work |= {cell.id: cost(cell.recipe, self.store.width).work for cell in cells}
+        self.folders |= {cell.id: CellFolder(self.workspace.cell(cell.id)) for cell in cells}
         # The longest cells first, so that no worker is left alone with one at the end.
-        for cell in sorted(self.cells.values(), key=lambda c: -self.work[c.id]):
+        for cell in sorted(cells, key=lambda c: -self.work[c.id]):
             folder = self.folders[cell.id]
             result = folder.result()
             finished = self.ledger.add(cell, result, folder.points() if result else [])
@@ -121,32 +138,47 @@ class Sweep:
                 self.progress.work += self.work[cell.id]
             else:
                 self.progress.done += 1
-                if not self.tracker.finished(cell.id):
+                if not self.tracker.finished(cell):
                     self.tracker.start(cell)
                     self._send_points(cell.id)
                     self.tracker.finish(cell.id, result)
-        self.again = [cell for cell in self.ledger.running() if cell in self.cells]
+        asked = {cell.id for cell in cells}
+        self.again = [cell for cell in self.ledger.running() if cell in asked]
+
+    def _work_off(self, display: Display) -> None:
+        """Run the cells that have been taken up to their ends."""
+        looked = time.monotonic()
+        while self._hand_out():
+            for event in self.pool.wait(POLL):
+                self._on(event)
+            if time.monotonic() - looked >= SEND:
+                looked = time.monotonic()
+                for slot, cell in self.slots.items():
+                    self._send_points(cell, slot)
+            display.update()
 
     def _hand_out(self) -> bool:
         """Fill free slots; whether anything is still running."""
         for slot in range(self.options.workers):
-            if slot not in self.slots:
+            while slot not in self.slots:
                 cell = self.again.pop() if self.again else self.ledger.start_next()
                 if cell is None:
-                    break
+                    return bool(self.slots)
                 self._start(slot, self.cells[cell])
         return bool(self.slots)
 
     def _start(self, slot: int, cell: Cell) -> None:
         self.tracker.start(cell)
         self.slots[slot] = cell.id
-        label = f"{describe({**cell.arm, **cell.tuned})}, seed {cell.recipe.seed}"
-        self.progress.running[slot] = CellProgress(label, 0, cell.recipe.tokens, self.work[cell.id])
+        self.progress.running[slot] = CellProgress(cell.label, 0, cell.recipe.tokens, self.work[cell.id])
+        if self.folders[cell.id].result() is not None:  # another study, or an orphan, has finished it meanwhile
+            self._finish(slot, cell.id)
+            return
         self.pool.submit(
             slot,
             Job(
                 folder=str(self.folders[cell.id].path),
-                activations=str(self.activations),
+                activations=str(self.store.path),
                 recipe=asdict(cell.recipe),
                 device=self.options.devices[slot % len(self.options.devices)],
                 threads=self.options.threads,

@@ -9,10 +9,18 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.study.cells import Phase
+
+PHASES: dict[Phase | None, str] = {
+    None: "",
+    "tuning": " (tuning, phase 1 of 2)",
+    "reported": " (reported, phase 2 of 2)",
+}
 PLAIN_INTERVAL = 15.0  # seconds between two plain lines
 RATE_WINDOW = 30.0  # seconds that the rates are measured over
 
@@ -33,10 +41,11 @@ class SweepProgress:
     """The state of a sweep, as shown."""
 
     study: str
-    cells: int
+    cells: int  # of all phases
+    phase: Phase | None = None  # of a study that has two
     done: int = 0
     failed: int = 0
-    work: float = 0.0  # of all cells that this run has to train, in FLOPs
+    work: float = 0.0  # of all cells that this run has to train, as far as they are known, in FLOPs
     work_done: float = 0.0  # of those that ended
     tokens_done: int = 0  # of those that ended, in this run
     running: dict[int, CellProgress] = field(default_factory=dict)  # by slot
@@ -83,20 +92,23 @@ class Display:
 
     def _headline(self) -> str:
         p = self._progress
-        parts = [f"{p.study}: {p.done} of {p.cells} cells done", f"{len(p.running)} running", f"{p.failed} failed"]
+        done = f"{p.study}{PHASES[p.phase]}: {p.done} of {p.cells} cells done"
+        parts = [done, f"{len(p.running)} running", f"{p.failed} failed"]
         elapsed = self._samples[-1][0] - self._samples[0][0] if self._samples else 0.0
         if p.running and elapsed > 1:
             work = (self._samples[-1][1] - self._samples[0][1]) / elapsed
             tokens = (self._samples[-1][2] - self._samples[0][2]) / elapsed
             parts.append(f"{tokens / 1000:.0f}k tokens/s")
             if work > 0:
-                parts.append(f"{duration((p.work - p.finished_work()) / work)} left")
+                left = duration((p.work - p.finished_work()) / work)
+                parts.append(f"{left} left of tuning" if p.phase == "tuning" else f"{left} left")
         return " · ".join(parts)
 
     def _panel(self) -> RenderableType:
         p = self._progress
         bar = ProgressBar(total=max(p.work, 1.0), completed=p.finished_work(), width=60)
-        return Group(Text(self._headline()), bar, _table(p.running.items()))
+        # a bar ends no line of its own; the padding does
+        return Group(Text(self._headline()), Padding(bar, (0, 0, 1, 0), expand=False), _table(p.running.items()))
 
 
 def _table(running: Iterable[tuple[int, CellProgress]]) -> Table:

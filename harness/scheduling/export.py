@@ -11,12 +11,13 @@ from typing import Any
 
 from harness.activations.store import ActivationStore
 from harness.errors import UserError
+from harness.files import write_atomically
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.workspace import Workspace
-from harness.study.grid import Cell
+from harness.study.cells import Cell, size
+from harness.study.grid import levels
 from harness.study.plan import cost
 from harness.study.spec import Study
-from harness.training.checkpoint import write_atomically
 
 
 def check_owner(results: Path, study: Study) -> None:
@@ -36,7 +37,10 @@ def check_owner(results: Path, study: Study) -> None:
 
 
 def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: Workspace, results: Path) -> None:
-    """Write the three files. A cell without a result is there too, as failed or missing."""
+    """Write the three files. A cell without a result is there too, as failed or missing.
+
+    cells: those that are known; `cells` in study.json counts all that the study asks for.
+    """
     check_owner(results, study)
     results.mkdir(parents=True, exist_ok=True)
     folders = [CellFolder(workspace.cell(cell.id)) for cell in cells]
@@ -48,7 +52,7 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     environment = next((_environment(o) for o in outcomes if "torch" in o), {})
     _write_lines(results / "cells.jsonl", rows)
     _write_lines(results / "curves.jsonl", points)
-    summary = {**_describe(study, store), "cells": len(cells), "environment": environment}
+    summary = {**_describe(study, store), "cells": size(study), "environment": environment}
     write_atomically(results / "study.json", (json.dumps(summary, indent=1) + "\n").encode())
 
 
@@ -62,6 +66,7 @@ def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
         "state": outcome["state"],
         "reason": outcome["reason"],
         "heldout": outcome.get("heldout"),
+        "layers": outcome.get("layers", []),
         "parameters": price.parameters,
         "flops_per_token": price.flops_per_token,
         "tokens": outcome.get("tokens", 0),
@@ -74,11 +79,13 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
         "name": study.name,
         "file": str(study.file.path),
         "question": study.question,
-        "axes": {axis.name: axis.levels() for axis in study.axes},
+        "axes": levels(study),
+        "settings": {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles},
         "tuned": [axis.name for axis in study.axes if axis.tune],
         "baseline": study.baseline(),
         "design": study.design,
         "seeds": study.seeds,
+        "tuning_seeds": study.tuning_seeds,
         "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
         "dead_window": study.base.dead_window,
         "heldout_tokens": store.tokens("held_out"),

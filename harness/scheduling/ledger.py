@@ -17,7 +17,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from harness.study.grid import Cell, describe
+from harness.study.cells import Cell
+from harness.study.grid import describe, levels
+from harness.study.recipe import Scalar
 from harness.study.spec import Study
 
 METRIC = "held-out FVU"
@@ -44,25 +46,21 @@ class _Entry:
 class Ledger:
     """The trials of one study, by cell."""
 
-    def __init__(self, storage: str, study: Study, cells: Sequence[Cell]) -> None:
+    def __init__(self, storage: str, study: Study) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
-        choices = {axis.name: list(axis.levels()) for axis in study.axes}
-        for cell in cells:  # an axis that does not exist everywhere also takes the base recipe's value
-            for name, value in {**cell.arm, **cell.tuned}.items():
-                if value not in choices[name]:
-                    choices[name].append(value)
+        choices = levels(study)
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(values) for name, values in choices.items()
         }
-        self._cells = {cell.id: cell for cell in cells}
-        self._study = self._open(storage, study, json.dumps(choices, sort_keys=True))
+        self._cells: set[str] = set()  # that this sweep has asked for so far
+        self._study = self._open(storage, study, _axes(study, choices))
         trials = self._study.get_trials(deepcopy=False)
-        # A cell that failed has a new trial if it was tried again: the newest one counts.
+        # A cell that was trained again, after a failure or since its folder is gone, has a new trial: it counts.
         self._entries = {trial.user_attrs["cell"]: _Entry.of(trial) for trial in trials}
 
     def _open(self, storage: str, study: Study, axes: str) -> optuna.Study:
-        """The study in the storage. Optuna lets no axis change its values: then it is made anew."""
+        """The study in the storage. Where its axes are others now, it is made anew: Optuna lets none change."""
         sampler = optuna.samplers.RandomSampler()  # never asked: every trial's values are given
         opened = optuna.create_study(
             storage=storage, study_name=study.name, sampler=sampler, direction="minimize", load_if_exists=True
@@ -85,8 +83,9 @@ class Ledger:
         It is finished where the cell's result is already there, unless it was waiting: Optuna ends no trial that
         it has not started.
         """
+        self._cells.add(cell.id)
         entry = self._entries.get(cell.id)
-        if entry is None or (entry.state == TrialState.FAIL and _state(result) != TrialState.FAIL):
+        if entry is None or (entry.state.is_finished() and entry.state != _state(result)):
             self._add(cell, result, points)
         elif entry.state == TrialState.RUNNING and result is not None:
             self.report(cell.id, points)
@@ -99,22 +98,30 @@ class Ledger:
             value=_value(result),
             params={**cell.arm, **cell.tuned},
             distributions=self._distributions,
-            user_attrs={"cell": cell.id, "seed": cell.recipe.seed, **_attributes(result)},
+            user_attrs={"cell": cell.id, "seed": cell.recipe.seed, "phase": cell.phase, **_attributes(result)},
             intermediate_values={p["step"]: p[CURVE] for p in points} if result else {},
         )
         self._study.add_trial(trial)
         self._entries[cell.id] = _Entry(-1, -1, trial.state)  # its number is known once it is asked for
 
     def start_next(self) -> str | None:
-        """Mark the next waiting cell as running and say which it is; None when no cell waits."""
+        """Mark the next waiting cell as running and say which it is; None when no cell waits.
+
+        Optuna chooses. A trial of a cell that has not been added is left running, for `add` or `drop_others`.
+        """
         while any(entry.state == TrialState.WAITING for entry in self._entries.values()):
             trial = self._study.ask()
             cell: str = trial.user_attrs["cell"]
             self._entries[cell] = _Entry(trial.number, trial._trial_id, TrialState.RUNNING)
             if cell in self._cells:
                 return cell
-            self.finish(cell, {"state": "failed", "reason": "the study no longer asks for this cell"})
         return None
+
+    def drop_others(self) -> None:
+        """Close the open trials of cells that have not been added, once all that are asked for have been."""
+        for cell in self.running():
+            if cell not in self._cells:
+                self.finish(cell, {"state": "failed", "reason": "the study no longer asks for this cell"})
 
     def running(self) -> list[str]:
         """Cells whose trial is running, such as those that a killed controller left behind."""
@@ -137,6 +144,12 @@ class Ledger:
             trial.set_user_attr(name, value)
         entry.state = _state(result)
         self._study.tell(entry.number, _value(result), state=entry.state)
+
+
+def _axes(study: Study, choices: dict[str, list[Scalar]]) -> str:
+    """Everything that what is said of a trial depends on, besides its cell."""
+    more = {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles}
+    return json.dumps([choices, more, study.tuning_seeds], sort_keys=True)
 
 
 def _state(result: Result | None) -> TrialState:

@@ -16,7 +16,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from harness.study.grid import Cell, describe
+from harness.study.cells import Cell
+from harness.study.grid import describe
+from harness.study.recipe import RECIPE_FIELDS
 from harness.study.spec import Study
 
 CHUNK = 500  # metrics a call; MLflow's limit is 1,000
@@ -54,20 +56,22 @@ class Tracker:
         tags = {"study": study.name, MLFLOW_RUN_NAME: f"study {study.name}", "mlflow.note.content": study.question}
         return str(self._client.create_run(self._experiment, tags=tags).info.run_id)
 
+    def describe(self, activations: dict[str, float]) -> None:
+        """Log figures of the activations, such as their outlier severity, to the study's run."""
+        start = self._client.get_run(self._parent).info.start_time  # the same stamp each time: stored once
+        metrics = [Metric(f"activations/{name}", value, start, 0) for name, value in activations.items()]
+        self._client.log_batch(self._parent, metrics=metrics)
+
     def start(self, cell: Cell) -> None:
         """Open the cell's run, or go on with it; its parameters are the recipe's."""
         run = self._runs.get(cell.id) or self._create(cell)
-        self._client.update_run(run.info.run_id, status="RUNNING")
+        self._client.update_run(run.info.run_id, status="RUNNING", name=cell.label)
         parameters = [Param(name, str(value)) for name, value in vars(cell.recipe).items()]
-        self._client.log_batch(run.info.run_id, params=parameters)
+        tags = [RunTag(name, value) for name, value in _tags(cell).items()]
+        self._client.log_batch(run.info.run_id, params=parameters, tags=tags)
 
     def _create(self, cell: Cell) -> Run:
-        tags = {
-            "cell": cell.id,
-            "arm": describe(cell.arm),
-            MLFLOW_PARENT_RUN_ID: self._parent,
-            MLFLOW_RUN_NAME: f"{describe({**cell.arm, **cell.tuned})}, seed {cell.recipe.seed}",
-        }
+        tags = {"cell": cell.id, MLFLOW_PARENT_RUN_ID: self._parent, MLFLOW_RUN_NAME: cell.label}
         run = self._client.create_run(self._experiment, start_time=_now(), tags=tags)
         self._runs[cell.id] = run
         return run
@@ -90,20 +94,37 @@ class Tracker:
         tags = [RunTag("state", result["state"])]
         if result["reason"]:
             tags.append(RunTag("reason", result["reason"][:5000]))
-        final = {**(result.get("heldout") or {}), "seconds": result.get("seconds", 0.0)}
+        final = {**(result.get("heldout") or {}), **_by_layer(result), "seconds": result.get("seconds", 0.0)}
         # At step 0: the UI then compares them as bars, not as curves of one point.
         metrics = [Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items()]
         self._client.log_batch(info.run_id, metrics=metrics, tags=tags)
         status = "FINISHED" if result["state"] == "complete" else "FAILED"
         self._client.set_terminated(info.run_id, status=status)
 
-    def finished(self, cell: str) -> bool:
-        """Whether the cell's run is closed."""
-        return cell in self._runs and self._runs[cell].info.status in ("FINISHED", "FAILED")
+    def finished(self, cell: Cell) -> bool:
+        """Whether the cell's run was closed when this sweep began, and says what the study says now."""
+        run = self._runs.get(cell.id)
+        if run is None or run.info.status not in ("FINISHED", "FAILED"):
+            return False
+        return all(run.data.tags.get(name) == value for name, value in _tags(cell).items())
 
     def close(self, *, complete: bool) -> None:
         """Close the study's run; it is opened again when more cells are run."""
         self._client.set_terminated(self._parent, status="FINISHED" if complete else "KILLED")
+
+
+def _by_layer(result: dict[str, Any]) -> dict[str, float]:
+    """Figures of stacked sparse layers: `layer_1_l0`, ...; nothing where there is but one."""
+    layers = result.get("layers") or []
+    if len(layers) < 2:
+        return {}
+    return {f"layer_{number}_{k}": v for number, layer in enumerate(layers, start=1) for k, v in layer.items()}
+
+
+def _tags(cell: Cell) -> dict[str, str]:
+    """What a study says of a cell. Tags and not parameters, which MLflow lets nobody change."""
+    named = {axis: str(level) for axis, level in {**cell.arm, **cell.tuned}.items() if axis not in RECIPE_FIELDS}
+    return {"arm": describe(cell.arm), "phase": cell.phase, **named}
 
 
 def _now() -> int:

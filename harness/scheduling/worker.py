@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from harness.activations.store import ActivationStore
+from harness.ground_truth import recovery
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.job import Job
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
-from harness.training.metrics import HeldOut
+from harness.training.metrics import EVALUATION_BATCH, HeldOut
 from harness.training.stream import batch_rows
 from harness.training.trainer import Diverged, Sinks, train
 
@@ -65,7 +66,8 @@ def _train(job: Job, folder: CellFolder, beat: Beat) -> dict[str, Any]:
     torch.set_num_threads(job.threads)
     device = torch.device(job.device)
     store = ActivationStore.open(Path(job.activations))
-    cell = Cell(Recipe(**job.recipe), store.width, device)
+    mean = torch.tensor(store.manifest["mean"]) / store.manifest["scale"]
+    cell = Cell(Recipe(**job.recipe), store.width, device, mean)
     held_out = HeldOut(_rows(store, "held_out", 0, store.tokens("held_out"), device), store.manifest["scale"])
     saved = folder.checkpoints.load()
     if saved is not None:
@@ -81,7 +83,11 @@ def _train(job: Job, folder: CellFolder, beat: Beat) -> dict[str, Any]:
         outcome: dict[str, Any] = {"state": "complete", "reason": None, "heldout": None}
         try:
             quality = train(cell, batches, held_out, folder.checkpoints, job.checkpoint_seconds, sinks)
-            outcome["heldout"] = quality.as_dict()
+            outcome |= {"heldout": quality.as_dict(), "layers": quality.layers_as_dicts()}
+            if (features := store.features()) is not None:
+                outcome["heldout"] |= recovery(
+                    _codes(cell, held_out), torch.from_numpy(features).to(device)
+                ).as_dict()
         except Stopped:
             folder.checkpoints.save(cell.step_index, cell.state())
             raise
@@ -91,6 +97,14 @@ def _train(job: Job, folder: CellFolder, beat: Beat) -> dict[str, Any]:
     seconds = round(time.monotonic() - started, 3)
     environment = {"torch": torch.__version__, "device": device_name(device), "threads": job.threads}
     return {**outcome, "tokens": cell.tokens, "parameters": parameters, "seconds": seconds, **environment}
+
+
+@torch.no_grad()
+def _codes(cell: Cell, held_out: HeldOut) -> Tensor:
+    """Codes [T, N] of all held-out tokens, with their zeros."""
+    with cell.evaluating():
+        batches = torch.split(held_out.x, EVALUATION_BATCH)
+        return torch.cat([torch.cat([p.code.dense() for p in cell.code(x).parts], 1) for x in batches])
 
 
 def _rows(store: ActivationStore, split: Any, start: int, stop: int, device: torch.device) -> Tensor:

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import harness
-from harness.study.grid import fingerprint
+from harness.study.cells import fingerprint
 
-TRAINING_CODE = ("sae", "training", "muon.py", "study/recipe.py")  # what decides a cell's bits, below the package
+TRAINING_CODE = (
+    "sae",
+    "training",
+    "muon.py",
+    "ground_truth.py",
+    "study/recipe.py",
+)  # what decides a cell's bits, below the package
 
 
 @dataclass(frozen=True)

@@ -1,81 +1,105 @@
-"""From a study to its cells: designs -> settings of the axes -> recipes, each with an identity of its own."""
+"""From a study to its settings: designs -> levels of the axes -> recipes."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
-from itertools import product
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 
-from harness.study.recipe import Recipe
-from harness.study.spec import Setting, Study
+from harness.study.axes import Axis, Setting
+from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
+from harness.study.spec import Study
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One arm with one seed, at one setting of the tuned axes: the unit that is trained."""
+class _Row:
+    """One setting in the making."""
 
-    id: str
-    arm: Setting  # the untuned axes
-    tuned: Setting
-    recipe: Recipe
+    values: Setting  # of every recipe field, and the level of every axis
+    set_by: dict[str, str] = field(default_factory=dict)  # recipe field -> the axis that sets it
+    clash: tuple[str, str, str] | None = None  # a recipe field, and the two axes that both set it
+
+    def with_level(self, axis: Axis, level: Scalar) -> _Row:
+        fields = axis.fields(level)
+        twice = [(name, self.set_by[name], axis.name) for name in fields if name in self.set_by]
+        return _Row(
+            {**self.values, axis.name: level, **fields},
+            {**self.set_by, **dict.fromkeys(fields, axis.name)},
+            self.clash or next(iter(twice), None),
+        )
+
+    def has(self, axis: Axis) -> bool:
+        """Whether the axis exists in this setting."""
+        return axis.parent is None or self.set_by.get(axis.name) == axis.name
+
+
+def _rows(study: Study) -> list[_Row]:
+    """Every setting that the design asks for, each once, in the order of the study file."""
+    rows = [_Row(asdict(study.base))]
+    for axis in study.axes:
+        rows = [new for row in rows for new in _extended(row, axis)]
+    if study.design == "one_factor":
+        baseline = study.baseline()
+        varied = [axis for axis in study.axes if not axis.tune]
+        rows = [r for r in rows if sum(r.has(a) and r.values[a.name] != baseline[a.name] for a in varied) <= 1]
+    return rows
+
+
+def _extended(row: _Row, axis: Axis) -> Iterator[_Row]:
+    choices = axis.choices(row.values)
+    yield from (row.with_level(axis, level) for level in choices)
+    if not choices:
+        yield row
 
 
 def settings(study: Study) -> list[Setting]:
     """Every setting of the axes that the design asks for, each once, in the order of the study file.
 
-    An axis whose condition does not hold stands at the base recipe's value.
+    An axis whose condition does not hold stands at the recipe's value: that of a named setting, or the base's.
     """
-    rows: list[Setting] = [asdict(study.base)]
-    for axis in study.axes:
-        rows = [{**row, axis.name: value} for row in rows for value in (axis.choices(row) or (row[axis.name],))]
-    names = [axis.name for axis in study.axes]
-    rows = [{name: row[name] for name in names} for row in rows]
-    if study.design == "one_factor":
-        baseline = study.baseline()
-        rows = [row for row in rows if sum(row[name] != value for name, value in baseline.items()) <= 1]
-    return rows
+    return [_of_axes(study, row) for row in _rows(study)]
+
+
+def _of_axes(study: Study, row: _Row) -> Setting:
+    return {axis.name: row.values[axis.name] for axis in study.axes}
+
+
+def levels(study: Study) -> dict[str, list[Scalar]]:
+    """All levels of each axis: its own, then those at which it stands where its condition does not hold."""
+    found = {axis.name: list(axis.levels()) for axis in study.axes}
+    for setting in settings(study):
+        for name, level in setting.items():
+            if level not in found[name]:
+                found[name].append(level)
+    return found
 
 
 def recipes(study: Study) -> list[tuple[Setting, Recipe]]:
     """Each setting with its recipe (at seed 0). Raises UserError for a setting that cannot be trained."""
-    pairs = []
-    for setting in settings(study):
-        try:
-            pairs.append((setting, replace(study.base, **setting)))  # type: ignore[arg-type]
-        except ValueError as failure:
-            key, _, message = str(failure).partition(": ")
-            raise study.file.error(("axes", key), f"{message} (in {describe(setting)})") from None
-    return pairs
+    found: dict[Recipe, Setting] = {}
+    for row in _rows(study):
+        setting, recipe = _of_axes(study, row), _recipe(study, row)
+        if recipe in found:
+            other = found[recipe]
+            axis = next(name for name in setting if setting[name] != other[name])
+            message = f"expected settings that differ, {describe(setting)!r} trains what {describe(other)!r} does"
+            raise study.file.error(("axes", axis), message)
+        found[recipe] = setting
+    return [(setting, recipe) for recipe, setting in found.items()]
 
 
-def cells(study: Study, source: str, code: str) -> list[Cell]:
-    """The study's cells. `source` and `code` are fingerprints of the activations and of the training code."""
-    tuned = {axis.name for axis in study.axes if axis.tune}
-    found = []
-    for (setting, recipe), seed in product(recipes(study), study.seeds):
-        seeded = replace(recipe, seed=seed)
-        found.append(
-            Cell(
-                id=cell_id(seeded, source, code),
-                arm={name: value for name, value in setting.items() if name not in tuned},
-                tuned={name: value for name, value in setting.items() if name in tuned},
-                recipe=seeded,
-            )
-        )
-    return found
-
-
-def cell_id(recipe: Recipe, source: str, code: str) -> str:
-    """12 hex digits that stand for everything a cell's result depends on."""
-    return fingerprint({"recipe": asdict(recipe), "source": source, "code": code})[:12]
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 of the canonical JSON of plain data."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _recipe(study: Study, row: _Row) -> Recipe:
+    where = f"in {describe(_of_axes(study, row))}"
+    if row.clash:
+        name, first, second = row.clash
+        message = f"expected one axis that sets {name!r}, {first!r} and {second!r} both do ({where})"
+        raise study.file.error(("axes", second), message)
+    try:
+        return replace(study.base, **{name: row.values[name] for name in RECIPE_FIELDS})  # type: ignore[arg-type]
+    except ValueError as failure:
+        key, _, message = str(failure).partition(": ")
+        axis = row.set_by.get(key, key)
+        at = ("axes", key) if axis == key else ("axes", axis, "settings", str(row.values[axis]), key)
+        raise study.file.error(at, f"{message} ({where})") from None
 
 
 def describe(setting: Setting) -> str:

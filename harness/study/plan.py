@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from harness.sae.sizes import layer_widths, shares
+from harness.sae.sizes import apportion, layer_widths
 from harness.study.recipe import Layers, Recipe
 
 SELECTION_FLOPS = 300  # products that a CPU core does in the time that top-k takes for one entry (docs/log.md)
@@ -35,11 +35,14 @@ def cost(recipe: Recipe, width: int) -> Cost:
     behind = layer_widths(width, layers.decoder)
     sparse_in, sparse_out = before[-1], (behind or [width])[0]
     dense = [*pairwise(before), *pairwise([*behind, width])] if behind else list(pairwise(before))
-    parameters = flops = 0
+    parameters = flops = total = 0
     matrices: list[tuple[int, int]] = []
-    for latents, k in zip(shares(recipe.latents, layers.depth), shares(recipe.k, layers.depth), strict=True):
+    for latents, k in zip(apportion(recipe.latents, layers.stack), apportion(recipe.k, layers.stack), strict=True):
         matrices += [*dense, (latents, sparse_in), (latents, sparse_out)]
+        total += latents
         biases = sum(before[1:]) * 3 + latents + sum(behind) + width  # an encoder layer has a gain and a shift too
+        if recipe.sparsifier == "jumprelu":
+            biases += latents  # thresholds
         parameters += sum(a * b for a, b in matrices[-len(dense) - 2 :]) + biases
         dense_flops = 6 * sum(a * b for a, b in dense)  # forward, and two gradients
         active_flops = 2 * k * (3 * sparse_out + (2 if len(before) > 1 else 1) * sparse_in)
@@ -47,8 +50,8 @@ def cost(recipe: Recipe, width: int) -> Cost:
     if recipe.optimizer == "muon":
         flops += sum(orthogonalisation_flops(*shape) for shape in matrices) // recipe.batch
     moments = 1 if recipe.optimizer == "muon" else 2
-    memory = 4 * (parameters * (2 + moments) + recipe.batch * recipe.latents)
-    return Cost(parameters, flops, recipe.steps * recipe.batch, memory, recipe.latents)
+    memory = 4 * (parameters * (2 + moments) + recipe.batch * total)
+    return Cost(parameters, flops, recipe.steps * recipe.batch, memory, total)
 
 
 def orthogonalisation_flops(rows: int, columns: int) -> int:

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar
+from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
+from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.source import Source, Strict, file_name, load_source
-from harness.study.yaml_file import Location, YamlFile, near, read_yaml
+from harness.study.yaml_file import YamlFile, near, read_yaml
 
 Design = Literal["factorial", "one_factor"]
-Setting = dict[str, Scalar]
-Values = Annotated[list[Any], Field(min_length=1)]
-
-RECIPE_TYPES = get_type_hints(Recipe)
-AXES = [name for name in RECIPE_FIELDS if name != "seed"]
-
-
-class AxisForm(Strict):
-    """An axis written with keys: either `values`, or `when: {other axis: {its value: values here}}`."""
-
-    values: Values | None = None
-    when: Annotated[dict[str, dict[Scalar, Values]], Field(min_length=1, max_length=1)] | None = None
-    tune: bool = False  # searched inside each arm; the arm is reported at its best
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class StudyForm(Strict):
@@ -36,29 +25,8 @@ class StudyForm(Strict):
     recipe: dict[str, Any]  # what every cell shares unless an axis changes it
     axes: Annotated[dict[str, Any], Field(min_length=1)]
     design: Design = "factorial"
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One factor: a recipe field and its values, which may depend on the value of another axis."""
-
-    name: str
-    tune: bool
-    values: tuple[Scalar, ...] = ()  # of an axis without condition
-    parent: str | None = None
-    by_parent: tuple[tuple[Scalar, tuple[Scalar, ...]], ...] = ()  # parent's value -> values here
-
-    def choices(self, setting: Setting) -> tuple[Scalar, ...]:
-        """Its values beside these of the other axes; none where its condition does not hold."""
-        if self.parent is None:
-            return self.values
-        return next((values for value, values in self.by_parent if value == setting[self.parent]), ())
-
-    def levels(self) -> tuple[Scalar, ...]:
-        """All its values under any condition, each once."""
-        conditional = [value for _, values in self.by_parent for value in values]
-        return tuple(dict.fromkeys([*self.values, *conditional]))
+    seeds: Seeds
+    tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
 
 
 @dataclass(frozen=True)
@@ -73,14 +41,15 @@ class Study:
     axes: tuple[Axis, ...]
     design: Design
     seeds: tuple[int, ...]
+    tuning_seeds: tuple[int, ...] = ()
 
     def baseline(self) -> Setting:
-        """The arm to compare with: the base recipe's values, or an axis' first one where it lacks them."""
+        """The arm to compare with: the base recipe's values, or an axis' first level where it lacks them."""
         setting: Setting = asdict(self.base)
         for axis in self.axes:
-            choices = axis.choices(setting)
-            if choices and setting[axis.name] not in choices:
-                setting[axis.name] = choices[0]
+            if choices := axis.choices(setting):
+                level = setting[axis.name] if setting.get(axis.name) in choices else choices[0]
+                setting |= {axis.name: level, **axis.fields(level)}
         return {axis.name: setting[axis.name] for axis in self.axes if not axis.tune}
 
 
@@ -88,11 +57,10 @@ def load_study(path: Path) -> Study:
     """Read and validate a study file and its source. Raises UserError: file, line, key, what was expected."""
     file = read_yaml(path)
     form: StudyForm = file.check(StudyForm, file.mapping())
-    if len(set(form.seeds)) < len(form.seeds):
-        raise file.error(("seeds",), f"expected each seed once, got {form.seeds}")
     axes: list[Axis] = []
     for name in form.axes:
-        axes.append(_axis(file, name, form.axes[name], axes))
+        axes.append(read_axis(file, name, form.axes[name], axes))
+    _check_seeds(file, form, axes)
     return Study(
         name=file_name(file),
         file=file,
@@ -102,17 +70,30 @@ def load_study(path: Path) -> Study:
         axes=tuple(axes),
         design=form.design,
         seeds=tuple(form.seeds),
+        tuning_seeds=tuple(form.tuning_seeds),
     )
+
+
+def _check_seeds(file: YamlFile, form: StudyForm, axes: list[Axis]) -> None:
+    for key, seeds in (("seeds", form.seeds), ("tuning_seeds", form.tuning_seeds)):
+        if len(set(seeds)) < len(seeds):
+            raise file.error((key,), f"expected each seed once, got {seeds}")
+    if both := sorted(set(form.seeds) & set(form.tuning_seeds)):
+        raise file.error(("tuning_seeds",), f"expected seeds that do not stand under 'seeds' too, got {both}")
+    if form.tuning_seeds and not any(axis.tune for axis in axes):
+        raise file.error(("tuning_seeds",), "expected an axis with 'tune: true', whose values they choose")
 
 
 def _base(file: YamlFile, form: StudyForm, axes: list[Axis]) -> Recipe:
     """The base recipe; a field without default may be left to an axis, which then gives its first value."""
-    values = {name: axis.levels()[0] for axis in axes if (name := axis.name) not in form.recipe}
+    values: dict[str, Scalar] = {}
+    for axis in axes:
+        values |= _first_level(axis)
     for name, value in form.recipe.items():
-        if name not in AXES:
-            hint = "; seeds stand under 'seeds'" if name == "seed" else near(name, AXES)
+        if name not in FIELDS:
+            hint = "; seeds stand under 'seeds'" if name == "seed" else near(name, FIELDS)
             raise file.error(("recipe", name), "unknown key" + hint)
-        values[name] = _field(file, name, value, ("recipe", name))
+        values[name] = read_field(file, name, value, ("recipe", name))
     for name, known in RECIPE_FIELDS.items():
         if known.default is MISSING and name not in values:
             raise file.error(("recipe", name), "this key is missing")
@@ -123,53 +104,14 @@ def _base(file: YamlFile, form: StudyForm, axes: list[Axis]) -> Recipe:
         raise file.error(("recipe", key), message) from None
 
 
-def _field(file: YamlFile, name: str, value: object, where: Location) -> Scalar:
-    """A value of the recipe field `name`, checked against its type and bounds."""
-    bounds: dict[str, Any] = {**RECIPE_FIELDS[name].metadata}
-    if RECIPE_TYPES[name] is float:
-        bounds["allow_inf_nan"] = False
-    checked: Scalar = file.check(Annotated[RECIPE_TYPES[name], Field(**bounds)], value, where)
-    if name == "layers":
-        try:
-            Layers.parse(str(checked))
-        except ValueError as failure:
-            raise file.error(where, str(failure)) from None
-    return checked
+def _first_level(axis: Axis) -> Setting:
+    """What an axis gives the base recipe.
 
-
-def _axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axis:
-    where: Location = ("axes", name)
-    if name not in AXES:
-        hint = "; seeds stand under 'seeds'" if name == "seed" else near(name, AXES)
-        raise file.error(where, "unknown axis" + hint)
-    if isinstance(raw, list):
-        return Axis(name, tune=False, values=_values(file, name, raw, where))
-    form: AxisForm = file.check(AxisForm, raw, where)
-    if (form.values is None) == (form.when is None):
-        raise file.error(where, "expected either 'values' or 'when'")
-    if form.values is not None:
-        return Axis(name, form.tune, values=_values(file, name, form.values, (*where, "values")))
-    assert form.when is not None
-    ((parent_name, table),) = form.when.items()
-    where = (*where, "when", parent_name)
-    parent = next((axis for axis in before if axis.name == parent_name), None)
-    if parent is None:
-        known = ", ".join(axis.name for axis in before) or "none"
-        raise file.error(where, f"expected an axis that stands before {name!r} ({known})")
-    by_parent = []
-    for key, values in table.items():
-        value = _field(file, parent_name, key, (*where, str(key)))
-        if value not in parent.levels():
-            levels = ", ".join(str(level) for level in parent.levels())
-            raise file.error((*where, str(key)), f"{key!r} is no value of the axis {parent_name!r} ({levels})")
-        by_parent.append((value, _values(file, name, values, (*where, str(key)))))
-    return Axis(name, form.tune, parent=parent_name, by_parent=tuple(by_parent))
-
-
-def _values(file: YamlFile, name: str, raw: object, where: Location) -> tuple[Scalar, ...]:
-    values = [
-        _field(file, name, value, (*where, index)) for index, value in enumerate(file.check(Values, raw, where))
-    ]
-    if len(set(values)) < len(values):
-        raise file.error(where, f"expected each value once, got {values}")
-    return tuple(values)
+    Of named settings only a field that has no default and that all of them set: one that leaves a field out stands
+    at the base recipe's value, which must not be that of another one.
+    """
+    fields = axis.fields(axis.levels()[0])
+    if not axis.bundles:
+        return fields
+    needed = [name for name in fields if RECIPE_FIELDS[name].default is MISSING]
+    return {name: fields[name] for name in needed if all(name in bundle for bundle in axis.bundles.values())}

@@ -1,44 +1,52 @@
 """One cell in training: the model, its optimizers, its counters, and one step of all of them.
 
-Shape letters: B tokens, D activation width, N latents.
+Shape letters: B tokens, D activation width, N latents of all coders.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
-from harness.sae.model import build_sae
-from harness.sae.penalties import PENALTIES
+from harness.sae.model import Coded, build_sae
 from harness.study.recipe import Layers, Recipe
+from harness.training.inputs import INPUTS
+from harness.training.loss import active_at, loss_of, resamples_at
 from harness.training.metrics import fired
-from harness.training.optimizers import build_optimizers, learning_rate, set_learning_rate
+from harness.training.optimizers import averaged_weights, build_optimizers, learning_rate, set_learning_rate
+from harness.training.resampling import resample
+from harness.training.state import pack, unpack
 
 
 class Cell:
     """A recipe being trained on activations of `width` dimensions.
 
+    mean: what centring took from the activations, scaled like them, [D]; 0 if left out.
     Everything that the remaining steps depend on is in `state()`: a cell that is loaded from it goes on with
     the same bits as one that was never interrupted.
     """
 
-    def __init__(self, recipe: Recipe, width: int, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, width: int, device: torch.device, mean: Tensor | None = None) -> None:
         layers = Layers.parse(recipe.layers)
-        generator = torch.Generator().manual_seed(recipe.seed)
         sae = build_sae(
             width,
             recipe.latents,
             recipe.k,
             encoder=layers.encoder,
             decoder=layers.decoder,
-            depth=layers.depth,
-            generator=generator,
+            stack=layers.stack,
+            sparsifier=recipe.sparsifier,
+            generator=torch.Generator().manual_seed(recipe.seed),
         )
         self.recipe = recipe
         self.sae = sae.to(device)
-        self.optimizers = build_optimizers(recipe.optimizer, self.sae, recipe.lr)
+        self.mean = torch.zeros(width, device=device) if mean is None else mean.to(device)
+        self.optimizers = build_optimizers(recipe, self.sae)
         self.step_index = 0
-        self.last_fired = torch.zeros(recipe.latents, dtype=torch.int64, device=device)  # [N]: token count then
+        self.last_fired = torch.zeros(sae.latents, dtype=torch.int64, device=device)  # [N]: token count then
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared error, squares, firings
         self.tokens_summed = 0
 
@@ -47,69 +55,96 @@ class Cell:
         """Tokens trained on so far."""
         return self.step_index * self.recipe.batch
 
+    def dead(self) -> Tensor:
+        """Latents that have been silent for the dead window: [N], bool."""
+        return self.tokens - self.last_fired >= self.recipe.dead_window
+
+    def code(self, x: Tensor) -> Coded:
+        """What the SAE makes of activations [B, D], its reconstruction in their own terms."""
+        given, back = INPUTS[self.recipe.inputs](x, self.mean)
+        coded: Coded = self.sae(given)
+        return coded._replace(reconstruction=back(coded.reconstruction))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Within, the SAE is what training has come to: thresholds for batches, averaged weights."""
+        self.sae.eval()
+        self.sae.set_active(active_at(self.step_index, self.recipe))  # at the end k, however late it was reached
+        with averaged_weights(self.optimizers):
+            yield
+        self.sae.train()
+
     def step(self, x: Tensor) -> None:
         """Train on one batch [B, D]."""
         recipe = self.recipe
-        coded = self.sae(x)
-        error = (x - coded.reconstruction).square().sum()
-        loss = error / x.numel()
-        if recipe.penalty:
-            loss = loss + recipe.penalty * PENALTIES[recipe.penalty_on](self.sae, coded)
-        loss.backward()
-        self.sae.project_decoder_gradients()
-        torch.nn.utils.clip_grad_norm_(self.sae.parameters(), recipe.gradient_clip, foreach=True)
-        lr = learning_rate(self.step_index, recipe.steps, recipe.lr, recipe.warmup, recipe.decay)
-        set_learning_rate(self.optimizers, lr)
+        given, _ = INPUTS[recipe.inputs](x, self.mean)
+        self.sae.set_active(active_at(self.step_index, recipe))
+        coded = self.sae(given)
+        torch.autograd.backward(loss_of(recipe, self.sae, coded, given, self.dead()))
+        self._update()
+        self.step_index += 1
+        self._count(given, coded)
+        if resamples_at(self.step_index, recipe):
+            self._resample(coded)
+
+    def _update(self) -> None:
+        recipe = self.recipe
+        if recipe.decoder_norm == "unit":
+            self.sae.project_decoder_gradients()
+        if recipe.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), recipe.gradient_clip, foreach=True)
+        set_learning_rate(self.optimizers, learning_rate(self.step_index, recipe))
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        self.sae.normalise_decoders()
-        self.step_index += 1
-        self._count(x, error.detach(), fired(coded))
+        if recipe.decoder_norm == "unit":
+            self.sae.normalise_decoders()
 
     @torch.no_grad()
-    def _count(self, x: Tensor, error: Tensor, firings: Tensor) -> None:
+    def _count(self, x: Tensor, coded: Coded) -> None:
+        firings = fired(coded)
+        error = (x - coded.reconstruction).square().sum()
         self.last_fired.masked_fill_(firings > 0, self.tokens)
         self.sums += torch.stack([error, x.square().sum(), firings.sum()])
         self.tokens_summed += len(x)
+
+    def _resample(self, coded: Coded) -> None:
+        # A generator of its own for every time, so that a resumed cell draws what it would have drawn.
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step_index)
+        dead = self.dead()
+        resample(self.sae, coded, dead, self.optimizers, generator)
+        self.last_fired.masked_fill_(dead, self.tokens)
 
     def drain(self) -> dict[str, float]:
         """Training figures since the last call. One synchronisation with the device."""
         error, squares, firings = self.sums.tolist()
         tokens = max(1, self.tokens_summed)
-        silent = self.tokens - self.last_fired >= self.recipe.dead_window
         self.sums.zero_()
         self.tokens_summed = 0
         return {
             "fvu": error / squares if squares else 0.0,
             "l0": firings / tokens,
-            "dead_fraction": float(silent.float().mean()),
+            "dead_fraction": float(self.dead().float().mean()),
         }
 
     def state(self) -> dict[str, Tensor]:
         """Weights, optimizer moments, counters and position, as a flat mapping of tensors."""
-        tensors = {f"sae.{name}": p for name, p in self.sae.state_dict().items()}
-        for number, optimizer in enumerate(self.optimizers):
-            for index, moments in optimizer.state_dict()["state"].items():
-                for name, value in moments.items():
-                    tensors[f"optimizer.{number}.{index}.{name}"] = value
-        tensors["last_fired"] = self.last_fired
-        tensors["sums"] = self.sums
-        tensors["position"] = torch.tensor([self.step_index, self.tokens_summed])
-        return tensors
+        return pack(
+            {
+                "sae": dict(self.sae.state_dict()),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "last_fired": self.last_fired,
+                "sums": self.sums,
+                "position": [self.step_index, self.tokens_summed],
+            }
+        )
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Go on from `state()`. Raises KeyError or RuntimeError when it belongs to another recipe."""
-        self.sae.load_state_dict({n.removeprefix("sae."): t for n, t in tensors.items() if n.startswith("sae.")})
-        for number, optimizer in enumerate(self.optimizers):
-            prefix = f"optimizer.{number}."
-            moments: dict[int, dict[str, Tensor]] = {}
-            for name, value in tensors.items():
-                if name.startswith(prefix):
-                    index, key = name.removeprefix(prefix).split(".", 1)
-                    moments.setdefault(int(index), {})[key] = value
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.last_fired.copy_(tensors["last_fired"])
-        self.sums.copy_(tensors["sums"])
-        self.step_index, self.tokens_summed = tensors["position"].tolist()
+        state = unpack(tensors)
+        self.sae.load_state_dict(state["sae"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.last_fired.copy_(state["last_fired"])
+        self.sums.copy_(state["sums"])
+        self.step_index, self.tokens_summed = state["position"]

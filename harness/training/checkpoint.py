@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from harness.files import write_atomically
+
 KEEP = 2  # the newest, and the one before in case the newest does not survive
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file is either as before or complete, whenever the process or the machine dies."""
-    beside = path.with_name(f"{path.name}.tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 class Checkpoints:

@@ -1,51 +1,156 @@
-"""Optimizers by name. Adding one is a function here that says which roles get which rule, and its entry below."""
+"""Optimizers by name. Adding one is a function here that says which roles get which rule, and its entry below.
+
+`schedulefree` and `pytorch_optimizer` are imported by the rules that need them: the others run with torch alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from harness.muon import Muon
 from harness.sae.roles import MATRICES, Role, parameter_roles
+from harness.study.recipe import Recipe
 
 Parameters = list[tuple[nn.Parameter, Role]]
 
+SOAP_DIMENSION = 512  # longer sides are not preconditioned: their eigenbases would cost more than all else
 
-def adam(parameters: Parameters, lr: float) -> list[Optimizer]:
+
+class Optimizer(Protocol):
+    """What training needs of an optimizer; torch's have it, and so do their wrappers."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]: ...
+    @property
+    def state(self) -> Any: ...
+    def step(self) -> Any: ...
+    def zero_grad(self) -> None: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+def adam(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
     """Adam for everything."""
-    return [torch.optim.Adam([p for p, _ in parameters], lr=lr, fused=True)]
+    return [torch.optim.Adam([p for p, _ in parameters], lr=recipe.peak_lr, fused=True)]
 
 
-def muon(parameters: Parameters, lr: float) -> list[Optimizer]:
-    """Muon for matrices, Adam for biases and gains."""
-    matrices = [p for p, role in parameters if role in MATRICES]
-    others = [p for p, role in parameters if role not in MATRICES]
-    return [Muon(matrices, lr=lr), torch.optim.Adam(others, lr=lr, fused=True)]
+def adamw(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """Adam with decoupled weight decay on matrices; biases, gains and thresholds do not decay."""
+    matrices, others = _by_role(parameters)
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [torch.optim.AdamW(groups, lr=recipe.peak_lr, fused=True)]
 
 
-OPTIMIZERS: dict[str, Callable[[Parameters, float], list[Optimizer]]] = {"adam": adam, "muon": muon}
+def muon(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """Muon for matrices, Adam for the rest."""
+    matrices, others = _by_role(parameters)
+    return [Muon(matrices, lr=recipe.peak_lr), torch.optim.Adam(others, lr=recipe.peak_lr, fused=True)]
 
 
-def build_optimizers(name: str, model: nn.Module, lr: float) -> list[Optimizer]:
+def soap(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """SOAP (Vyas et al. 2024, arXiv 2409.11321) for matrices, Adam for the rest."""
+    from pytorch_optimizer import SOAP
+
+    matrices, others = _by_role(parameters)
+    preconditioned = SOAP(matrices, lr=recipe.peak_lr, weight_decay=0.0, max_precondition_dim=SOAP_DIMENSION)
+    return [preconditioned, torch.optim.Adam(others, lr=recipe.peak_lr, fused=True)]
+
+
+def schedule_free_adam(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """Schedule-free Adam (Defazio et al. 2024, arXiv 2405.15682) for everything."""
+    from schedulefree import AdamWScheduleFree
+
+    return [AdamWScheduleFree([p for p, _ in parameters], lr=recipe.peak_lr)]
+
+
+def signum(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """The sign of the gradient, with schedule-free momentum 0.95, for everything: what sparsify calls Signum."""
+    from pytorch_optimizer import SignSGD
+    from schedulefree import ScheduleFreeWrapper
+
+    base = SignSGD([p for p, _ in parameters], lr=recipe.peak_lr, momentum=0.0)
+    return [ScheduleFreeWrapper(base, momentum=0.95)]
+
+
+def lion(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """Lion (Chen et al. 2023, arXiv 2302.06675) for everything."""
+    from pytorch_optimizer import Lion
+
+    return [Lion([p for p, _ in parameters], lr=recipe.peak_lr)]
+
+
+def sgd(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """Gradient descent with momentum 0.9 for everything."""
+    return [torch.optim.SGD([p for p, _ in parameters], lr=recipe.peak_lr, momentum=0.9)]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an optimizer is built, and whether it averages weights itself instead of lowering its learning rate."""
+
+    build: Callable[[Parameters, Recipe], list[Optimizer]]
+    schedule_free: bool = False
+
+
+OPTIMIZERS = {
+    "adam": Rule(adam),
+    "adamw": Rule(adamw),
+    "muon": Rule(muon),
+    "soap": Rule(soap),
+    "schedule_free_adam": Rule(schedule_free_adam, schedule_free=True),
+    "signum": Rule(signum, schedule_free=True),
+    "lion": Rule(lion),
+    "sgd": Rule(sgd),
+}
+
+
+def _by_role(parameters: Parameters) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices and the rest, by what the parameters are for."""
+    return [p for p, role in parameters if role in MATRICES], [p for p, role in parameters if role not in MATRICES]
+
+
+def build_optimizers(recipe: Recipe, model: nn.Module) -> list[Optimizer]:
     """The optimizers that together update every parameter of `model` once a step."""
     roles = parameter_roles(model)
-    return OPTIMIZERS[name]([(p, roles[n]) for n, p in model.named_parameters()], lr)
+    optimizers = OPTIMIZERS[recipe.optimizer].build([(p, roles[n]) for n, p in model.named_parameters()], recipe)
+    _call(optimizers, "train")
+    return optimizers
 
 
-def set_learning_rate(optimizers: list[Optimizer], lr: float) -> None:
+@contextmanager
+def averaged_weights(optimizers: Sequence[Optimizer]) -> Iterator[None]:
+    """Within, the model has the weights that schedule-free optimizers stand for; others have no others."""
+    _call(optimizers, "eval")
+    try:
+        yield
+    finally:
+        _call(optimizers, "train")
+
+
+def _call(optimizers: Sequence[Optimizer], mode: str) -> None:
+    for optimizer in optimizers:
+        getattr(optimizer, mode, lambda: None)()
+
+
+def set_learning_rate(optimizers: Sequence[Optimizer], lr: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = lr
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: float, decay: float) -> float:
+def learning_rate(step: int, recipe: Recipe) -> float:
     """Trapezoid: up over the first `warmup` share of the steps, level, down over the last `decay` share.
 
-    step: 0-based. The first step already moves (its rate is not 0), and so does the last one.
+    step: 0-based. The first step already moves (its rate is not 0), and so does the last one. A schedule-free
+    optimizer's rate stays up.
     """
-    rise = (step + 1) / max(1.0, warmup * steps)
-    fall = (steps - step) / max(1.0, decay * steps)
-    return peak * min(1.0, rise, fall)
+    decay = 0.0 if OPTIMIZERS[recipe.optimizer].schedule_free else recipe.decay
+    rise = (step + 1) / max(1.0, recipe.warmup * recipe.steps)
+    fall = (recipe.steps - step) / max(1.0, decay * recipe.steps)
+    return recipe.peak_lr * min(1.0, rise, fall)

@@ -52,7 +52,8 @@ def train(
             checkpoints.save(cell.step_index, cell.state())
             saved = time.monotonic()
         sinks.beat(cell.tokens)
-    return evaluate(cell.sae, held_out, cell.recipe.dead_window)
+    with cell.evaluating():
+        return evaluate(cell.code, held_out, cell.recipe.dead_window)
 
 
 def logging_steps(steps: int) -> set[int]:
@@ -65,7 +66,8 @@ def curve_point(cell: Cell, curve_set: HeldOut) -> Point:
     training = cell.drain()
     if not math.isfinite(training["fvu"]) or training["fvu"] > DIVERGED_FVU:
         raise Diverged(f"training FVU {training['fvu']:g} at {cell.tokens} tokens")
-    quality = evaluate(cell.sae, curve_set, CURVE_TOKENS)
+    with cell.evaluating():
+        quality = evaluate(cell.code, curve_set, CURVE_TOKENS)
     return {
         "step": cell.step_index,
         "tokens": cell.tokens,

@@ -55,6 +55,14 @@ def study_record(name: str, axes: dict[str, list[Any]], seeds: list[int], **chan
     return record | changes
 
 
+def _stack(layers: str, fvu: float | None, dead: float) -> list[dict[str, float]]:
+    """Figures of each sparse layer: those of `sparse 3` leave over a half, a quarter and the FVU."""
+    if fvu is None:
+        return []
+    left = [0.5, 0.25, fvu] if layers == "sparse 3" else [fvu]
+    return [{"l0": 16 / len(left), "dead_fraction": dead, "unexplained": value} for value in left]
+
+
 def cell_record(
     arm: dict[str, Any], seed: int, fvu: float | None, tuned: dict[str, Any] | None = None, **changes: Any
 ) -> dict[str, Any]:
@@ -77,6 +85,7 @@ def cell_record(
         "state": "failed" if fvu is None else "complete",
         "reason": "out of memory" if fvu is None else None,
         "heldout": heldout,
+        "layers": _stack(str(arm.get("layers", "none")), fvu, dead),
         "parameters": 263_296,
         "flops_per_token": 1_200_000,
         "tokens": 1_048_576,

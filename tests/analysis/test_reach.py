@@ -15,7 +15,7 @@ from tests.analysis.synthetic_results import cell_record, study_record, write
 
 LAYERS = {"layers": ["none", "sparse 3"]}
 REFERENCE = [(100, 0.8), (200, 0.4), (400, 0.1)]  # ends at 0.1 after 400 tokens
-Points = list[tuple[int, float | None]]
+Points = list[Any]  # (tokens, FVU) at L0 16, or (tokens, FVU, L0)
 
 
 def reach(folder: Path, arm: list[Points], reference: list[Points]) -> dict[str, Any]:
@@ -26,8 +26,15 @@ def reach(folder: Path, arm: list[Points], reference: list[Points]) -> dict[str,
             cell = cell_record({"layers": name}, seed, points[-1][1] if points else 0.1)
             cells.append(cell)
             curves += [
-                {"cell": cell["cell"], "step": 1, "tokens": at, "train_dead_fraction": 0.0, "heldout_fvu": fvu}
-                for at, fvu in points
+                {
+                    "cell": cell["cell"],
+                    "step": 1,
+                    "tokens": at,
+                    "train_dead_fraction": 0.0,
+                    "heldout_fvu": fvu,
+                    "heldout_l0": l0,
+                }
+                for at, fvu, l0 in (point if len(point) == 3 else (*point, 16.0) for point in points)
             ]
     write(folder, study_record("s", LAYERS, list(range(len(reference))), cells=len(cells)), cells, curves)
     make_tables(folder)
@@ -94,3 +101,26 @@ def test_seeds_without_a_result_or_a_curve_do_not_count(tmp_path: Path):
 def test_without_curves_nothing_is_said(tmp_path: Path):
     assert reach(tmp_path, [[], []], [[], []])["n"] == 0
     assert clause(tmp_path) == "dead latents +0.0 points [0.0, 0.0], level at this budget."
+
+
+def test_half_time_is_a_target_of_its_own(tmp_path: Path):
+    # at 200 of 400 tokens the reference has 0.4; the arm has that at 100, and never gets to 0.1
+    row = reach(tmp_path, [[(100, 0.4), (400, 0.2)]] * 2, [REFERENCE] * 2)
+    assert (row["halfway_percent"], row["halfway_not_reached"]) == (pytest.approx(50), 0)
+    (finding,) = findings(load_view(tmp_path))["layers"]
+    assert (
+        "reaches the reference's FVU at half-time after 50 % [50, 50] of the tokens until then" in finding.sentence
+    )
+    assert clause(tmp_path) == "does not reach the reference's final FVU."
+
+
+def test_half_time_between_two_points_is_interpolated(tmp_path: Path):
+    # the reference falls from 0.8 to 0.2 between 100 and 300: 0.4 at half of its tokens; the arm has that at 150
+    arm = [[(100, 0.8), (200, 0.2), (400, 0.1)]]
+    row = reach(tmp_path, arm, [[(100, 0.8), (300, 0.2), (400, 0.1)]])
+    assert row["halfway_percent"] == pytest.approx(75)
+
+
+def test_points_with_more_active_latents_do_not_count(tmp_path: Path):
+    arm = [[(100, 0.05, 128.0), (200, 0.2, 16.0), (400, 0.1, 16.0)]]  # k decay: a low error, at eight times the k
+    assert reach(tmp_path, arm, [REFERENCE])["reached_percent"] == pytest.approx(100)

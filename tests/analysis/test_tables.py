@@ -262,3 +262,14 @@ def test_a_bad_record_is_named(tmp_path: Path, line: str, message: str):
 def test_reading_a_table_before_it_is_made_names_the_command(tmp_path: Path):
     with pytest.raises(UserError, match=r"no tables/arms\.parquet"):
         read_table(tmp_path / "depth", "arms")
+
+
+def test_stacked_layers_are_listed_one_by_one(depth: Path):
+    rows = read_table(depth, "layers").to_dicts()
+    stacked = [row for row in rows if row["arm"] == rows[0]["arm"]]
+    assert {row["layers"] for row in rows} == {"sparse 3"}  # a single layer is what the arms table says
+    assert [row["layer"] for row in stacked] == [1, 2, 3]
+    assert [row["unexplained"] for row in stacked[:2]] == [0.5, 0.25]
+    (arm,) = [row for row in read_table(depth, "arms").to_dicts() if row["arm"] == stacked[0]["arm"]]
+    assert stacked[2]["unexplained"] == pytest.approx(arm["fvu"])
+    assert stacked[2]["l0"] == pytest.approx(16 / 3)

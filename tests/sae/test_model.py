@@ -1,159 +1,135 @@
-"""Each architecture against its formula, written out densely here."""
-
-from typing import get_args, get_type_hints
+"""Each architecture with each sparsifier against its formula, written out densely in `references`."""
 
 import pytest
 import torch
-from torch.nn.functional import layer_norm
+from torch.autograd import gradcheck
+from torch.func import functional_call
 
-from harness.sae.model import build_sae
-from harness.sae.penalties import PENALTIES
-from harness.sae.roles import Role, parameter_roles
-from harness.study.plan import cost
-from harness.study.recipe import Layers, Recipe
+from harness.sae.sparsifiers import SPARSIFIERS
+from tests.sae.references import LATENTS, LAYERS, WIDTH, K, activations, build, dense, differentiable
 
-WIDTH, LATENTS, K = 6, 40, 4
-ALL = ["none", "dense 2-2", "dense 1-3-2-1", "dense_encoder 2", "sparse 3"]
-
-
-def build(layers: str, width: int = WIDTH):
-    parsed = Layers.parse(layers)
-    generator = torch.Generator().manual_seed(3)
-    sae = build_sae(
-        width, LATENTS, K, encoder=parsed.encoder, decoder=parsed.decoder, depth=parsed.depth, generator=generator
-    )
-    for p in sae.parameters():  # biases and gains start at 0 and 1: move them, so that they count
-        p.data += 0.1 * torch.randn(p.shape, generator=generator)
-    return sae
+EVERY = pytest.mark.parametrize(
+    ("layers", "sparsifier"), [(layers, sparsifier) for layers in LAYERS for sparsifier in SPARSIFIERS]
+)
 
 
-def activations(tokens: int = 9) -> torch.Tensor:
-    return torch.randn(tokens, WIDTH, generator=torch.Generator().manual_seed(4))
+@EVERY
+def test_codes_reconstruction_and_gradients_are_those_of_the_formula(layers, sparsifier):
+    sae, x = build(layers, sparsifier).double(), activations().double().requires_grad_()
+    coded, reference = sae(x), dense(sae, x)
+    total = torch.stack([reconstruction for *_, reconstruction in reference]).sum(0)
+    for part, (target, seen, code, reconstruction) in zip(coded.parts, reference, strict=True):
+        assert torch.allclose(part.target, target)
+        assert torch.allclose(part.input, seen)
+        assert torch.allclose(part.code.dense(), code)
+        assert torch.allclose(part.reconstruction, reconstruction)
+    assert torch.allclose(coded.reconstruction, total)
 
-
-def keep_top(pre: torch.Tensor, k: int) -> torch.Tensor:
-    return pre.relu() * torch.zeros_like(pre).scatter(1, pre.topk(k, dim=1).indices, 1.0)
-
-
-def test_shallow_is_linear_relu_top_k_linear():
-    (coder,) = build("none").coders
-    x = activations()
-    expected = keep_top(x @ coder.encoder.T + coder.bias, K) @ coder.decoder + coder.behind.bias_out
-    assert torch.allclose(coder(x).reconstruction, expected, atol=1e-6)
-
-
-def test_dense_has_blocks_on_both_sides():
-    sae = build("dense 1-3-2-1")
-    (coder,) = sae.coders
-    x = h = activations()
-    for block in coder.before.blocks:
-        h = layer_norm((h @ block.weight.T + block.bias).relu(), (len(block.bias),), block.gain, block.shift)
-    h = h / (3 * WIDTH) ** 0.5
-    rows = keep_top(h @ coder.encoder.T + coder.bias, K) @ coder.decoder
-    h = (rows + coder.behind.bias_in).relu()
-    (block,) = coder.behind.blocks
-    h = (h @ block.weight.T + block.bias).relu()
-    expected = h @ coder.behind.weight_out.T + coder.behind.bias_out
-    assert [tuple(b.weight.shape) for b in coder.before.blocks] == [(6, 6), (18, 6)]
-    assert coder.encoder.shape == (LATENTS, 18)
-    assert coder.decoder.shape == (LATENTS, 12)
-    assert torch.allclose(sae(x).reconstruction, expected, atol=1e-5)
-
-
-def test_dense_encoder_has_a_linear_decoder():
-    (coder,) = build("dense_encoder 2").coders
-    assert coder.encoder.shape == (LATENTS, 2 * WIDTH)
-    assert coder.decoder.shape == (LATENTS, WIDTH)
-    assert coder.behind.weight_out is None
-
-
-def test_sparse_layers_code_what_is_left_over():
-    sae = build("sparse 3")
-    x = activations()
-    residual, total = x, torch.zeros_like(x)
-    for coder, latents, k in zip(sae.coders, (14, 13, 13), (2, 1, 1), strict=True):
-        assert (len(coder.encoder), coder.k) == (latents, k)
-        part = keep_top(residual @ coder.encoder.T + coder.bias, k) @ coder.decoder + coder.behind.bias_out
-        residual, total = residual - part, total + part
-    coded = sae(x)
-    assert torch.allclose(coded.reconstruction, total, atol=1e-6)
-    assert sum(code.values.shape[1] for code in coded.codes) == K
-
-
-@pytest.mark.parametrize("layers", ALL)
-def test_every_architecture(layers):
-    sae = build(layers)
-    x = activations()
-    coded = sae(x)
-    assert coded.reconstruction.shape == x.shape
-    assert sum(code.pre_activations.shape[1] for code in coded.codes) == LATENTS
-    assert sae(activations(0)).reconstruction.shape == (0, WIDTH)
-
-    (coded.reconstruction.square().sum() + sum(penalty(sae, coded) for penalty in PENALTIES.values())).backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in sae.parameters())
-
-    sae.project_decoder_gradients()
-    sae.normalise_decoders()
-    for decoder in sae.decoders():
-        assert torch.allclose(decoder.norm(dim=1), torch.ones(len(decoder)), atol=1e-6)
-
-    assert torch.equal(build(layers)(x).reconstruction, build(layers)(x).reconstruction)
-
-
-@pytest.mark.parametrize("layers", ALL)
-def test_every_parameter_has_a_role_and_the_plan_counts_it(layers):
-    sae = build(layers, width=8)
-    roles = parameter_roles(sae)
-    assert set(roles) == {name for name, _ in sae.named_parameters()}
-    assert all((roles[n] in {Role.BIAS, Role.GAIN}) == (p.ndim == 1) for n, p in sae.named_parameters())
-    price = cost(Recipe(latents=LATENTS, k=K, tokens=2048, layers=layers), width=8)
-    assert price.parameters == sum(p.numel() for p in sae.parameters())
-
-
-def test_projection_leaves_what_does_not_change_the_norm():
-    sae = build("none")
-    sae.normalise_decoders()
-    (decoder,) = sae.decoders()
-    decoder.grad = torch.randn(decoder.shape, generator=torch.Generator().manual_seed(5))
-    across = decoder.grad - (decoder.grad * decoder).sum(1, keepdim=True) * decoder.detach()
-    sae.project_decoder_gradients()
-    assert torch.allclose(decoder.grad, across, atol=1e-6)
-    assert torch.allclose((decoder.grad * decoder).sum(1), torch.zeros(LATENTS), atol=1e-6)
-
-
-@pytest.mark.parametrize("layers", ["none", "dense 2-2"])
-def test_decoders_of_the_encoders_shape_start_tied(layers):
-    parsed = Layers.parse(layers)
-    generator = torch.Generator().manual_seed(0)
-    sae = build_sae(WIDTH, LATENTS, K, encoder=parsed.encoder, decoder=parsed.decoder, generator=generator)
-    (coder,) = sae.coders
-    assert torch.allclose(coder.encoder, coder.decoder, atol=1e-6)
-
-
-@pytest.mark.parametrize("variant", PENALTIES)
-@pytest.mark.parametrize("layers", ["none", "dense 2-2", "sparse 2"])
-def test_a_spread_and_its_gradients_are_those_of_its_formula(variant, layers):
-    sae = build(layers).double()
-    x = activations().double().requires_grad_()
-    activate = {"relu": torch.relu, "linear": lambda pre: pre}[variant]
-    spreads, residual = [], x
-    for coder in sae.stack():
-        pre = coder.before(residual) @ coder.encoder.T + coder.bias
-        spreads.append(activate(pre).mean(0).std())
-        residual = residual - coder(residual).reconstruction
-    expected = torch.stack(spreads).mean()
-    ours = PENALTIES[variant](sae, sae(x))
-    assert torch.allclose(ours, expected)
-
-    parameters = [
-        x,
-        *(p for n, p in sae.named_parameters() if ".before." in n or n.endswith(("encoder", "0.bias"))),
-    ]
-    for mine, other in zip(
-        torch.autograd.grad(ours, parameters), torch.autograd.grad(expected, parameters), strict=True
-    ):
+    parameters = [x, *differentiable(sae)]
+    aim = torch.ones_like(x)
+    ours = torch.autograd.grad((coded.reconstruction - aim).square().sum(), parameters)
+    theirs = torch.autograd.grad((total - aim).square().sum(), parameters)
+    for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, other)
 
 
-def test_the_registry_is_what_a_recipe_may_name():
-    assert set(get_args(get_type_hints(Recipe)["penalty_on"])) == set(PENALTIES)
+@EVERY
+def test_gradients_agree_with_finite_differences(layers, sparsifier):
+    sae, x = build(layers, sparsifier).double(), activations(3).double().requires_grad_()
+    names = [name for name, _ in sae.named_parameters() if not name.endswith("log_threshold")]
+
+    def reconstruction(x, *parameters):
+        return functional_call(sae, dict(zip(names, parameters, strict=True)), (x,)).reconstruction
+
+    assert gradcheck(reconstruction, (x, *differentiable(sae)), eps=1e-7, atol=1e-5, fast_mode=True)
+
+
+@pytest.mark.parametrize("layers", ["none", "sparse 3"])
+def test_the_shallow_forward_pass_by_hand(layers):
+    """One token, two latents of which one is active: linear -> ReLU -> top-k -> linear, coder after coder."""
+    sae = build(layers, width=2, latents=6 if layers == "sparse 3" else 2, k=3 if layers == "sparse 3" else 1)
+    for coder in sae.stack():
+        coder.encoder.data = coder.decoder.data = torch.eye(2)
+        coder.bias.data, coder.behind.bias_out.data = torch.tensor([0.0, -1.0]), torch.tensor([0.5, 0.0])
+    coded = sae(torch.tensor([[3.0, 5.0]]))
+    # 3 against 5 - 1: the second fires with 4, [0.5, 4] is left over as [2.5, 1]; then the first with 2.5, twice 0
+    expected = {"none": [0.5, 4.0], "sparse 3": [0.5 + 3.0 + 0.5, 4.0 + 0.0 + 0.0]}[layers]
+    assert coded.reconstruction.tolist() == [expected]
+    assert [part.target.tolist() for part in coded.parts][:2] == [[[3.0, 5.0]], [[2.5, 1.0]]][: len(coded.parts)]
+
+
+SIZES = {
+    "none": [(41, 7)],
+    "sparse 3": [(14, 3), (14, 2), (13, 2)],
+    "sparse 4-2-1": [(23, 4), (12, 2), (6, 1)],
+    "sparse 2 each": [(41, 7), (41, 7)],
+}
+
+
+@pytest.mark.parametrize("layers", SIZES)
+def test_stacked_layers_have_their_parts_of_latents_and_k(layers):
+    assert [(coder.latents, coder.sparsifier.k) for coder in build(layers).stack()] == SIZES[layers]
+
+
+@pytest.mark.parametrize(
+    ("layers", "encoder", "decoder", "blocks"),
+    [
+        ("none", (LATENTS, 6), (LATENTS, 6), []),
+        ("dense 1-3-2-1", (LATENTS, 18), (LATENTS, 12), [(6, 6), (18, 6), (6, 12), (6, 6)]),
+        ("dense_encoder 2", (LATENTS, 12), (LATENTS, 6), [(12, 6)]),
+    ],
+)
+def test_widths_are_multiples_of_the_activation_width(layers, encoder, decoder, blocks):
+    (coder,) = build(layers).stack()
+    assert (coder.encoder.shape, coder.decoder.shape) == (encoder, decoder)
+    weights = [*(b.weight for b in coder.before.blocks), *(b.weight for b in coder.behind.blocks)]
+    weights += [] if coder.behind.weight_out is None else [coder.behind.weight_out]
+    assert [tuple(weight.shape) for weight in weights] == blocks
+
+
+def test_k_changes_in_the_proportions_that_the_stack_was_built_in():
+    sae = build("sparse 4-2-1")
+    sae.set_active(14)
+    assert [coder.sparsifier.k for coder in sae.stack()] == [8, 4, 2]
+    assert sum(len(part.code.values) for part in sae(activations(5)).parts) == 5 * 14
+
+
+def test_no_coder_is_left_without_an_active_latent_between_two_ks():
+    sae = build("sparse 8-8-1", latents=170, k=9)  # 4, 4 and 1 of 9, but 5, 5 and 0 of 10
+    sae.set_active(10)
+    assert [coder.sparsifier.k for coder in sae.stack()] == [5, 5, 1]
+
+
+def test_projection_leaves_what_does_not_change_the_norm():
+    sae = build("sparse 2")
+    sae.normalise_decoders()
+    for decoder in sae.decoders():
+        assert torch.allclose(decoder.norm(dim=1), torch.ones(len(decoder)), atol=1e-6)
+        decoder.grad = torch.randn(decoder.shape, generator=torch.Generator().manual_seed(5))
+    given = [decoder.grad.clone() for decoder in sae.decoders()]
+    sae.project_decoder_gradients()
+    for decoder, grad in zip(sae.decoders(), given, strict=True):
+        assert torch.allclose((decoder.grad * decoder).sum(1), torch.zeros(len(decoder)), atol=1e-6)
+        along = grad - decoder.grad  # what was taken away: a multiple of each row
+        assert torch.allclose(along, (along * decoder).sum(1, keepdim=True) * decoder, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", ["none", "dense 2-2", "sparse 2"])
+def test_decoders_of_the_encoders_shape_start_tied_and_at_unit_norm(layers):
+    from harness.sae.model import build_sae
+    from harness.study.recipe import Layers
+
+    parsed = Layers.parse(layers)
+    sae = build_sae(
+        WIDTH,
+        LATENTS,
+        K,
+        encoder=parsed.encoder,
+        decoder=parsed.decoder,
+        stack=parsed.stack,
+        generator=torch.Generator().manual_seed(0),
+    )
+    for coder in sae.stack():
+        assert torch.allclose(coder.encoder, coder.decoder, atol=1e-6)
+        assert torch.allclose(coder.decoder.norm(dim=1), torch.ones(coder.latents), atol=1e-6)
+        assert not coder.bias.any()

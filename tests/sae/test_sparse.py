@@ -4,77 +4,107 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.autograd import gradcheck
 
-from harness.sae.sparse import SparseCode, decode, encode_top_k, top_k
-
-
-def dense_code(x, weight, bias, k):
-    """top-k of relu(x W^T + b) as a dense [B, N] matrix, by autograd alone."""
-    pre = x @ weight.T + bias
-    kept = torch.zeros_like(pre).scatter(1, pre.topk(k, dim=1).indices, 1.0)
-    return pre.relu() * kept
-
-
-def to_dense(code: SparseCode, latents: int) -> torch.Tensor:
-    zeros = code.values.new_zeros(len(code.values), latents)
-    return zeros.scatter(1, code.support.indices, code.values)
-
-
-@given(
-    batch=st.integers(0, 5),
-    latents=st.integers(2, 700),
-    k=st.integers(1, 12),
-    seed=st.integers(0, 2**31),
-    ties=st.booleans(),
+from harness.sae.sparse import (
+    SparseCode,
+    Support,
+    active_entries,
+    decode,
+    positive_means,
+    pre_activations,
+    top_k,
 )
+
+SEEDS = st.integers(0, 2**31)
+
+
+@given(batch=st.integers(0, 5), latents=st.integers(2, 700), k=st.integers(1, 12), seed=SEEDS, ties=st.booleans())
 def test_top_k_takes_the_largest_entries(batch, latents, k, seed, ties):
     k = min(k, latents)
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(batch, latents, generator=generator)
+    x = torch.randn(batch, latents, generator=torch.Generator().manual_seed(seed))
     if ties:
         x = x.round()
-    values, indices = top_k(x, k)
-    assert values.shape == indices.shape == (batch, k)
-    assert torch.equal(x.gather(1, indices), values)
-    assert torch.equal(values.sort(1).values, x.topk(k, dim=1).values.sort(1).values)
+    indices = top_k(x, k)
+    assert indices.shape == (batch, k)
+    assert torch.equal(x.gather(1, indices).sort(1).values, x.topk(k, dim=1).values.sort(1).values)
     assert all(len(set(row.tolist())) == k for row in indices)
 
 
-@pytest.mark.parametrize(("batch", "latents", "k"), [(1, 2, 1), (7, 33, 5), (16, 512, 4), (3, 40, 40 - 1)])
-def test_codes_reconstructions_and_gradients_are_those_of_the_dense_layer(batch, latents, k):
+def ragged(batch: int, latents: int, share: float, seed: int = 0) -> tuple[torch.Tensor, Support]:
+    """A mask of which about `share` is true, with an empty first row, and its support."""
+    mask = torch.rand(batch, latents, generator=torch.Generator().manual_seed(seed)) < share
+    mask[:1] = False
+    return mask, Support.of_mask(mask)
+
+
+@given(st.integers(0, 6), st.integers(1, 30), st.floats(0, 1), SEEDS)
+def test_a_support_knows_its_entries_by_token_and_by_latent(batch, latents, share, seed):
+    mask, support = ragged(batch, latents, share, seed)
+    entries = torch.arange(batch * latents, dtype=torch.float64).view(batch, latents)
+    places = mask.nonzero()
+    assert torch.equal(support.tokens, places[:, 0])
+    assert torch.equal(support.indices, places[:, 1])
+    assert torch.equal(support.take(entries), entries[mask])
+    values = entries[mask].sin()
+    dense = torch.zeros_like(entries).masked_scatter(mask, values)
+    weight, rows = torch.randn(latents, 3, dtype=torch.float64), torch.randn(batch, 3, dtype=torch.float64)
+    assert torch.allclose(support.weighted_rows(values, weight), dense @ weight)
+    assert torch.allclose(support.weighted_tokens(values, rows), dense.T @ rows)
+    assert torch.allclose(support.totals(values), dense.sum(0))
+    assert torch.allclose(support.inner_products(rows, weight), (rows @ weight.T)[mask])
+    half = support.where(support.indices % 2 == 0)
+    assert torch.equal(half.take(entries), entries[mask & (torch.arange(latents) % 2 == 0)])
+
+
+def test_a_support_of_rows_is_that_of_their_mask():
+    rows = torch.tensor([[2, 0], [1, 2]])
+    support = Support.of_rows(rows, 3)
+    assert support.tokens.tolist() == [0, 0, 1, 1]
+    assert support.take(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])).tolist() == [3.0, 1.0, 5.0, 6.0]
+
+
+@pytest.mark.parametrize(("batch", "latents", "share"), [(1, 2, 1.0), (7, 33, 0.2), (16, 128, 0.02), (4, 9, 0.0)])
+def test_entries_reconstructions_and_gradients_are_those_of_the_dense_layer(batch, latents, share):
+    mask, support = ragged(batch, latents, share)
     generator = torch.Generator().manual_seed(0)
-    x, encoder, bias, decoder = (
+    x, encoder, bias, decoder = arguments = [
         torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
         for shape in ((batch, 6), (latents, 6), (latents,), (latents, 9))
-    )
-    target = torch.randn(batch, 9, generator=generator, dtype=torch.float64)
-
-    code = encode_top_k(x, encoder, bias, k)
-    sparse = decode(code, decoder)
-    dense = dense_code(x, encoder, bias, k) @ decoder
-    assert torch.allclose(to_dense(code, latents), dense_code(x, encoder, bias, k))
+    ]
+    entries = active_entries(x, encoder, bias, pre_activations(x, encoder, bias), support)
+    sparse = decode(entries.relu(), support, decoder)
+    dense = ((x @ encoder.T + bias).relu() * mask) @ decoder
     assert torch.allclose(sparse, dense)
-
-    parameters = (x, encoder, bias, decoder)
-    ours = torch.autograd.grad((sparse - target).square().sum(), parameters)
-    theirs = torch.autograd.grad((dense - target).square().sum(), parameters)
+    ours = torch.autograd.grad((sparse - 1).square().sum(), arguments)
+    theirs = torch.autograd.grad((dense - 1).square().sum(), arguments)
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, other)
 
 
 def test_gradients_agree_with_finite_differences():
+    _, support = ragged(4, 12, 0.3)
     generator = torch.Generator().manual_seed(1)
     shapes = ((4, 5), (12, 5), (12,), (12, 3))
     arguments = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
 
     def layer(x, encoder, bias, decoder):
-        return decode(encode_top_k(x, encoder, bias, 3), decoder)
+        return decode(
+            active_entries(x, encoder, bias, pre_activations(x, encoder, bias), support), support, decoder
+        )
 
-    assert torch.autograd.gradcheck(layer, arguments, eps=1e-7)
+    def means(x, encoder, bias):
+        return positive_means(x, encoder, bias, pre_activations(x, encoder, bias))
+
+    assert len(support.indices) > 4
+    assert gradcheck(layer, arguments, eps=1e-7)
+    assert gradcheck(means, arguments[:3], eps=1e-7)
 
 
 def test_a_latent_that_is_selected_below_zero_has_not_fired():
-    x = torch.tensor([[1.0]])
-    code = encode_top_k(x, torch.tensor([[2.0], [-1.0], [-3.0]]), torch.zeros(3), k=2)
-    assert to_dense(code, 3).tolist() == [[2.0, 0.0, 0.0]]
+    pre = torch.tensor([[2.0, -1.0, -3.0]])
+    support = Support.of_rows(top_k(pre, 2), 3)
+    active = support.take(pre)
+    code = SparseCode(active.relu(), active, support, pre)
+    assert code.dense().tolist() == [[2.0, 0.0, 0.0]]
     assert code.fired().tolist() == [1.0, 0.0, 0.0]

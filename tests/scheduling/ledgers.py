@@ -12,7 +12,8 @@ def trials(root: Path, study: str = "small") -> list[optuna.trial.FrozenTrial]:
 
 
 def client(root: Path) -> MlflowClient:
-    return MlflowClient(tracking_uri=f"sqlite:///{root / 'runs' / 'mlflow.db'}")
+    # absolute: MLflow keeps what it has opened by URI, whatever the current folder has become
+    return MlflowClient(tracking_uri=f"sqlite:///{(root / 'runs' / 'mlflow.db').absolute()}")
 
 
 def mlflow_runs(root: Path, study: str = "small"):
@@ -29,6 +30,13 @@ def mlflow_runs(root: Path, study: str = "small"):
 
 def curve(root: Path, run_id: str, metric: str) -> list[tuple[int, float]]:
     return sorted((m.step, m.value) for m in client(root).get_metric_history(run_id, metric))
+
+
+def phases(root: Path, study: str = "small") -> dict[str, tuple[str, str]]:
+    """The phase of each cell, as Optuna and as MLflow have it."""
+    runs, _ = mlflow_runs(root, study)
+    tags = {run.data.tags["cell"]: run.data.tags["phase"] for run in runs}
+    return {t.user_attrs["cell"]: (t.user_attrs["phase"], tags[t.user_attrs["cell"]]) for t in trials(root, study)}
 
 
 def assert_each_cell_once(root: Path, cells: list[str], points: dict[str, list[tuple[int, float]]]) -> None:

@@ -19,23 +19,15 @@ from harness.cli import main
 from harness.scheduling.cell_folder import exclusive
 from harness.scheduling.ledger import Ledger
 from harness.scheduling.workspace import Workspace, code_fingerprint
-from harness.study.grid import cells
+from harness.study.cells import Cell, cells
 from harness.study.spec import load_study
 from tests.conftest import make_workspace
-from tests.scheduling.ledgers import assert_each_cell_once, mlflow_runs, trials
+from tests.scheduling.ledgers import assert_each_cell_once, mlflow_runs, phases, trials
 
 FILES = ("study.json", "cells.jsonl", "curves.jsonl")
-RUN = [
-    sys.executable,
-    "-m",
-    "harness",
-    "run",
-    "studies/small.yaml",
-    "--workers",
-    "2",
-    "--checkpoint-seconds",
-    "0.1",
-]
+ARGUMENTS = ["run", "studies/small.yaml", "--workers", "2", "--checkpoint-seconds", "0.05"]
+RUN = [sys.executable, "-m", "harness", *ARGUMENTS]
+TUNING, REPORTED = (2,), (0, 1)  # seeds of the small study
 
 
 def records(root: Path, name: str, study: str = "small") -> list[dict]:
@@ -70,8 +62,15 @@ def wait_until(condition, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def training_has_begun(root: Path) -> bool:
-    return any((root / "runs" / "cells").glob("*/checkpoints/*.safetensors"))
+def seeds_begun(root: Path, having: str = "recipe.json") -> set[int]:
+    """Seeds of the cells that have such a file."""
+    folders = [folder for folder in root.glob("runs/cells/*") if any(folder.glob(having))]
+    return {json.loads((folder / "recipe.json").read_text())["recipe"]["seed"] for folder in folders}
+
+
+def in_training(root: Path, seeds: tuple[int, ...]) -> bool:
+    """Whether a cell with one of these seeds has a checkpoint, and thus no result yet."""
+    return bool(seeds_begun(root, "checkpoints/*.safetensors") & set(seeds))
 
 
 def test_an_undisturbed_sweep_has_every_cell_once(undisturbed):
@@ -79,8 +78,6 @@ def test_an_undisturbed_sweep_has_every_cell_once(undisturbed):
     assert len(rows) == len({row["cell"] for row in rows}) == 8
     assert {row["state"] for row in rows} == {"complete"}
     assert_each_cell_once(undisturbed, [row["cell"] for row in rows], points(undisturbed))
-    arms = {(row["arm"]["layers"], row["tuned"]["lr"], row["seed"]) for row in rows}
-    assert len(arms) == 8
     (trial, *_) = trials(undisturbed)
     assert set(trial.params) == {"layers", "lr"}
     runs, _ = mlflow_runs(undisturbed)
@@ -88,13 +85,35 @@ def test_an_undisturbed_sweep_has_every_cell_once(undisturbed):
     assert all(run.data.metrics["final/fvu"] > 0 for run in runs)
 
 
-def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(undisturbed, tmp_path):
+def test_the_best_setting_at_the_tuning_seeds_alone_is_reported(undisturbed):
+    study = json.loads((undisturbed / "results/small/study.json").read_text())
+    assert (study["seeds"], study["tuning_seeds"], study["cells"]) == ([0, 1], [2], 8)
+    rows = records(undisturbed, "cells.jsonl")
+    tuning, reported = rows[:4], rows[4:]
+    assert [(r["arm"]["layers"], r["tuned"]["lr"], r["seed"]) for r in tuning] == [
+        (layers, lr, 2) for layers in ("none", "sparse 2") for lr in (1e-3, 4e-3)
+    ]
+    best = {
+        layers: min((r for r in tuning if r["arm"]["layers"] == layers), key=lambda r: r["heldout"]["fvu"])
+        for layers in ("none", "sparse 2")
+    }
+    assert [(r["arm"]["layers"], r["tuned"], r["seed"]) for r in reported] == [
+        (layers, best[layers]["tuned"], seed) for layers in best for seed in (0, 1)
+    ]
+    expected = {r["cell"]: ("tuning",) * 2 for r in tuning} | {r["cell"]: ("reported",) * 2 for r in reported}
+    assert phases(undisturbed) == expected
+
+
+def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(
+    undisturbed, databases, tmp_path, monkeypatch
+):
     make_workspace(tmp_path)
+    shutil.copytree(databases, tmp_path / "runs")
     dice = random.Random(0)
 
-    # Workers die, again and again; then Ctrl-C.
+    # In the first phase workers die, again and again; then Ctrl-C.
     sweep = subprocess.Popen(RUN, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True)
-    wait_until(lambda: training_has_begun(tmp_path))
+    wait_until(lambda: in_training(tmp_path, TUNING))
     for _ in range(2):
         os.kill(dice.choice(workers_of(sweep)), signal.SIGKILL)
         time.sleep(0.3)
@@ -104,22 +123,24 @@ def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(undistur
     assert sweep.wait(30) == 130
     assert b"Traceback" not in sweep.stderr.read()
     assert not alive(workers)
+    assert seeds_begun(tmp_path) == set(TUNING)
 
-    # The controller itself dies; its workers notice and end.
+    # In the second one the controller itself dies; its workers notice and end.
     sweep = subprocess.Popen(RUN, cwd=tmp_path, start_new_session=True)
-    wait_until(lambda: workers_of(sweep))
-    time.sleep(2)
+    wait_until(lambda: in_training(tmp_path, REPORTED))
     workers = workers_of(sweep)
     sweep.kill()
     sweep.wait()
     wait_until(lambda: not alive(workers))
+    assert not (tmp_path / "results").exists()
 
-    finished = subprocess.run(RUN, cwd=tmp_path, capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stderr
+    monkeypatch.chdir(tmp_path)
+    main(ARGUMENTS)
     for name in FILES:
         expected = (undisturbed / "results" / "small" / name).read_bytes()
         assert (tmp_path / "results" / "small" / name).read_bytes() == expected, name
     assert_each_cell_once(tmp_path, [c["cell"] for c in records(tmp_path, "cells.jsonl")], points(tmp_path))
+    assert phases(tmp_path) == phases(undisturbed)
     assert not list((tmp_path / "runs").rglob("*.safetensors"))
 
 
@@ -148,13 +169,13 @@ def test_an_edited_study_trains_only_what_is_new(undisturbed, tmp_path, monkeypa
         study.read_text()
         .replace("[none, sparse 2]", "[none, dense_encoder 1]")
         .replace("[1e-3, 4e-3]", "[4e-3]")
-        .replace("seeds: [0, 1]", "seeds: [1, 2]")
+        .replace("seeds: [0, 1]\ntuning_seeds: [2]", "seeds: [1, 2]")
     )
     main(["plan", "studies/small.yaml"])
-    assert "4 cells; 1 done, 3 to run" in re.sub(r"\s+", " ", capsys.readouterr().out)
-    main(["run", "studies/small.yaml"])
+    assert "4 cells; 2 done, 2 to run" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    main(["run", "studies/small.yaml", "--workers", "1"])
     after = {p: p.stat().st_mtime_ns for p in (root / "runs" / "cells").glob("*/result.json")}
-    assert len(after) == len(before) + 3
+    assert len(after) == len(before) + 2
     assert all(after[path] == changed for path, changed in before.items())
     rows = records(root, "cells.jsonl")
     assert {(row["arm"]["layers"], row["seed"]) for row in rows} == {
@@ -162,6 +183,7 @@ def test_an_edited_study_trains_only_what_is_new(undisturbed, tmp_path, monkeypa
     }
     finished = [t.user_attrs["cell"] for t in trials(root) if t.state == optuna.trial.TrialState.COMPLETE]
     assert sorted(finished) == sorted(row["cell"] for row in rows)
+    assert set(phases(root).values()) == {("reported", "reported")}  # also of what chose before
 
     (root / "studies" / "other.yaml").write_text(study.read_text())
     main(["run", "studies/other.yaml"])
@@ -179,54 +201,126 @@ def test_cells_that_another_study_finishes_meanwhile_are_taken_over(undisturbed,
     study = load_study(Path("studies/third.yaml"))
     store = ActivationStore.open(Path("data/random/activations"))
     waiting = cells(study, store.fingerprint, code_fingerprint())
-    ledger = Ledger(Workspace(Path()).storage, study, waiting)
-    assert [ledger.add(cell, None, []) for cell in waiting] == [False] * 8
+    ledger = Ledger(Workspace(Path()).storage, study)
+    assert [ledger.add(cell, None, []) for cell in waiting] == [False] * 4
     main(["run", "studies/third.yaml"])
     states = [t.state for t in trials(Path(), "third")]
     assert states == [optuna.trial.TrialState.COMPLETE] * 8
     assert records(Path(), "curves.jsonl", "third") == records(Path(), "curves.jsonl")
 
 
-def test_failures_are_data_and_are_tried_again(small_study, capsys):
-    text = small_study.read_text()
-    small_study.write_text(
-        text.replace("[none, sparse 2]", "[none]")
-        .replace("[1e-3, 4e-3]", "[1e-3, 1e6]")
-        .replace("[0, 1]", "[0]")
-        .replace("tokens: 50_000", "tokens: 8_000\n  gradient_clip: 1e9\n  optimizer: muon")
+FRAGILE = """
+axes:
+  remedy:
+    settings:
+      none: {}
+      stacked: {layers: sparse 2}
+  lr:
+    tune: true
+    when: {remedy: {none: [1e6, 2e6], stacked: [1e-3, 4e-3]}}
+seeds: [0]
+tuning_seeds: [1]
+"""
+
+
+def test_cells_whose_folders_are_gone_are_trained_again(undisturbed, tmp_path, monkeypatch):
+    """Whatever Optuna and MLflow say: the folders are what is true."""
+    shutil.copytree(undisturbed, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    gone = [row["cell"] for row in records(Path(), "cells.jsonl")][::4]
+    for cell in gone:
+        shutil.rmtree(Path("runs/cells") / cell)
+    main(["run", "studies/small.yaml"])
+    for name in FILES:
+        assert (Path("results/small") / name).read_bytes() == (undisturbed / "results/small" / name).read_bytes()
+    runs, _ = mlflow_runs(Path())
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_failures_are_data_and_are_tried_again(small_study, databases, capsys):
+    """A setting that is lost at the tuning seeds is not chosen, unless its arm has no other."""
+    text = small_study.read_text().replace(
+        "tokens: 25_000", "tokens: 8_000\n  gradient_clip: 1e9\n  optimizer: muon"
     )
-    arguments = ["run", str(small_study), "--checkpoint-seconds", "0"]
-    main(["plan", str(small_study)])
-    obstacle = Path("runs/cells") / _cell(small_study, lr=1e-3) / "checkpoints"
+    small_study.write_text(text[: text.index("axes:")] + FRAGILE)
+    shutil.copytree(databases, "runs")
+    arguments = ["run", str(small_study), "--workers", "1", "--checkpoint-seconds", "0"]
+    main(["status", str(small_study)])
+    shown = capsys.readouterr().out
+    assert "6 cells: 4 missing · 2 not chosen yet" in shown
+    assert "tuning: 0 of 4 done" in shown
+    assert "reported: 0 of 2 done" in shown
+    _leave_waiting(small_study)
+    (best,) = [cell for cell in _known(small_study) if cell.recipe.lr == 4e-3]
+    obstacle = Path("runs/cells") / best.id / "checkpoints"
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("in the way of a folder")
     main(arguments)
-    states = {c["tuned"]["lr"]: (c["state"], c["reason"]) for c in records(Path(), "cells.jsonl")}
-    assert states[1e-3][0] == "failed"
-    assert "FileExistsError" in states[1e-3][1]
-    assert states[1e6][0] == "diverged"
-    assert "training FVU" in states[1e6][1]
-    assert {t.state for t in trials(Path())} == {optuna.trial.TrialState.FAIL}
+    assert _states() == {
+        ("none", 1e6, 1): "diverged",
+        ("none", 2e6, 1): "diverged",
+        ("stacked", 1e-3, 1): "complete",
+        ("stacked", 4e-3, 1): "failed",
+        ("none", 1e6, 0): "diverged",
+        ("stacked", 1e-3, 0): "complete",
+    }
+    reasons = [row["reason"] for row in records(Path(), "cells.jsonl")]
+    assert "training FVU" in reasons[0]
+    assert "FileExistsError" in reasons[3]
+    failed = [trial for trial in trials(Path()) if trial.state == optuna.trial.TrialState.FAIL]
+    assert sorted((t.params["remedy"], t.params["lr"], t.user_attrs["seed"]) for t in failed) == [
+        ("none", 1e6, 0),
+        ("none", 1e6, 1),
+        ("none", 2e6, 0),  # left waiting, and not asked for
+        ("none", 2e6, 1),
+        ("stacked", 4e-3, 0),  # likewise
+        ("stacked", 4e-3, 1),
+    ]
     runs, _ = mlflow_runs(Path())
-    assert {run.data.tags["state"] for run in runs} == {"failed", "diverged"}
+    assert {run.data.tags["state"] for run in runs} == {"failed", "diverged", "complete"}
+    assert {(run.data.tags["remedy"], run.data.params["layers"]) for run in runs} == {
+        ("none", "none"),
+        ("stacked", "sparse 2"),
+    }
 
     capsys.readouterr()
     main(["status", str(small_study)])
     shown = capsys.readouterr().out
-    assert "2 cells: 1 diverged · 1 failed" in shown
-    assert "FileExistsError" in shown
+    assert "6 cells: 2 complete · 3 diverged · 1 failed" in shown
+    assert "tuning: 3 of 4 done" in shown
+    assert "stacked, lr 0.004, seed 1: FileExistsError" in shown
     assert "Traceback" in (obstacle.parent / "log.txt").read_text()
 
     obstacle.unlink()
     main(arguments)
-    states = {c["tuned"]["lr"]: c["state"] for c in records(Path(), "cells.jsonl")}
-    assert states == {1e-3: "complete", 1e6: "diverged"}
+    assert list(_states().items())[2:] == [
+        (("stacked", 1e-3, 1), "complete"),
+        (("stacked", 4e-3, 1), "complete"),
+        (("none", 1e6, 0), "diverged"),
+        (("stacked", 4e-3, 0), "complete"),
+    ]
+    assert all(trial.state.is_finished() for trial in trials(Path()))
 
 
-def _cell(study: Path, lr: float) -> str:
+def _states() -> dict[tuple[str, float, int], str]:
+    rows = records(Path(), "cells.jsonl")
+    return {(row["arm"]["remedy"], row["tuned"]["lr"], row["seed"]): row["state"] for row in rows}
+
+
+def _known(study: Path, score=lambda cell: None) -> list[Cell]:
     store = ActivationStore.open(Path("data/random/activations"))
-    (cell,) = [c for c in cells(load_study(study), store.fingerprint, code_fingerprint()) if c.recipe.lr == lr]
-    return cell.id
+    return cells(load_study(study), store.fingerprint, code_fingerprint(), score)
+
+
+def _leave_waiting(study: Path) -> None:
+    """Trials of reported cells, for either choice, as a controller killed in the second phase leaves them."""
+    ledger = Ledger(Workspace(Path()).storage, load_study(study))
+    rates = {cell.id: cell.recipe.lr for cell in _known(study)}
+    for sign in (1, -1):
+        scores = {cell: sign * rate for cell, rate in rates.items()}
+        for cell in _known(study, scores.get):
+            if cell.phase == "reported":
+                ledger.add(cell, None, [])
 
 
 def test_a_store_of_another_hook_or_model_is_refused(small_study, capsys):

@@ -1,14 +1,20 @@
 import ast
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.scheduling.workspace import _meaning, code_fingerprint
-from harness.study.grid import cell_id, cells, describe, settings
-from harness.study.recipe import Recipe
-from harness.study.spec import Axis, load_study
+from harness.study.axes import Axis
+from harness.study.cells import cell_id, cells
+from harness.study.grid import describe, settings
+from harness.study.recipe import RECIPE_FIELDS, Recipe
+from harness.study.spec import load_study
+
+SMOKE = Path(__file__).parents[2] / "studies" / "smoke.yaml"
 
 
 def test_a_factorial_has_every_setting_once_under_its_conditions(write_study):
@@ -78,9 +84,7 @@ AXES = st.lists(
 
 @given(AXES)
 def test_the_size_of_a_factorial_is_the_product_of_its_axes(tmp_path_factory, axes):
-    from tests.study.test_spec import ROOT
-
-    study = load_study(ROOT / "studies" / "smoke.yaml")
+    study = load_study(SMOKE)
     study = replace(study, axes=tuple(Axis(name, tune=False, values=tuple(v)) for name, v in axes))
     rows = settings(study)
     assert rows == [
@@ -88,11 +92,19 @@ def test_the_size_of_a_factorial_is_the_product_of_its_axes(tmp_path_factory, ax
     ]
 
 
-@given(st.sampled_from(["k", "latents", "tokens", "seed", "lr", "penalty", "layers"]))
+CHANGED = {
+    **{"latents": 65, "k": 5, "tokens": 1025, "layers": "sparse 2", "sparsifier": "batchtopk", "sparsity": 0.1},
+    **{"prefixes": "0.5", "inputs": "unit_norm", "penalty": 0.1, "penalty_on": "linear", "aux_k": 1},
+    **{"aux_weight": 0.1, "k_start": 5, "k_decay": 0.1, "resample": 1, "decoder_norm": "free"},
+    **{"optimizer": "muon", "lr": 1e-3, "weight_decay": 0.0, "batch": 512, "warmup": 0.1, "decay": 0.1},
+    **{"gradient_clip": 0.0, "dead_window": 1, "seed": 1},
+}
+
+
+@pytest.mark.parametrize("name", RECIPE_FIELDS)
 def test_every_field_of_a_recipe_counts_for_the_identity(name):
     recipe = Recipe(latents=64, k=4, tokens=1024)
-    value = "sparse 2" if name == "layers" else getattr(recipe, name) + 1
-    assert cell_id(recipe, "s", "c") != cell_id(replace(recipe, **{name: value}), "s", "c")
+    assert cell_id(recipe, "s", "c") != cell_id(replace(recipe, **{name: CHANGED[name]}), "s", "c")
 
 
 def test_identity_does_not_depend_on_how_a_number_is_written():

@@ -48,8 +48,9 @@ MISTAKES = {
     "a number out of bounds": (("k: 4", "k: 0"), ":5: recipe.k: expected greater than or equal to 1, got 0"),
     "not a finite number": (("[0, 0.1]", "[0, .nan]"), ":10: axes.penalty[1]: expected a finite number, got nan"),
     "a wrong axis value": (
-        ("[adam, muon]", "[adam, sgd]"),
-        ":11: axes.optimizer[1]: expected 'adam' or 'muon', got 'sgd'",
+        ("[adam, muon]", "[adam, adan]"),
+        ":11: axes.optimizer[1]: expected 'adam', 'adamw', 'muon', 'soap', 'schedule_free_adam', 'signum', 'lion'"
+        " or 'sgd', got 'adan'",
     ),
     "a value twice": (("[0, 0.1]", "[0, 0.0]"), ":10: axes.penalty: expected each value once"),
     "no values": (("[0, 0.1]", "[]"), ":10: axes.penalty: expected "),
@@ -59,20 +60,26 @@ MISTAKES = {
         ("batch: 100", "batch: 2000"),
         ":7: recipe.batch: expected at most tokens (1000), got 2000",
     ),
-    "too many stacked layers": (("dense 2-2", "sparse 5"), ":9: axes.layers: expected at most k = 4"),
+    "too many stacked layers": (
+        ("dense 2-2", "sparse 5"),
+        ":9: axes.layers: expected k (4) to give each",
+    ),
     "a condition on no axis": (
         ("when: {optimizer:", "when: {depth:"),
         ":14: axes.lr.when.depth: expected an axis that",
     ),
     "a value that no condition allows": (
         ("muon: [1e-2]}", "mu: [1e-2]}"),
-        ":14: axes.lr.when.optimizer.mu: expected 'adam' or 'muon', got 'mu'",
+        ":14: axes.lr.when.optimizer.mu: expected 'adam', 'adamw', ",
     ),
     "a condition on a value that is not in the grid": (
         ("optimizer: [adam, muon]", "optimizer: [adam]"),
         ":14: axes.lr.when.optimizer.muon: 'muon' is no value of the axis 'optimizer' (adam)",
     ),
-    "values and a condition": (("tune: true", "values: [1]"), ":12: axes.lr: expected either 'values' or 'when'"),
+    "values and a condition": (
+        ("tune: true", "values: [1]"),
+        ":12: axes.lr: expected one of 'values', 'when' and 'settings'",
+    ),
     "a seed twice": (("seeds: [0, 1]", "seeds: [1, 1]"), ":15: seeds: expected each seed once"),
     "no seeds": (("seeds: [0, 1]", "seeds: []"), ":15: seeds: expected "),
     "a seed as an axis": (("  penalty:", "  seed:"), ":10: axes.seed: unknown axis; seeds stand under 'seeds'"),
@@ -114,7 +121,7 @@ def test_no_text_makes_a_traceback(tmp_path_factory, text):
 
 
 @given(
-    st.sampled_from(["question", "source", "recipe", "axes", "design", "seeds"]),
+    st.sampled_from(["question", "source", "recipe", "axes", "design", "seeds", "tuning_seeds"]),
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -136,18 +143,38 @@ def test_no_value_of_any_key_makes_a_traceback(tmp_path_factory, key, value):
 WIDTHS = st.lists(st.sampled_from([0.5, 1.0, 2.0, 4.0]), min_size=1, max_size=3)
 
 
-@given(
-    st.just(Layers("none"))
-    | st.builds(lambda depth: Layers("sparse", depth=depth), st.integers(1, 99))
-    | st.builds(lambda w: Layers("dense_encoder", encoder=tuple(w)), WIDTHS)
-    | st.builds(lambda w: Layers("dense", encoder=tuple(w), decoder=tuple(reversed(w))), WIDTHS)
-)
-def test_layers_are_read_back_as_they_are_written(layers):
-    assert Layers.parse(str(layers)) == layers
+def written(widths: list[float]) -> str:
+    return "-".join(f"{width:g}" for width in widths)
+
+
+@given(WIDTHS, WIDTHS)
+def test_added_layers_are_read_in_data_flow_order(before, more):
+    behind = (before + more)[-len(before) :]
+    assert Layers.parse(f"dense_encoder {written(before)}") == Layers("dense_encoder", encoder=tuple(before))
+    expected = Layers("dense", encoder=tuple(before), decoder=tuple(behind))
+    assert Layers.parse(f"dense {written(before + behind)}") == expected
+
+
+@given(st.lists(st.integers(1, 99), min_size=2, max_size=6))
+def test_stacked_layers_share_in_proportion_or_have_all_each(parts):
+    assert Layers.parse("sparse " + "-".join(map(str, parts))).stack == tuple(p / sum(parts) for p in parts)
+    equal = Layers.parse(f"sparse {parts[0]}")
+    assert equal.depth == parts[0]
+    assert sum(equal.stack) == pytest.approx(1)
+    assert set(equal.stack) == {1 / parts[0]}
+    assert Layers.parse(f"sparse {parts[0]} each").stack == (1.0,) * parts[0]
+
+
+def test_no_layers_is_one_sparse_layer_with_all():
+    assert Layers.parse("none") == Layers("none", stack=(1.0,))
 
 
 @pytest.mark.parametrize(
-    "text", ["", "deep", "dense", "dense 2", "dense 0-0", "sparse 0", "sparse x", "none 2", "dense 2--2"]
+    "text",
+    [
+        *("", "deep", "dense", "dense 2", "dense 0-0", "sparse 0", "sparse x", "none 2", "dense 2--2"),
+        *("sparse 4-0", "sparse 4-", "sparse 100", "sparse 4-2 each", "sparse 3  each", "sparse 0 each"),
+    ],
 )
 def test_other_layers_are_refused(text):
     with pytest.raises(ValueError, match="expected 'none'"):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from harness.sae.model import Coded
+from harness.sae.model import Coded, Part
 from harness.sae.sparse import SparseCode, Support
 from harness.training.metrics import HeldOut, effective_number, evaluate
 
@@ -17,8 +17,9 @@ class FixedSAE:
         first = torch.ones(len(x))
         second = (x[:, 0] > 0).float()
         indices = torch.tensor([[0, 1]]).expand(len(x), 2)
-        code = SparseCode(torch.stack([first, second], 1), Support(indices, 4), x.new_zeros(len(x), 4))
-        return Coded(torch.zeros_like(x), (code,), ())
+        values = torch.stack([first, second], 1).flatten()
+        code = SparseCode(values, values, Support.of_rows(indices, 4), x.new_zeros(len(x), 4))
+        return Coded(torch.zeros_like(x), (Part(x, x, code, torch.zeros_like(x)),))
 
 
 X = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])  # mean 0
@@ -49,6 +50,29 @@ def test_death_is_counted_in_the_window_alone():
     held_out = HeldOut(late, scale=1.0)
     assert evaluate(FixedSAE(), held_out, dead_window=5000).alive == 1
     assert evaluate(FixedSAE(), held_out, dead_window=5001).alive == 2
+
+
+class HalvingSAE:
+    """Two coders, each of which makes half of what it is given; one latent fires always, one never."""
+
+    def __call__(self, x):
+        always = SparseCode(
+            torch.ones(len(x)), x[:, 0], Support.of_rows(torch.zeros(len(x), 1).long(), 1), x[:, :1]
+        )
+        never = SparseCode(torch.zeros(len(x)), x[:, 0], always.support, x[:, :1])
+        parts = (Part(x, x, always, x / 2), Part(x / 2, x / 2, never, x / 4))
+        return Coded(x * 3 / 4, parts)
+
+
+def test_each_layer_is_measured_by_what_is_left_behind_it():
+    quality = evaluate(HalvingSAE(), HeldOut(X, scale=1.0), dead_window=4)
+    assert quality.fvu == pytest.approx(1 / 16)
+    assert quality.layers_as_dicts() == [
+        {"l0": 1.0, "dead_fraction": 0.0, "unexplained": pytest.approx(1 / 4)},
+        {"l0": 0.0, "dead_fraction": 1.0, "unexplained": pytest.approx(1 / 16)},
+    ]
+    assert "layers" not in quality.as_dict()
+    assert (quality.l0, quality.alive, quality.dead_fraction) == (1.0, 1, 0.5)
 
 
 def test_effective_number():

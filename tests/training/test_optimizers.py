@@ -1,4 +1,4 @@
-from typing import get_args, get_type_hints
+"""Single rules against their formulas; what all of them keep is in tests/conformance."""
 
 import pytest
 import torch
@@ -6,14 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.muon import MOMENTUM, RMS, Muon, orthogonalise
-from harness.sae.model import build_sae
-from harness.study.recipe import Recipe
-from harness.training.optimizers import OPTIMIZERS, build_optimizers, learning_rate, set_learning_rate
+from harness.sae.roles import MATRICES, Role, parameter_roles
+from harness.training.optimizers import OPTIMIZERS, averaged_weights, build_optimizers, learning_rate
+from tests.sae.references import build
+from tests.training.cells import recipe
 
-
-def small_sae():
-    generator = torch.Generator().manual_seed(0)
-    return build_sae(6, 20, 3, encoder=[2], decoder=[2], generator=generator)
+GRADS = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 17), (30, 4), (1, 7)])
@@ -30,15 +28,13 @@ def test_orthogonalise_pulls_all_singular_values_to_one(shape):
 def test_muon_steps_along_the_orthogonalised_nesterov_momentum():
     weight = torch.nn.Parameter(torch.zeros(3, 5))
     optimizer = Muon([weight], lr=0.1)
-    momentum = torch.zeros(3, 5)
-    expected = torch.zeros(3, 5)
-    for seed in range(3):
-        grad = torch.randn(3, 5, generator=torch.Generator().manual_seed(seed))
+    momentum = expected = torch.zeros(3, 5)
+    for grad in GRADS:
         weight.grad = grad.clone()
         optimizer.step()
         momentum = MOMENTUM * momentum + (1 - MOMENTUM) * grad
         blend = (1 - MOMENTUM) * grad + MOMENTUM * momentum
-        expected -= 0.1 * RMS * 5**0.5 * orthogonalise(blend)
+        expected = expected - 0.1 * RMS * 5**0.5 * orthogonalise(blend)
     assert torch.allclose(weight, expected, atol=1e-6)
 
 
@@ -47,46 +43,138 @@ def test_muon_refuses_anything_but_matrices():
         Muon([torch.nn.Parameter(torch.zeros(2, 3, 4))], lr=1.0)
 
 
-def test_the_registry_is_what_a_recipe_may_name():
-    assert get_args(get_type_hints(Recipe)["optimizer"]) == tuple(OPTIMIZERS)
+class One(torch.nn.Module):
+    """A matrix [3, 5] that starts at ones."""
+
+    ROLES = {"weight": Role.HIDDEN}  # noqa: RUF012
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3, 5))
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_moves_every_parameter_and_lowers_the_loss(name):
-    sae = small_sae()
-    optimizers = build_optimizers(name, sae, lr=1e-2)
-    x = torch.randn(64, 6, generator=torch.Generator().manual_seed(2))
-    before = [p.detach().clone() for p in sae.parameters()]
-    losses = []
-    for _ in range(50):
-        loss = (sae(x).reconstruction - x).square().mean()
-        loss.backward()
-        losses.append(float(loss.detach()))
+def stepped(name, **changes):
+    """The matrix after GRADS at rate 0.1, in training and as it is evaluated."""
+    model = One()
+    optimizers = build_optimizers(recipe(optimizer=name, lr=0.1, **changes), model)
+    for grad in GRADS:
+        model.weight.grad = grad.clone()
         for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
-    assert losses[-1] < 0.8 * losses[0]
-    assert all(not torch.equal(p, old) for p, old in zip(sae.parameters(), before, strict=True))
-    owned = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
-    assert sorted(owned) == sorted(id(p) for p in sae.parameters())  # each exactly once
-    set_learning_rate(optimizers, 0.25)
-    assert {group["lr"] for optimizer in optimizers for group in optimizer.param_groups} == {0.25}
+            if optimizer.param_groups[0]["params"]:
+                optimizer.step()
+    trained = model.weight.detach().clone()
+    with averaged_weights(optimizers):
+        return trained, model.weight.detach().clone()
 
 
-def test_muon_gives_matrices_to_muon_by_role():
-    sae = small_sae()
-    muon, rest = build_optimizers("muon", sae, lr=1e-3)
-    assert isinstance(muon, Muon)
-    assert {p.ndim for p in muon.param_groups[0]["params"]} == {2}
-    assert {p.ndim for p in rest.param_groups[0]["params"]} == {1}
+def adam_steps(start, grads, decay=0.0):
+    """Kingma & Ba 2015 (arXiv 1412.6980), algorithm 1; decoupled decay as in Loshchilov & Hutter 2019."""
+    weight, first, second = start.clone(), 0, 0
+    for step, grad in enumerate(grads, start=1):
+        first, second = 0.9 * first + 0.1 * grad, 0.999 * second + 0.001 * grad**2
+        update = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        weight = weight - 0.1 * decay * weight - 0.1 * update
+    return weight
+
+
+def lion_steps(start, grads):
+    """Chen et al. 2023 (arXiv 2302.06675), algorithm 2, without decay."""
+    weight, momentum = start.clone(), torch.zeros_like(start)
+    for grad in grads:
+        weight = weight - 0.1 * (0.9 * momentum + 0.1 * grad).sign()
+        momentum = 0.99 * momentum + 0.01 * grad
+    return weight
+
+
+def sgd_steps(start, grads):
+    weight, momentum = start.clone(), torch.zeros_like(start)
+    for grad in grads:
+        momentum = 0.9 * momentum + grad
+        weight = weight - 0.1 * momentum
+    return weight
+
+
+REFERENCES = {
+    "adam": adam_steps,
+    "adamw": lambda start, grads: adam_steps(start, grads, decay=0.5),
+    "lion": lion_steps,
+    "sgd": sgd_steps,
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_steps_are_those_of_the_source(name):
+    trained, evaluated = stepped(name, weight_decay=0.5)
+    assert torch.allclose(trained, REFERENCES[name](torch.ones(3, 5), GRADS), atol=1e-5)
+    assert torch.equal(trained, evaluated)
+
+
+def test_signum_averages_steps_along_the_sign():
+    """Defazio et al. 2024 (arXiv 2405.15682), equations 3 to 5: y = (1 - b) z + b x, z steps, x averages."""
+    z = x = y = torch.ones(3, 5)
+    for step, grad in enumerate(GRADS, start=1):
+        z = z - 0.1 * grad.sign()
+        x = x + (z - x) / step
+        y = 0.05 * z + 0.95 * x
+    trained, evaluated = stepped("signum")
+    assert torch.allclose(trained, y, atol=1e-5)
+    assert torch.allclose(evaluated, x, atol=1e-5)
+
+
+def test_schedule_free_adam_averages_steps_scaled_as_in_adam():
+    """The same with steps along the gradient over the root of its second moment."""
+    z = x = torch.ones(3, 5)
+    second = 0
+    for step, grad in enumerate(GRADS, start=1):
+        second = 0.999 * second + 0.001 * grad**2
+        z = z - 0.1 * grad / ((second / (1 - 0.999**step)).sqrt() + 1e-8)
+        x = x + (z - x) / step
+    trained, evaluated = stepped("schedule_free_adam")
+    assert torch.allclose(trained, 0.1 * z + 0.9 * x, atol=1e-5)
+    assert torch.allclose(evaluated, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["muon", "soap"])
+def test_matrices_get_the_rule_of_matrices_by_their_role(name):
+    sae = build("dense 2-2", "jumprelu")
+    roles = parameter_roles(sae)
+    role_of = {id(p): roles[n] for n, p in sae.named_parameters()}
+    special, rest = build_optimizers(recipe(optimizer=name), sae)
+    assert {role_of[id(p)] for p in special.param_groups[0]["params"]} == MATRICES
+    assert {role_of[id(p)] for p in rest.param_groups[0]["params"]} == {Role.BIAS, Role.GAIN, Role.THRESHOLD}
+    assert isinstance(rest, torch.optim.Adam)
+
+
+def test_adamw_decays_matrices_only():
+    sae = build("dense 2-2", "jumprelu")
+    (optimizer,) = build_optimizers(recipe(optimizer="adamw", lr=0.1, weight_decay=0.5), sae)
+    before = {name: p.detach().clone() for name, p in sae.named_parameters()}
+    for parameter in sae.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, role in parameter_roles(sae).items():
+        factor = 1 - 0.1 * 0.5 if role in MATRICES else 1.0
+        assert torch.allclose(sae.get_parameter(name), factor * before[name]), name
 
 
 def test_the_learning_rate_is_a_trapezoid():
-    rates = [learning_rate(step, 10, 1.0, warmup=0.2, decay=0.5) for step in range(10)]
+    made = recipe(tokens=320, lr=1.0, warmup=0.2, decay=0.5)
+    rates = [learning_rate(step, made) for step in range(10)]
     assert rates == pytest.approx([0.5, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2])
 
 
-@given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 1))
-def test_the_learning_rate_is_never_zero_nor_above_its_peak(steps, warmup, decay):
-    for step in range(steps):
-        assert 0 < learning_rate(step, steps, 2.0, warmup, decay) <= 2.0
+@pytest.mark.parametrize("name", [name for name, rule in OPTIMIZERS.items() if rule.schedule_free])
+def test_a_schedule_free_rate_stays_up(name):
+    made = recipe(tokens=320, lr=1.0, warmup=0.2, decay=0.5, optimizer=name)
+    assert [learning_rate(step, made) for step in range(10)] == pytest.approx([0.5, *[1] * 9])
+
+
+@given(st.sampled_from(sorted(OPTIMIZERS)), st.integers(1, 200), st.floats(0, 1), st.floats(0, 1))
+def test_the_learning_rate_is_never_zero_nor_above_its_peak(name, steps, warmup, share):
+    made = recipe(optimizer=name, tokens=32 * steps, lr=2.0, warmup=warmup, decay=share * (1 - warmup))
+    assert all(0 < learning_rate(step, made) <= 2.0 for step in range(steps))
+
+
+def test_a_rate_that_is_left_out_is_the_optimizers_own():
+    made = recipe(lr=0.0, latents=2**12, optimizer="signum", warmup=0.0)
+    assert learning_rate(5, made) == pytest.approx(2 * 5e-3)

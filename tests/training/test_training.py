@@ -1,4 +1,4 @@
-"""A cell in training: resumption to the same bits, checkpoints that survive damage, divergence."""
+"""A cell in training: checkpoints that survive damage, divergence, death, the order of the batches."""
 
 import numpy as np
 import pytest
@@ -6,66 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.study.recipe import Recipe
-from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
-from harness.training.metrics import HeldOut
-from harness.training.optimizers import OPTIMIZERS
 from harness.training.stream import batch_rows
-from harness.training.trainer import CURVE_POINTS, Diverged, Sinks, logging_steps, train
-
-WIDTH = 8
-DATA = torch.randn(1024, WIDTH, generator=torch.Generator().manual_seed(0))
-HELD_OUT = HeldOut(torch.randn(256, WIDTH, generator=torch.Generator().manual_seed(1)), scale=1.0)
-
-
-def recipe(**changes) -> Recipe:
-    return Recipe(
-        **{"latents": 32, "k": 4, "tokens": 640, "batch": 32, "dead_window": 64, "penalty": 0.1, **changes}
-    )
-
-
-def cell(**changes) -> Cell:
-    return Cell(recipe(**changes), WIDTH, torch.device("cpu"))
-
-
-def batches(step: int) -> torch.Tensor:
-    return DATA[slice(*batch_rows(step, 32, len(DATA), 0))]
-
-
-class Killed(Exception):
-    pass
-
-
-def run(cell: Cell, checkpoints: Checkpoints, stop_at: int | None = None):
-    points = []
-
-    def beat(tokens: int) -> None:
-        if tokens == stop_at:
-            raise Killed
-
-    quality = train(cell, batches, HELD_OUT, checkpoints, 0.0, Sinks(point=points.append, beat=beat))
-    return quality, points
-
-
-@pytest.mark.parametrize("layers", ["none", "dense 2-2", "dense_encoder 2", "sparse 2"])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_killed_cell_goes_on_to_the_same_bits(tmp_path, layers, optimizer):
-    whole = cell(layers=layers, optimizer=optimizer)
-    expected, curve = run(whole, Checkpoints(tmp_path / "whole"))
-
-    first = cell(layers=layers, optimizer=optimizer)
-    with pytest.raises(Killed):
-        run(first, Checkpoints(tmp_path / "killed"), stop_at=7 * 32)
-    second = cell(layers=layers, optimizer=optimizer)
-    second.load_state(Checkpoints(tmp_path / "killed").load())
-    assert second.step_index == 7
-    quality, rest = run(second, Checkpoints(tmp_path / "killed"))
-
-    assert quality == expected
-    assert rest == [point for point in curve if point["step"] > 7]
-    for name, tensor in whole.state().items():
-        assert torch.equal(tensor, second.state()[name]), name
+from harness.training.trainer import CURVE_POINTS, Diverged, logging_steps
+from tests.training.cells import DATA, MEAN, STEPS, WIDTH, cell, run
 
 
 def test_training_learns(tmp_path):
@@ -87,6 +31,47 @@ def test_a_latent_is_dead_after_the_window_and_alive_when_it_fires():
     assert one.drain()["dead_fraction"] == 0  # 32 tokens of silence: not dead yet
     one.step(DATA[32:64])
     assert one.drain()["dead_fraction"] >= 0.5
+
+
+def test_training_figures_are_those_of_the_batches_before_their_updates():
+    one, copy = cell(), cell()
+    error = squares = 0.0
+    for step in range(3):
+        x = DATA[32 * step :][:32]
+        error += float((x - copy.code(x).reconstruction.detach()).square().sum())
+        squares += float(x.square().sum())
+        copy.step(x)
+        one.step(x)
+    figures = one.drain()
+    assert figures["fvu"] == pytest.approx(error / squares, rel=1e-5)
+    assert 3 < figures["l0"] <= 4
+    assert one.drain()["fvu"] == 0  # nothing since
+
+
+def test_a_cell_codes_in_the_activations_own_terms():
+    one = cell(inputs="uncentred")
+    coded = one.code(DATA[:5])
+    assert torch.equal(coded.parts[0].target, DATA[:5] + MEAN)
+    assert torch.allclose(coded.reconstruction, coded.parts[0].reconstruction - MEAN, atol=1e-5)
+    assert coded.reconstruction.shape == (5, WIDTH)
+
+
+def test_the_last_measurement_is_at_k_whenever_it_was_reached(tmp_path):
+    """k falls to the last step, which itself is taken with 5; the result is that of an SAE of 4."""
+    one = cell(k=4, k_start=24, k_decay=1.0)
+    quality, curve = run(one, Checkpoints(tmp_path))
+    assert one.step_index == STEPS
+    assert 3 < quality.l0 <= 4
+    assert 4 < curve[len(curve) // 2]["heldout_l0"] <= 24
+
+
+@pytest.mark.parametrize("decoder_norm", ["unit", "free"])
+def test_decoder_rows_are_held_at_unit_norm_if_wanted(decoder_norm):
+    one = cell(decoder_norm=decoder_norm)
+    for step in range(3):
+        one.step(DATA[32 * step :][:32])
+    (norms,) = (decoder.norm(dim=1) for decoder in one.sae.decoders())
+    assert torch.allclose(norms, torch.ones(32), atol=1e-6) == (decoder_norm == "unit")
 
 
 @pytest.mark.parametrize("damage", ["torn", "flipped", "empty"])

@@ -60,6 +60,7 @@ def _note(view: View) -> str:
 def _draw_background(ax: Axes, view: View, rows: Sequence[Row]) -> None:
     for others in unique(_others(view, row) for row in rows):
         line = [row for row in rows if _others(view, row) == others and row["fvu"] is not None]
+        line.sort(key=lambda row: _x(view, row))  # the tables keep the order in which the study names the values
         background(ax, view, rows[0], [_x(view, row) for row in line], [row["fvu"] for row in line])
 
 

@@ -1,0 +1,161 @@
+"""Sparsifiers: which pre-activations become code, and as what values.
+
+A sparsifier selects entries of the pre-activations [B, N] and turns the selected ones [A] into values; gradients
+pass through the selected entries only. Adding one is a class here and its entry in `SPARSIFIERS`.
+
+Shape letters: B tokens, N latents, A selected entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from harness.sae.roles import Role
+from harness.sae.sparse import SparseCode, Support, top_k
+
+
+class Sparsifier(nn.Module):
+    """What a coder's sparse layer does. `k`: active latents a token, which may be changed while training."""
+
+    ROLES: ClassVar[dict[str, Role]] = {}
+
+    def __init__(self, k: int) -> None:
+        super().__init__()
+        self.k = k
+
+    def select(self, pre_activations: Tensor) -> Support:
+        """The entries of [B, N] to compute on: all that fire, and any others that need a gradient."""
+        raise NotImplementedError
+
+    def values(self, active: Tensor, support: Support) -> Tensor:
+        """The code of the selected pre-activations [A]: [A], not negative."""
+        return active.relu()
+
+    def cost(self, code: SparseCode) -> Tensor:
+        """What the loss charges for activity, where the selection alone does not bound it; a number."""
+        return code.values.new_zeros(())
+
+
+class TopK(Sparsifier):
+    """The k largest of each token: Gao et al. 2024 (arXiv 2406.04093), section 2.3."""
+
+    def select(self, pre_activations: Tensor) -> Support:
+        return Support.of_rows(top_k(pre_activations, self.k), pre_activations.shape[1])
+
+
+class BatchTopK(Sparsifier):
+    """The k·B largest of a batch; a threshold once trained: Bussmann et al. 2024 (arXiv 2412.06410), section 3.
+
+    The threshold is a running mean of the smallest value that was let through, so that at evaluation a token's
+    code does not depend on its neighbours.
+    """
+
+    RATE = 0.05  # of the running mean, once it has as many steps behind it
+
+    threshold: Tensor
+    steps: Tensor
+
+    def __init__(self, k: int) -> None:
+        super().__init__(k)
+        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros(()))
+
+    def select(self, pre_activations: Tensor) -> Support:
+        if not self.training:
+            return Support.of_mask(pre_activations >= self.threshold.clamp_min(1e-12))
+        tokens, latents = pre_activations.shape
+        if not tokens:
+            return Support.of_mask(pre_activations > 0)
+        rank = tokens * latents - min(self.k, latents) * tokens + 1
+        smallest = pre_activations.flatten().kthvalue(rank).values.relu()
+        self.steps += 1
+        self.threshold.lerp_(smallest, (1 / self.steps).clamp_min(self.RATE))
+        return Support.of_mask((pre_activations >= smallest) & (pre_activations > 0))
+
+
+class ReLU(Sparsifier):
+    """All that is positive, charged by its sum (L1): Bricken et al. 2023, transformer-circuits.pub.
+
+    Decoder rows have unit norm, so the sum needs no weighting by them.
+    """
+
+    def select(self, pre_activations: Tensor) -> Support:
+        return Support.of_mask(pre_activations > 0)
+
+    def cost(self, code: SparseCode) -> Tensor:
+        return code.values.sum() / max(1, len(code.pre_activations))
+
+
+class JumpReLU(Sparsifier):
+    """All above a learned threshold of its own, held at k a token: Rajamanoharan et al. 2024 (arXiv 2407.14435).
+
+    Gradients reach the thresholds through a rectangle of width `bandwidth` around them (section 3). The cost is
+    (L0 / k - 1)^2, the variant with a target, so that k means the same as elsewhere.
+    """
+
+    ROLES: ClassVar[dict[str, Role]] = {"log_threshold": Role.THRESHOLD}
+    START, BANDWIDTH = 1.0, 0.2  # in standard deviations of a pre-activation at initialisation
+
+    def __init__(self, k: int, latents: int, scale: float) -> None:
+        super().__init__(k)
+        self.log_threshold = nn.Parameter(torch.full((latents,), self.START * scale).log())
+        self.bandwidth = self.BANDWIDTH * scale
+
+    def select(self, pre_activations: Tensor) -> Support:
+        floor = self.log_threshold.detach().exp() - self.bandwidth / 2
+        return Support.of_mask(pre_activations > floor.clamp_min(0))
+
+    def values(self, active: Tensor, support: Support) -> Tensor:
+        threshold = self.log_threshold.exp()[support.indices]
+        return cast(Tensor, _Jump.apply(active, threshold, self.bandwidth))  # type: ignore[no-untyped-call]
+
+    def cost(self, code: SparseCode) -> Tensor:
+        threshold = self.log_threshold.exp()[code.support.indices]
+        step = _Step.apply(code.active.detach(), threshold, self.bandwidth)  # type: ignore[no-untyped-call]
+        l0 = cast(Tensor, step).sum() / max(1, len(code.pre_activations))
+        return (l0 / self.k - 1).square()
+
+
+class _Jump(torch.autograd.Function):
+    """z·[z > threshold], with the pseudo-derivative -threshold/bandwidth in the rectangle around it."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return z * (z > threshold)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        z, threshold = ctx.saved_tensors
+        near = (z - threshold).abs() < ctx.bandwidth / 2
+        return grad * (z > threshold), -grad * threshold * near / ctx.bandwidth, None
+
+
+class _Step(torch.autograd.Function):
+    """[z > threshold] as a number, with the pseudo-derivative -1/bandwidth for the threshold."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return (z > threshold).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        z, threshold = ctx.saved_tensors
+        near = (z - threshold).abs() < ctx.bandwidth / 2
+        return None, -grad * near / ctx.bandwidth, None
+
+
+# name -> (k, latents, standard deviation of a pre-activation at initialisation) -> sparsifier
+SPARSIFIERS: dict[str, Callable[[int, int, float], Sparsifier]] = {
+    "topk": lambda k, _latents, _scale: TopK(k),
+    "batchtopk": lambda k, _latents, _scale: BatchTopK(k),
+    "relu": lambda k, _latents, _scale: ReLU(k),
+    "jumprelu": JumpReLU,
+}

@@ -1,0 +1,170 @@
+"""The axes of a study file: what is varied, over which levels, under which condition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import Field
+
+from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar
+from harness.study.source import Strict
+from harness.study.yaml_file import Location, YamlFile, near
+
+Setting = dict[str, Scalar]
+Values = Annotated[list[Any], Field(min_length=1)]
+
+RECIPE_TYPES = get_type_hints(Recipe)
+FIELDS = [name for name in RECIPE_FIELDS if name != "seed"]  # what an axis may vary
+# Columns that stand beside the axes in a table (harness/analysis) and tags beside them on a run, as far as they
+# are single words; the others have a '_', which the name of such an axis may not have.
+TAKEN = {
+    *(
+        "agreement",
+        "alive",
+        "arm",
+        "axis",
+        "cell",
+        "chosen",
+        "diverged",
+        "edges",
+        "failed",
+        "fvu",
+        "holding",
+        "kind",
+    ),
+    *("l0", "level", "lost", "missing", "mse", "n", "nmse", "pairs", "parameters", "phase"),
+    *("reason", "reference", "selection", "state", "study"),
+}
+
+
+class AxisForm(Strict):
+    """An axis written with keys. `when` is `{other axis: {its level: values here}}`."""
+
+    values: Values | None = None
+    when: Annotated[dict[str, dict[Scalar, Values]], Field(min_length=1, max_length=1)] | None = None
+    settings: Annotated[dict[Scalar, dict[str, Any]], Field(min_length=1)] | None = None
+    tune: bool = False  # searched inside each arm; the arm is reported at its best
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One factor and its levels, which may depend on the level of another axis.
+
+    It has the name of a recipe field and values of it as levels, unless `bundles` says what its levels stand for.
+    """
+
+    name: str
+    tune: bool
+    values: tuple[Scalar, ...] = ()  # of an axis without condition
+    parent: str | None = None
+    by_parent: tuple[tuple[Scalar, tuple[Scalar, ...]], ...] = ()  # parent's level -> values here
+    bundles: Mapping[Scalar, Setting] = field(default_factory=dict)  # named level -> recipe fields
+
+    def choices(self, setting: Setting) -> tuple[Scalar, ...]:
+        """Its levels beside these of the other axes; none where its condition does not hold."""
+        if self.parent is None:
+            return self.values
+        return next((values for level, values in self.by_parent if level == setting[self.parent]), ())
+
+    def levels(self) -> tuple[Scalar, ...]:
+        """All its levels under any condition, each once."""
+        conditional = [value for _, values in self.by_parent for value in values]
+        return tuple(dict.fromkeys([*self.values, *conditional]))
+
+    def fields(self, level: Scalar) -> Setting:
+        """The recipe fields that this level sets."""
+        return self.bundles[level] if self.bundles else {self.name: level}
+
+
+def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axis:
+    """The axis `name` of a study file, below those that stand `before` it. Raises UserError."""
+    where: Location = ("axes", name)
+    form: AxisForm | None = None if isinstance(raw, list) else file.check(AxisForm, raw, where)
+    if form and sum(given is not None for given in (form.values, form.when, form.settings)) != 1:
+        raise file.error(where, "expected one of 'values', 'when' and 'settings'")
+    if form and form.settings is not None:
+        return _bundles(file, name, form.settings, form.tune, before)
+    if name not in FIELDS:
+        hint = "; seeds stand under 'seeds'" if name == "seed" else near(name, FIELDS)
+        raise file.error(where, f"unknown axis{hint}")
+    if form is None:
+        return Axis(name, tune=False, values=_values(file, name, raw, where))
+    if form.when is not None:
+        return _conditional(file, name, form.when, form.tune, before)
+    return Axis(name, form.tune, values=_values(file, name, form.values, (*where, "values")))
+
+
+def _conditional(
+    file: YamlFile, name: str, when: dict[str, dict[Scalar, Any]], tune: bool, before: list[Axis]
+) -> Axis:
+    ((parent_name, table),) = when.items()
+    where: Location = ("axes", name, "when", parent_name)
+    parent = next((axis for axis in before if axis.name == parent_name), None)
+    if parent is None:
+        known = ", ".join(axis.name for axis in before) or "none"
+        raise file.error(where, f"expected an axis that stands before {name!r} ({known})")
+    by_parent = []
+    for key, values in table.items():
+        at = (*where, str(key))
+        level = key if parent.bundles else read_field(file, parent_name, key, at)
+        if level not in parent.levels():
+            levels = ", ".join(str(level) for level in parent.levels())
+            raise file.error(at, f"{key!r} is no value of the axis {parent_name!r} ({levels})")
+        by_parent.append((level, _values(file, name, values, at)))
+    return Axis(name, tune, parent=parent_name, by_parent=tuple(by_parent))
+
+
+def _bundles(
+    file: YamlFile, name: str, settings: dict[Scalar, dict[str, Any]], tune: bool, before: list[Axis]
+) -> Axis:
+    where: Location = ("axes", name)
+    if name in RECIPE_FIELDS:
+        raise file.error(where, "expected a name that is no field of the recipe, since its levels are none")
+    if name in TAKEN:
+        raise file.error(where, f"expected a name that is no column of the tables, got {name!r}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9 -]*", name):
+        raise file.error(where, f"expected a name of letters, digits, ' ' and '-', got {name!r}")
+    where = (*where, "settings")
+    for level, fields in settings.items():
+        if not isinstance(level, str) or not level.strip() or not level.isprintable():
+            raise file.error((*where, str(level)), f"expected text as the level's name, got {level!r}")
+        for key in fields:
+            at = (*where, level, key)
+            if key not in FIELDS:
+                hint = "; seeds stand under 'seeds'" if key == "seed" else near(key, FIELDS)
+                raise file.error(at, "unknown key" + hint)
+            if key in (axis.name for axis in before):
+                hint = f"expected it behind {name!r}, with a 'when' on it"
+                raise file.error(at, f"{key!r} is an axis itself: {hint}")
+    bundles: dict[Scalar, Setting] = {
+        level: {key: read_field(file, key, value, (*where, str(level), key)) for key, value in fields.items()}
+        for level, fields in settings.items()
+    }
+    return Axis(name, tune, values=tuple(bundles), bundles=bundles)
+
+
+def _values(file: YamlFile, name: str, raw: object, where: Location) -> tuple[Scalar, ...]:
+    values = [
+        read_field(file, name, value, (*where, index))
+        for index, value in enumerate(file.check(Values, raw, where))
+    ]
+    if len(set(values)) < len(values):
+        raise file.error(where, f"expected each value once, got {values}")
+    return tuple(values)
+
+
+def read_field(file: YamlFile, name: str, value: object, where: Location) -> Scalar:
+    """A value of the recipe field `name`, checked against its type and bounds. Raises UserError."""
+    bounds: dict[str, Any] = {**RECIPE_FIELDS[name].metadata}
+    if RECIPE_TYPES[name] is float:
+        bounds["allow_inf_nan"] = False
+    checked: Scalar = file.check(Annotated[RECIPE_TYPES[name], Field(**bounds)], value, where)
+    if name == "layers":
+        try:
+            Layers.parse(str(checked))
+        except ValueError as failure:
+            raise file.error(where, str(failure)) from None
+    return checked

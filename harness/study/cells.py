@@ -1,0 +1,149 @@
+"""From a study to its cells: which there are, in which phase, each with an identity of its own.
+
+A study with tuning seeds is run in two phases: at these seeds every setting of an arm is trained, and the best one
+of them is then trained alone at the reported seeds. Without tuning seeds there is one phase, with every setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any, Literal
+
+from harness.study.axes import Setting
+from harness.study.grid import describe, recipes
+from harness.study.recipe import Recipe, Scalar
+from harness.study.selection import best_setting
+from harness.study.spec import Study
+
+Phase = Literal["tuning", "reported"]
+Key = tuple[Scalar, ...]  # the levels of an arm, or of its tuned axes
+Score = Callable[[str], float | None]  # cell id -> held-out FVU, infinite for a lost cell; None: not ended yet
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with one seed, at one setting of the tuned axes: the unit that is trained."""
+
+    id: str
+    arm: Setting  # the untuned axes
+    tuned: Setting
+    recipe: Recipe
+    phase: Phase
+
+    @property
+    def label(self) -> str:
+        """The cell in words, as in `dense 2-2, lr 0.001, seed 0`."""
+        return f"{describe({**self.arm, **self.tuned})}, seed {self.recipe.seed}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting of the untuned axes, and what is tried there."""
+
+    levels: Setting
+    tuned: list[Setting]  # of the tuned axes
+    recipes: list[Recipe]  # of each of these, at seed 0
+    tuning_cells: int
+    reported_cells: int
+
+
+def arms(study: Study) -> list[Arm]:
+    """The arms of a study, in its order. Raises UserError for a setting that cannot be trained."""
+    groups: dict[Key, list[tuple[Setting, Setting, Recipe]]] = {}
+    for setting, recipe in recipes(study):
+        levels, tuned = _split(study, setting)
+        groups.setdefault(_key(levels), []).append((levels, tuned, recipe))
+    found = []
+    for group in groups.values():
+        tried = len(group)
+        chosen = 1 if study.tuning_seeds else tried
+        tuning = tried * len(study.tuning_seeds) if tried > 1 else 0
+        found.append(
+            Arm(
+                levels=group[0][0],
+                tuned=[tuned for _, tuned, _ in group],
+                recipes=[recipe for _, _, recipe in group],
+                tuning_cells=tuning,
+                reported_cells=chosen * len(study.seeds),
+            )
+        )
+    return found
+
+
+def size(study: Study) -> int:
+    """Cells that the study asks for in total, whether or not it is known yet which."""
+    return sum(arm.tuning_cells + arm.reported_cells for arm in arms(study))
+
+
+def tuning_cells(study: Study, source: str, code: str) -> list[Cell]:
+    """The cells that choose: every setting of each arm that has several, at the tuning seeds.
+
+    `source` and `code` are fingerprints of the activations and of the training code.
+    """
+    searched = {_key(arm.levels) for arm in arms(study) if arm.tuning_cells}
+    found = _expand(study, study.tuning_seeds, "tuning", source, code)
+    return [cell for cell in found if _key(cell.arm) in searched]
+
+
+def cells(study: Study, source: str, code: str, score: Score = lambda cell: None) -> list[Cell]:
+    """The study's cells as far as they are known: the tuning cells, then the reported ones.
+
+    Those of an arm that is searched at tuning seeds are known once all its tuning cells have ended.
+    """
+    tuning = tuning_cells(study, source, code)
+    chosen = _choose(tuning, score)
+    reported = _expand(study, study.seeds, "reported", source, code)
+    return tuning + [c for c in reported if chosen.get(_key(c.arm), _key(c.tuned)) == _key(c.tuned)]
+
+
+def _choose(tuning: list[Cell], score: Score) -> dict[Key, Key | None]:
+    """The best tuned setting of each arm that has tuning cells; None before they have all ended."""
+    scores: dict[Key, dict[Key, dict[int, float | None]]] = {}
+    for cell in tuning:
+        scores.setdefault(_key(cell.arm), {}).setdefault(_key(cell.tuned), {})[cell.recipe.seed] = score(cell.id)
+    return {arm: _best(by_setting) for arm, by_setting in scores.items()}
+
+
+def _best(scores: dict[Key, dict[int, float | None]]) -> Key | None:
+    ended = {
+        setting: {seed: score for seed, score in by_seed.items() if score is not None}
+        for setting, by_seed in scores.items()
+    }
+    if ended != scores:
+        return None
+    return best_setting(ended, sorted({seed for by_seed in ended.values() for seed in by_seed}))
+
+
+def _expand(study: Study, seeds: tuple[int, ...], phase: Phase, source: str, code: str) -> list[Cell]:
+    """Every setting at every one of `seeds`."""
+    found = []
+    for (setting, recipe), seed in product(recipes(study), seeds):
+        seeded = replace(recipe, seed=seed)
+        found.append(Cell(cell_id(seeded, source, code), *_split(study, setting), seeded, phase))
+    return found
+
+
+def _split(study: Study, setting: Setting) -> tuple[Setting, Setting]:
+    """The levels of the untuned axes, and of the tuned ones."""
+    tuned = {axis.name for axis in study.axes if axis.tune}
+    arm = {name: level for name, level in setting.items() if name not in tuned}
+    return arm, {name: level for name, level in setting.items() if name in tuned}
+
+
+def _key(setting: Setting) -> Key:
+    return tuple(setting.values())
+
+
+def cell_id(recipe: Recipe, source: str, code: str) -> str:
+    """12 hex digits that stand for everything a cell's result depends on."""
+    return fingerprint({"recipe": asdict(recipe), "source": source, "code": code})[:12]
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the canonical JSON of plain data."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,59 @@
+"""Resampling: dead latents start again as directions that the SAE reconstructs badly.
+
+Bricken et al. 2023 (transformer-circuits.pub, "Neuron Resampling"): inputs are drawn in proportion to their
+squared loss; a dead latent's decoder row becomes the unit input, its encoder row the same at 0.2 times the mean
+norm of the others', its bias 0, and the optimizer forgets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from harness.sae.model import SAE, Coded, Coder, Part
+from harness.training.optimizers import Optimizer
+
+SHARE = 0.2  # of the other encoder rows' mean norm
+
+
+@torch.no_grad()
+def resample(
+    sae: SAE, coded: Coded, dead: Tensor, optimizers: Sequence[Optimizer], generator: torch.Generator
+) -> None:
+    """Restart the dead latents (bool, [latents of all coders]) from what this batch was coded as.
+
+    generator: a CPU generator, so that the draws are the same on every device.
+    """
+    masks = torch.split(dead, [coder.latents for coder in sae.stack()])
+    for coder, part, mask in zip(sae.stack(), coded.parts, masks, strict=True):
+        rows = mask.nonzero()[:, 0]
+        if len(rows):
+            _restart(coder, part, mask, rows, generator)
+            for parameter in (coder.encoder, coder.decoder, coder.bias):
+                _forget(optimizers, parameter, rows)
+
+
+def _restart(coder: Coder, part: Part, dead: Tensor, rows: Tensor, generator: torch.Generator) -> None:
+    loss = (part.target - part.reconstruction).square().sum(1)
+    # nan_to_num: a cell that diverges shall be found out by its curve, not by the draw
+    weights = loss.cpu().double().square().nan_to_num(0, 1) + 1e-30
+    drawn = torch.multinomial(weights, len(rows), replacement=True, generator=generator).to(rows.device)
+    directions = normalize(part.input[drawn], dim=1)
+    alive = coder.encoder[~dead]
+    norm = torch.linalg.vector_norm(alive, dim=1).mean() if len(alive) else coder.encoder.new_ones(())
+    coder.encoder[rows] = SHARE * norm * directions
+    coder.bias[rows] = 0
+    if coder.decoder.shape[1] == directions.shape[1]:
+        coder.decoder[rows] = directions
+    # behind a decoder of another width no direction is known: the old rows stay
+
+
+def _forget(optimizers: Sequence[Optimizer], parameter: torch.nn.Parameter, rows: Tensor) -> None:
+    """Moments of these rows start from nothing; a schedule-free optimizer's second copy follows the parameter."""
+    for optimizer in optimizers:
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                value[rows] = parameter[rows] if name == "z" else 0

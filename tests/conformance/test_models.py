@@ -1,0 +1,127 @@
+"""What every SAE keeps, whatever its layers, sparsifier and sizes: shapes, dtypes, roles, gradients, costs."""
+
+from typing import get_args, get_type_hints
+
+import pytest
+import torch
+
+from harness.sae.penalties import PENALTIES, activity, aux_k_error, prefix_error
+from harness.sae.roles import MATRICES, Role, parameter_roles
+from harness.sae.sparsifiers import SPARSIFIERS
+from harness.study.plan import cost
+from harness.study.recipe import DEFAULT_LR, Recipe
+from harness.training.inputs import INPUTS
+from harness.training.optimizers import OPTIMIZERS
+from tests.sae.references import LATENTS, LAYERS, WIDTH, K, activations, build
+
+EVERY = pytest.mark.parametrize(
+    ("layers", "sparsifier"), [(layers, sparsifier) for layers in LAYERS for sparsifier in SPARSIFIERS]
+)
+REGISTRIES = {"sparsifier": SPARSIFIERS, "optimizer": OPTIMIZERS, "penalty_on": PENALTIES, "inputs": INPUTS}
+
+
+@pytest.mark.parametrize("field", REGISTRIES)
+def test_a_registry_is_what_a_recipe_may_name(field):
+    assert get_args(get_type_hints(Recipe)[field]) == tuple(REGISTRIES[field])
+
+
+def test_every_optimizer_but_sgd_has_a_default_learning_rate():
+    assert {*DEFAULT_LR, "sgd"} == {*OPTIMIZERS}
+
+
+def whole_loss(sae, coded, x):
+    """All terms at once."""
+    terms = [(x - coded.reconstruction).square().mean(), activity(sae, coded), prefix_error(sae, coded, x, (0.5,))]
+    terms += [penalty(sae, coded) for penalty in PENALTIES.values()]
+    dead = torch.arange(sae.latents) % 3 == 0
+    return torch.stack([*terms, aux_k_error(sae, coded, dead, 3)]).sum()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("tokens", [0, 1, 9])
+@EVERY
+def test_shapes_and_dtypes(layers, sparsifier, tokens, dtype):
+    sae, x = build(layers, sparsifier).to(dtype), activations(tokens).to(dtype)
+    for _ in ("training", "evaluation"):
+        coded = sae(x)
+        assert (coded.reconstruction.shape, coded.reconstruction.dtype) == (x.shape, dtype)
+        assert torch.isfinite(coded.reconstruction).all()
+        for coder, part in zip(sae.stack(), coded.parts, strict=True):
+            assert part.code.dense().shape == part.code.pre_activations.shape == (tokens, coder.latents)
+            assert part.code.values.dtype == part.code.pre_activations.dtype == dtype
+            assert (part.code.values >= 0).all()
+            assert part.code.fired().shape == (coder.latents,)
+            assert part.reconstruction.shape == part.target.shape == x.shape
+        sae.eval()
+
+
+@pytest.mark.parametrize(("width", "latents", "k"), [(7, 17, 5), (3, 64, 5), (13, 16, 5), (1, 15, 5)])
+@EVERY
+def test_odd_sizes(layers, sparsifier, width, latents, k):
+    sae, x = build(layers, sparsifier, width=width, latents=latents, k=k), activations(5, width)
+    coded = sae(x)
+    whole_loss(sae, coded, x).backward()
+    assert coded.reconstruction.shape == x.shape
+    assert all(torch.isfinite(p.grad).all() for p in sae.parameters())
+    if sparsifier == "topk":
+        assert sum(len(part.code.values) for part in coded.parts) == 5 * sum(c.sparsifier.k for c in sae.stack())
+
+
+@pytest.mark.parametrize("sparsifier", SPARSIFIERS)
+@pytest.mark.parametrize("layers", ["none", "dense 2-2", "dense_encoder 2", "sparse 2 each"])
+def test_one_active_latent(layers, sparsifier):
+    sae = build(layers, sparsifier, latents=5, k=1)
+    coded = sae(activations(5))
+    whole_loss(sae, coded, activations(5)).backward()
+    assert all(torch.isfinite(p.grad).all() for p in sae.parameters())
+    if sparsifier in ("topk", "batchtopk"):
+        assert all(len(part.code.values) <= 5 for part in coded.parts)
+
+
+@EVERY
+def test_every_parameter_has_a_role_and_a_gradient_and_the_plan_counts_it(layers, sparsifier):
+    sae, x = build(layers, sparsifier, width=8), activations(200, 8)
+    roles = parameter_roles(sae)
+    assert set(roles) == {name for name, _ in sae.named_parameters()}
+    assert all((roles[name] in MATRICES) == (p.ndim == 2) for name, p in sae.named_parameters())
+    assert (Role.THRESHOLD in roles.values()) == (sparsifier == "jumprelu")
+    whole_loss(sae, sae(x), x).backward()
+    for name, parameter in sae.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+    price = cost(Recipe(latents=LATENTS, k=K, tokens=2048, layers=layers, sparsifier=sparsifier, sparsity=1.0), 8)
+    assert price.parameters == sum(p.numel() for p in sae.parameters())
+    assert price.selection == sae.latents
+
+
+@EVERY
+def test_two_builds_and_two_passes_have_the_same_bits(layers, sparsifier):
+    grads = []
+    for _ in range(2):
+        sae, x = build(layers, sparsifier), activations()
+        whole_loss(sae, sae(x), x).backward()
+        grads.append([p.grad for p in sae.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
+
+
+@pytest.mark.parametrize("sparsifier", SPARSIFIERS)
+@pytest.mark.parametrize("layers", LAYERS)
+def test_at_evaluation_a_token_is_coded_as_if_it_were_alone(layers, sparsifier):
+    sae, x = build(layers, sparsifier), activations(20)
+    sae(x[:11])
+    sae.eval()
+    x = x[11:]  # not what a batch's threshold was taken from: rounding would decide about its smallest entry
+    alone = torch.cat([sae(row[None]).reconstruction for row in x])
+    assert torch.allclose(sae(x).reconstruction, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_inputs_come_back_in_the_activations_own_terms(name):
+    x, mean = activations(), torch.linspace(-1, 1, WIDTH)
+    x[0] = 0
+    given = INPUTS[name](x, mean)
+    assert given.x.shape == x.shape
+    assert torch.isfinite(given.x).all()
+    assert torch.allclose(given.back(given.x), x, atol=1e-6)
+    expected = {"centred": x, "uncentred": x + mean, "unit_norm": torch.nn.functional.normalize(x) * WIDTH**0.5}
+    assert torch.allclose(given.x, expected[name], atol=1e-6)

@@ -1,0 +1,88 @@
+"""SAEs written out densely from their formulas, by plain PyTorch: what the sparse arithmetic is held against.
+
+Shape letters: B tokens, D activation width, N latents of one coder.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import layer_norm
+
+from harness.sae.model import SAE, Coder, build_sae
+from harness.sae.sparsifiers import SPARSIFIERS
+from harness.study.recipe import Layers
+
+LAYERS = ["none", "dense 2-2", "dense 1-3-2-1", "dense_encoder 2", "sparse 3", "sparse 4-2-1", "sparse 2 each"]
+WIDTH, LATENTS, K = 6, 41, 7  # no multiple of eight, and a k that three layers do not share evenly
+
+
+def build(layers: str, sparsifier: str = "topk", *, width: int = WIDTH, latents: int = LATENTS, k: int = K) -> SAE:
+    """An SAE in which biases, gains and thresholds differ from latent to latent."""
+    parsed = Layers.parse(layers)
+    generator = torch.Generator().manual_seed(3)
+    sae = build_sae(
+        width,
+        latents,
+        k,
+        encoder=parsed.encoder,
+        decoder=parsed.decoder,
+        stack=parsed.stack,
+        sparsifier=sparsifier,
+        generator=generator,
+    )
+    for parameter in sae.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return sae
+
+
+def activations(tokens: int = 9, width: int = WIDTH) -> Tensor:
+    return torch.randn(tokens, width, generator=torch.Generator().manual_seed(4))
+
+
+def before(coder: Coder, x: Tensor) -> Tensor:
+    """[linear -> ReLU -> LayerNorm] x m, / sqrt(width)."""
+    for block in coder.before.blocks:
+        x = layer_norm((x @ block.weight.T + block.bias).relu(), (len(block.bias),), block.gain, block.shift)
+    return x / x.shape[1] ** 0.5 if len(coder.before.blocks) else x
+
+
+def behind(coder: Coder, rows: Tensor) -> Tensor:
+    """[linear -> ReLU] x m, linear; the sparse layer's decoder is the first of these linear layers."""
+    if coder.behind.weight_out is None:
+        return rows + coder.behind.bias_out
+    x = (rows + coder.behind.bias_in).relu()
+    for block in coder.behind.blocks:
+        x = (x @ block.weight.T + block.bias).relu()
+    return x @ coder.behind.weight_out.T + coder.behind.bias_out
+
+
+def sparsify(coder: Coder, pre: Tensor) -> Tensor:
+    """The code [B, N] of pre-activations [B, N], in training."""
+    sparsifier, k = coder.sparsifier, coder.sparsifier.k
+    if isinstance(sparsifier, SPARSIFIER_TYPES["topk"]):
+        return pre.relu() * (pre >= pre.topk(k, dim=1).values[:, -1:])
+    if isinstance(sparsifier, SPARSIFIER_TYPES["batchtopk"]):
+        return pre.relu() * (pre >= pre.flatten().topk(k * len(pre)).values[-1])
+    if isinstance(sparsifier, SPARSIFIER_TYPES["relu"]):
+        return pre.relu()
+    return pre * (pre > sparsifier.log_threshold.exp())
+
+
+SPARSIFIER_TYPES = {name: type(make(1, 2, 1.0)) for name, make in SPARSIFIERS.items()}
+
+
+def dense(sae: SAE, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """What each coder is given, sees before its sparse layer, codes, and makes of it."""
+    parts = []
+    for coder in sae.stack():
+        seen = before(coder, x)
+        code = sparsify(coder, seen @ coder.encoder.T + coder.bias)
+        parts.append((x, seen, code, behind(coder, code @ coder.decoder)))
+        x = x - parts[-1][3]
+    return parts
+
+
+def differentiable(sae: SAE) -> list[Tensor]:
+    """All parameters but those that have a pseudo-derivative alone."""
+    return [p for name, p in sae.named_parameters() if not name.endswith("log_threshold")]

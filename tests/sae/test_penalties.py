@@ -1,0 +1,109 @@
+"""Each auxiliary term and its gradients against its formula, written out densely."""
+
+import pytest
+import torch
+
+from harness.sae.penalties import PENALTIES, activity, aux_k_error, prefix_error
+from harness.sae.sparsifiers import SPARSIFIERS
+from tests.sae.references import LAYERS, activations, before, behind, build, dense, differentiable
+
+EVERY_LAYERS = pytest.mark.parametrize("layers", LAYERS)
+
+
+def same(ours, expected, inputs) -> None:
+    """Two numbers and their gradients; an input that neither depends on has none in either."""
+    assert torch.allclose(ours, expected)
+    mine = torch.autograd.grad(ours, inputs, allow_unused=True, materialize_grads=True)
+    theirs = torch.autograd.grad(expected, inputs, allow_unused=True, materialize_grads=True)
+    assert any(grad.any() for grad in theirs)
+    for one, other in zip(mine, theirs, strict=True):
+        assert torch.allclose(one, other)
+
+
+def small(layers, sparsifier="topk"):
+    return build(layers, sparsifier).double(), activations().double().requires_grad_()
+
+
+@pytest.mark.parametrize("variant", PENALTIES)
+@EVERY_LAYERS
+def test_a_spread_is_the_standard_deviation_of_the_latents_means(variant, layers):
+    sae, x = small(layers)
+    activate = {"relu": torch.relu, "linear": lambda pre: pre}[variant]
+    spreads = [
+        activate(seen @ coder.encoder.T + coder.bias).mean(0).std()
+        for coder, (_, seen, _, _) in zip(sae.stack(), dense(sae, x), strict=True)
+    ]
+    same(PENALTIES[variant](sae, sae(x)), torch.stack(spreads).mean(), [x, *sae.parameters()])
+
+
+def test_spreads_by_hand():
+    sae = build("none", width=1, latents=2, k=1)
+    (coder,) = sae.stack()
+    coder.encoder.data, coder.bias.data = torch.tensor([[1.0], [-1.0]]), torch.tensor([0.0, 1.0])
+    coded = sae(torch.tensor([[2.0], [4.0]]))  # pre-activations [2, -1] and [4, -3]: means 3 and -2, or 3 and 0
+    assert PENALTIES["linear"](sae, coded).item() == pytest.approx(5 / 2**0.5)
+    assert PENALTIES["relu"](sae, coded).item() == pytest.approx(3 / 2**0.5)
+
+
+@EVERY_LAYERS
+def test_activity_of_relu_is_the_sum_of_the_codes(layers):
+    sae, x = small(layers, "relu")
+    expected = torch.stack([code.sum() / len(x) for _, _, code, _ in dense(sae, x)]).sum()
+    same(activity(sae, sae(x)), expected, [x, *sae.parameters()])
+
+
+@pytest.mark.parametrize("sparsifier", SPARSIFIERS)
+@EVERY_LAYERS
+def test_prefixes_reconstruct_alone(layers, sparsifier):
+    sae, x = small(layers, sparsifier)
+    shares = (0.1, 0.5)
+    expected = torch.zeros((), dtype=torch.float64)
+    for share in shares:
+        total = torch.zeros_like(x)
+        for coder, (_, _, code, _) in zip(sae.stack(), dense(sae, x), strict=True):
+            first = max(1, round(share * coder.latents))
+            total = total + behind(coder, code[:, :first] @ coder.decoder[:first])
+        expected = expected + (x - total).square().mean()
+    same(prefix_error(sae, sae(x), x, shares), expected, [x, *differentiable(sae)])
+
+
+def aux_k_reference(sae, x, dead, k):
+    """The k largest dead pre-activations, and what they add to the decoder's answer, against the error."""
+    terms, start = [], 0
+    for coder, (target, seen, _, reconstruction) in zip(sae.stack(), dense(sae, x), strict=True):
+        mask = dead[start : start + coder.latents]
+        start += coder.latents
+        pre = (seen @ coder.encoder.T + coder.bias).masked_fill(~mask, -torch.inf)
+        chosen = min(k, int(mask.sum()), coder.latents - 1)
+        code = torch.zeros_like(pre).scatter(1, *reversed(pre.topk(chosen, dim=1))).relu()
+        answer = behind(coder, code @ coder.decoder) - behind(coder, 0 * code @ coder.decoder)
+        error = (target - reconstruction).detach()
+        terms.append((error - answer).square().mean() * min(1.0, int(mask.sum()) / k))
+    return torch.stack(terms).mean()
+
+
+@pytest.mark.parametrize(("share", "k"), [(0.5, 3), (0.1, 8), (1.0, 500)])
+@EVERY_LAYERS
+def test_dead_latents_learn_from_the_error(layers, share, k):
+    sae, x = small(layers)
+    dead = torch.rand(sae.latents, generator=torch.Generator().manual_seed(6)) < share
+    same(aux_k_error(sae, sae(x), dead, k), aux_k_reference(sae, x, dead, k), [x, *sae.parameters()])
+
+
+def test_nothing_is_learnt_where_no_latent_is_dead():
+    sae, x = small("dense 2-2")
+    error = aux_k_error(sae, sae(x), torch.zeros(sae.latents, dtype=torch.bool), 4)
+    grads = torch.autograd.grad(error, list(sae.parameters()), allow_unused=True, materialize_grads=True)
+    assert error == 0
+    assert not any(grad.any() for grad in grads)
+
+
+def test_only_dead_latents_and_what_lies_around_them_learn_from_the_error():
+    sae, x = small("none")
+    (coder,) = sae.stack()
+    dead = torch.arange(coder.latents) % 2 == 0
+    grads = torch.autograd.grad(aux_k_error(sae, sae(x), dead, 4), [coder.encoder, coder.bias, coder.decoder])
+    for grad in grads:
+        assert grad[dead].any()
+        assert not grad[~dead].any()
+    assert torch.equal(before(coder, x), x)

@@ -1,0 +1,155 @@
+"""Each sparsifier by hand: what it lets through, what it charges, and what its parameters are told."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.sae.sparse import SparseCode
+from harness.sae.sparsifiers import SPARSIFIERS, BatchTopK, JumpReLU
+from tests.sae.references import activations, build, dense
+
+PRE = torch.tensor([[5.0, 4.0, 3.0, -1.0], [1.0, 2.0, -2.0, -3.0]])
+
+
+def code(sparsifier, pre) -> SparseCode:
+    support = sparsifier.select(pre)
+    active = support.take(pre)
+    return SparseCode(sparsifier.values(active, support), active, support, pre)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("topk", [[5.0, 4.0, 0.0, 0.0], [1.0, 2.0, 0.0, 0.0]]),
+        ("batchtopk", [[5.0, 4.0, 3.0, 0.0], [0.0, 2.0, 0.0, 0.0]]),
+        ("relu", [[5.0, 4.0, 3.0, 0.0], [1.0, 2.0, 0.0, 0.0]]),
+        ("jumprelu", [[5.0, 4.0, 3.0, 0.0], [0.0, 2.0, 0.0, 0.0]]),
+    ],
+)
+def test_what_each_lets_through(name, expected):
+    sparsifier = SPARSIFIERS[name](2, 4, 1.5)  # JumpReLU starts at one standard deviation: 1.5
+    assert code(sparsifier, PRE).dense().tolist() == expected
+
+
+def test_top_k_counts_entries_below_zero_and_batch_top_k_takes_none_of_them():
+    pre = torch.tensor([[3.0, -1.0, -2.0], [-1.0, -2.0, -3.0]])
+    assert len(SPARSIFIERS["topk"](2, 3, 1.0).select(pre).indices) == 4
+    batch = SPARSIFIERS["batchtopk"](2, 3, 1.0)
+    assert code(batch, pre).dense().tolist() == [[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    assert batch.threshold == 0
+
+
+def test_batch_top_k_at_evaluation_is_a_threshold_of_its_own():
+    sparsifier = BatchTopK(2)
+    sparsifier.select(PRE)  # lets 2 through
+    sparsifier.select(PRE + 2)  # lets 4 through
+    sparsifier.eval()
+    assert sparsifier.threshold == pytest.approx(3)
+    pre = torch.tensor([[2.9, 3.1], [-5.0, 2.9], [7.0, 8.0]])
+    assert code(sparsifier, pre).dense().tolist() == [[0.0, pytest.approx(3.1)], [0.0, 0.0], [7.0, 8.0]]
+    assert sparsifier.threshold == pytest.approx(3)  # evaluation teaches it nothing
+    alone = [code(sparsifier, row[None]).dense() for row in pre]
+    assert torch.equal(torch.cat(alone), code(sparsifier, pre).dense())
+
+
+@given(st.lists(st.floats(0.125, 8, width=32), min_size=1, max_size=40))
+def test_the_threshold_is_a_mean_first_and_then_a_running_one(smallest):
+    sparsifier = BatchTopK(1)
+    expected = 0.0
+    for step, value in enumerate(smallest, start=1):
+        sparsifier.select(torch.tensor([[value, 0.0]]))
+        expected += (value - expected) * max(1 / step, BatchTopK.RATE)
+    assert float(sparsifier.threshold) == pytest.approx(expected, rel=1e-5)
+
+
+@given(st.integers(0, 6), st.integers(2, 20), st.integers(1, 30), st.integers(0, 2**31))
+def test_batch_top_k_lets_the_largest_of_the_batch_through(batch, latents, k, seed):
+    pre = torch.randn(batch, latents, generator=torch.Generator().manual_seed(seed))
+    chosen = code(BatchTopK(k), pre).values
+    positive = pre[pre > 0].sort(descending=True).values
+    assert torch.equal(chosen.sort(descending=True).values, positive[: k * batch])
+
+
+def test_relu_charges_the_sum_of_a_token():
+    sparsifier = SPARSIFIERS["relu"](2, 4, 1.0)
+    assert sparsifier.cost(code(sparsifier, PRE)) == (5 + 4 + 3 + 1 + 2) / 2
+
+
+def test_jumprelu_charges_the_relative_distance_from_k():
+    sparsifier = JumpReLU(2, 4, 1.5)  # three fire on the first token and one on the second
+    assert sparsifier.cost(code(sparsifier, PRE)) == 0
+    sparsifier.k = 4
+    assert sparsifier.cost(code(sparsifier, PRE)) == (2 / 4 - 1) ** 2
+
+
+@pytest.mark.parametrize("name", ["topk", "batchtopk"])
+def test_what_holds_k_by_itself_charges_nothing(name):
+    sparsifier = SPARSIFIERS[name](2, 4, 1.0)
+    assert sparsifier.cost(code(sparsifier, PRE)) == 0
+
+
+def near(z, threshold, bandwidth):
+    """K((z - threshold) / bandwidth), K the rectangle of width and height 1 around 0."""
+    return (((z - threshold) / bandwidth).abs() < 0.5).to(z.dtype)
+
+
+@pytest.mark.parametrize("layers", ["none", "dense_encoder 2", "sparse 3"])
+def test_jumprelus_thresholds_have_the_papers_pseudo_derivatives(layers):
+    """Rajamanoharan et al. 2024 (arXiv 2407.14435), equations 11 and 12, on every entry of the dense layer:
+    d JumpReLU / d threshold = -threshold / bandwidth K(...), d step / d threshold = -1 / bandwidth K(...)."""
+    sae, x = build(layers, "jumprelu").double(), activations(200).double()
+    (coder, *_), coded = sae.stack(), sae(x)
+    part = coded.parts[0]
+    jump, bandwidth, k = coder.sparsifier, coder.sparsifier.bandwidth, coder.sparsifier.k
+    threshold = jump.log_threshold.detach().exp()
+    pre = part.input @ coder.encoder.T + coder.bias
+    kernel = near(pre, threshold, bandwidth) / bandwidth
+    fires = pre > threshold
+    assert (kernel.bool() & fires).any()
+    assert (kernel.bool() & ~fires).any()
+
+    error_by_code = 2 * (part.reconstruction - part.target) @ coder.decoder.T
+    expected = (error_by_code * -threshold * kernel).sum(0) * threshold  # d threshold / d log threshold
+    squares = (part.target - part.reconstruction).square().sum()
+    assert torch.allclose(torch.autograd.grad(squares, jump.log_threshold, retain_graph=True)[0], expected)
+
+    l0 = fires.double().sum() / len(x)
+    cost = jump.cost(part.code)
+    assert cost.item() == pytest.approx(float((l0 / k - 1) ** 2))
+    expected = 2 * (l0 / k - 1) / k * -kernel.sum(0) / len(x) * threshold
+    assert torch.allclose(torch.autograd.grad(cost, jump.log_threshold, retain_graph=True)[0], expected)
+
+
+def test_what_jumprelu_charges_reaches_the_thresholds_alone():
+    sae = build("none", "jumprelu")
+    (coder,) = sae.stack()
+    (part,) = sae(activations()).parts
+    grads = torch.autograd.grad(coder.sparsifier.cost(part.code), list(sae.parameters()), allow_unused=True)
+    reached = {name for (name, _), grad in zip(sae.named_parameters(), grads, strict=True) if grad is not None}
+    assert reached == {"coders.0.sparsifier.log_threshold"}
+
+
+@pytest.mark.parametrize("layers", ["none", "dense_encoder 2"])
+def test_jumprelu_starts_at_a_standard_deviation_of_the_pre_activations(layers):
+    """So about one latent in six fires on the first batch, whatever lies before the sparse layer."""
+    from harness.sae.model import build_sae
+    from harness.study.recipe import Layers
+
+    encoder = Layers.parse(layers).encoder
+    generator = torch.Generator().manual_seed(0)
+    sae = build_sae(32, 512, 8, encoder=encoder, sparsifier="jumprelu", generator=generator)
+    (part,) = sae(torch.randn(64, 32, generator=generator)).parts
+    assert 0.1 < (part.code.values > 0).sum() / (64 * 512) < 0.2
+
+
+def test_the_reference_and_the_sae_agree_at_evaluation_too():
+    sae, x = build("sparse 3", "batchtopk"), activations(64)
+    sae(x)
+    sae.eval()
+    coder = sae.stack()[0]
+    (target, seen, _, _), *_ = dense(sae, x)
+    pre = seen @ coder.encoder.T + coder.bias
+    expected = (pre * (pre >= coder.sparsifier.threshold)).relu() @ coder.decoder + coder.behind.bias_out
+    assert torch.allclose(sae(x).parts[0].reconstruction, expected, atol=1e-5)
+    assert torch.equal(target, x)

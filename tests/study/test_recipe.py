@@ -1,0 +1,62 @@
+"""What a recipe refuses, and what follows from it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.study.recipe import DEFAULT_LR, Recipe, parse_shares
+
+
+def recipe(**changes) -> Recipe:
+    return Recipe(**{"latents": 64, "k": 4, "tokens": 1024, **changes})
+
+
+REFUSED = {
+    "k: expected less than latents": {"k": 64},
+    "k_start: expected less than latents": {"k_start": 64},
+    "layers: expected k (4) to give each layer one": {"layers": "sparse 5"},
+    "layers: expected k_start (2) to give each layer one": {"layers": "sparse 3", "k_start": 2},
+    "leaves no more latents than k in each layer": {"layers": "sparse 9-1", "latents": 10, "k": 6},
+    "layers: expected 'none'": {"layers": "sparse"},
+    "prefixes: expected 'none' or rising shares": {"prefixes": "0.5-0.2"},
+    "sparsity: expected more than 0, since relu": {"sparsifier": "relu"},
+    "sparsity: expected more than 0, since jumprelu": {"sparsifier": "jumprelu"},
+    "decoder_norm: expected unit": {"sparsifier": "relu", "sparsity": 1.0, "decoder_norm": "free"},
+    "lr: expected more than 0, since sgd": {"optimizer": "sgd"},
+    "batch: expected at most tokens (1024)": {"batch": 1025},
+    "warmup: warmup + decay: expected at most 1": {"warmup": 0.6, "decay": 0.5},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_a_recipe_that_cannot_be_trained_is_refused(message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is compared below
+        recipe(**REFUSED[message])
+    assert message in str(error.value)
+
+
+def test_every_layer_may_have_all_the_latents():
+    assert recipe(layers="sparse 9 each", k=1).k == 1
+
+
+@pytest.mark.parametrize("optimizer", DEFAULT_LR)
+def test_a_learning_rate_that_is_left_out_falls_with_the_square_root_of_the_latents(optimizer):
+    rates = [recipe(optimizer=optimizer, latents=latents).peak_lr for latents in (2**14, 2**12, 2**16)]
+    assert rates == pytest.approx([DEFAULT_LR[optimizer] * factor for factor in (1, 2, 0.5)])
+    assert recipe(optimizer=optimizer, lr=0.5).peak_lr == 0.5
+
+
+def test_an_incomplete_batch_is_no_step():
+    assert recipe(tokens=1999, batch=1000).steps == 1
+
+
+@given(st.lists(st.integers(1, 999), min_size=1, max_size=5, unique=True))
+def test_rising_shares_are_read_back(thousandths):
+    shares = [number / 1000 for number in sorted(thousandths)]
+    assert parse_shares("-".join(f"{share:g}" for share in shares)) == tuple(shares)
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.0", "1", "1.5", "0.5-0.5", "0.5-", "half", "-0.5", ".0-.5"])
+def test_other_shares_are_refused(text):
+    with pytest.raises(ValueError, match="rising shares"):
+        parse_shares(text)

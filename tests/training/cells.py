@@ -1,0 +1,56 @@
+"""Small cells on random activations, and their training with a kill in the middle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.study.recipe import Recipe
+from harness.training.cell import Cell
+from harness.training.checkpoint import Checkpoints
+from harness.training.metrics import HeldOut, Quality
+from harness.training.stream import batch_rows
+from harness.training.trainer import Point, Sinks, train
+
+WIDTH, BATCH, STEPS = 8, 32, 20
+DATA = torch.randn(1024, WIDTH, generator=torch.Generator().manual_seed(0))
+HELD_OUT = HeldOut(torch.randn(256, WIDTH, generator=torch.Generator().manual_seed(1)), scale=1.0)
+MEAN = torch.linspace(-1, 1, WIDTH)
+
+
+def recipe(**changes: Any) -> Recipe:
+    """Of 20 steps on 32 tokens; a sparsifier that charges for activity has a weight for it."""
+    charged = changes.get("sparsifier") in ("relu", "jumprelu")
+    given = {"latents": 32, "k": 4, "tokens": STEPS * BATCH, "batch": BATCH, "dead_window": 64, "lr": 3e-3}
+    return Recipe(**{**given, "sparsity": 0.1 if charged else 0.0, **changes})
+
+
+def cell(**changes: Any) -> Cell:
+    return Cell(recipe(**changes), WIDTH, torch.device("cpu"), MEAN)
+
+
+def batches(step: int) -> Tensor:
+    return DATA[slice(*batch_rows(step, BATCH, len(DATA), 0))]
+
+
+class Killed(Exception):
+    """With the points of the curve so far."""
+
+    def __init__(self, points: list[Point]) -> None:
+        self.points = points
+
+
+def run(cell: Cell, checkpoints: Checkpoints, stop_at: int | None = None) -> tuple[Quality, list[Point]]:
+    """Train to the end; or with a checkpoint after every step until it is killed after `stop_at` of them."""
+    points: list[Point] = []
+
+    def beat(tokens: int) -> None:
+        if tokens == (stop_at or 0) * BATCH:
+            raise Killed(points)
+
+    quality = train(
+        cell, batches, HELD_OUT, checkpoints, 0.0 if stop_at else 1e9, Sinks(point=points.append, beat=beat)
+    )
+    return quality, points
