@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from harness.sae.layers import DenseDecoder, DenseEncoder
 from harness.sae.roles import Role
 from harness.sae.sizes import apportion, layer_widths
-from harness.sae.sparse import SparseCode, Support, active_entries, decode, pre_activations
+from harness.sae.sparse import SparseCode, Support, active_entries, decode, pre_activations, row_products
 from harness.sae.sparsifiers import SPARSIFIERS
 
 
@@ -29,6 +29,11 @@ class Part(NamedTuple):
     input: Tensor  # [B, W]: what its sparse layer saw
     code: SparseCode
     reconstruction: Tensor  # [B, D]
+
+    @property
+    def residual(self) -> Tensor:
+        """What it leaves over: [B, D]."""
+        return self.target - self.reconstruction
 
 
 class Coded(NamedTuple):
@@ -82,8 +87,8 @@ class Coder(nn.Module):
         """The code of what the sparse layer sees: x [B, W]."""
         dense = pre_activations(x, self.encoder, self.bias)
         with torch.no_grad():
-            support = self.sparsifier.select(dense)
-        active = active_entries(x, self.encoder, self.bias, dense, support)
+            entries, support = self.sparsifier.select(dense)
+        active = active_entries(x, self.encoder, self.bias, entries, support)
         return SparseCode(self.sparsifier.values(active, support), active, support, dense)
 
     def decode(self, values: Tensor, support: Support) -> Tensor:
@@ -101,12 +106,13 @@ class SAE(nn.Module):
         self.proportions = tuple(proportions)  # each coder's part of k
 
     def forward(self, x: Tensor) -> Coded:
-        residual = x
         parts: list[Part] = []
         for coder in self.stack():
-            parts.append(coder(residual))
-            residual = residual - parts[-1].reconstruction
-        return Coded(x - residual, tuple(parts))
+            parts.append(coder(parts[-1].residual if parts else x))
+        reconstruction = parts[0].reconstruction
+        for part in parts[1:]:
+            reconstruction = reconstruction + part.reconstruction
+        return Coded(reconstruction, tuple(parts))
 
     def stack(self) -> list[Coder]:
         """The coders, in the order in which they code."""
@@ -139,7 +145,7 @@ class SAE(nn.Module):
         """Remove the part of each decoder row's gradient that would only change the row's norm."""
         for decoder in self.decoders():
             if decoder.grad is not None:
-                decoder.grad.sub_((decoder.grad * decoder).sum(1, keepdim=True) * decoder)
+                decoder.grad.addcmul_(row_products(decoder.grad, decoder).unsqueeze(1), decoder, value=-1)
 
 
 def build_sae(

@@ -79,9 +79,10 @@ def _aux_k(coder: Coder, part: Part, dead: Tensor, k: int) -> Tensor:
     candidates = min(k, coder.latents - 1)
     with torch.no_grad():
         scores = part.code.pre_activations.masked_fill(~dead, -torch.inf)
-        support = Support.of_rows(top_k(scores, candidates), coder.latents)
-        error = part.target - part.reconstruction
-    active = active_entries(part.input, coder.encoder, coder.bias, part.code.pre_activations, support)
+        entries, indices = top_k(scores, candidates)
+        support = Support.of_rows(indices, coder.latents)
+        error = part.residual
+    active = active_entries(part.input, coder.encoder, coder.bias, entries.flatten(), support)
     values = active.relu() * dead[support.indices]
     nothing: Tensor = coder.behind(torch.zeros_like(coder.decoder[:1]))
     missed = error - (coder.decode(values, support) - nothing)

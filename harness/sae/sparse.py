@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-GROUP = 8  # entries a group in the first stage of `top_k`
+GROUP = 4  # entries a group in `top_k`
 
 
 class Support:
@@ -58,10 +58,6 @@ class Support:
         counts = torch.bincount(self.indices, minlength=self.latents)
         return order, self.tokens[order], counts.cumsum(0) - counts
 
-    def take(self, dense: Tensor) -> Tensor:
-        """The entries of dense [B, N]: [A]."""
-        return dense.take(self.tokens * self.latents + self.indices)
-
     def where(self, kept: Tensor) -> Support:
         """The entries where kept [A] is true."""
         counts = torch.zeros_like(self.starts).index_add_(0, self.tokens, kept.to(self.starts.dtype))
@@ -81,15 +77,23 @@ class Support:
         return values.new_zeros(self.latents).index_add_(0, self.indices, values)
 
     def inner_products(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [A].
+        """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [A]."""
+        return _products(rows.contiguous(), weight, self.indices, self.starts, self.tokens)
 
-        This is the operator behind embedding_bag's gradient for its per-sample weights; torch has no other
-        name for it, and a gather with a batched product takes about ten times as long on a CPU.
-        """
-        product = torch.ops.aten._embedding_bag_per_sample_weights_backward(
-            rows.contiguous(), weight, self.indices, self.starts, self.tokens, 0
-        )
-        return cast(Tensor, product)
+
+def row_products(left: Tensor, right: Tensor) -> Tensor:
+    """Each row times the other's row in its place: two of [N, W] -> [N]. Reads both once and writes no [N, W]."""
+    places = torch.arange(len(left), device=left.device)
+    return _products(left, right, places, places, places)
+
+
+def _products(rows: Tensor, weight: Tensor, indices: Tensor, starts: Tensor, tokens: Tensor) -> Tensor:
+    """The operator behind embedding_bag's gradient for its per-sample weights.
+
+    torch has no other name for it, and a gather with a batched product takes about ten times as long on a CPU.
+    """
+    product = torch.ops.aten._embedding_bag_per_sample_weights_backward(rows, weight, indices, starts, tokens, 0)
+    return cast(Tensor, product)
 
 
 @dataclass(frozen=True)
@@ -117,13 +121,13 @@ class SparseCode:
 
 
 class _Active(torch.autograd.Function):
-    """The pre-activations of a support's entries, with the gradient of `x W^T + b` at these entries only."""
+    """Entries of `x W^T + b` that are known already, with its gradient at these entries only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, dense: Tensor, support: Support) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, support: Support) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.support = support
-        return support.take(dense)
+        return entries.view_as(entries)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
@@ -169,22 +173,28 @@ class _PositiveMeans(torch.autograd.Function):
         return grad_x, grad.T @ x, grad.sum(0), None
 
 
-def top_k(pre_activations: Tensor, k: int) -> Tensor:
-    """Indices [B, k] of the k largest entries of each row of [B, N], exactly.
+def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each row of [B, N], exactly: their values [B, k] and indices [B, k], in no order.
 
-    In two stages where that is cheaper: the k largest entries lie in the k groups with the largest maxima.
-    A group is every N/8-th entry, so that the maxima are taken over whole rows of memory. Which of equal
-    entries is taken is not specified.
+    Where that is cheaper, the rows are narrowed down first: the k largest entries lie in the k groups with the
+    largest maxima, which are found in the same way. A group is every N/4-th entry, so that the maxima are taken
+    over whole rows of memory. Which of equal entries is taken is not specified.
     """
     batch, latents = pre_activations.shape
     if latents % GROUP or latents < 4 * GROUP * k:
-        return pre_activations.topk(k, dim=1, sorted=False).indices
+        values, indices = pre_activations.topk(k, dim=1, sorted=False)
+        return values, indices
     stride = latents // GROUP
     grouped = pre_activations.view(batch, GROUP, stride)
-    groups = grouped.amax(1).topk(k, dim=1, sorted=False).indices
+    _, groups = top_k(grouped.amax(1), k)
     finalists = grouped.gather(2, groups.unsqueeze(1).expand(batch, GROUP, k)).view(batch, GROUP * k)
-    places = finalists.topk(k, dim=1, sorted=False).indices
-    return groups.gather(1, places % k) + (places // k) * stride
+    values, places = finalists.topk(k, dim=1, sorted=False)
+    return values, groups.gather(1, places % k) + (places // k) * stride
+
+
+def masked(dense: Tensor, mask: Tensor) -> tuple[Tensor, Support]:
+    """The entries [A] of dense [B, N] where mask [B, N] is true, token after token; and where they are."""
+    return dense[mask], Support.of_mask(mask)
 
 
 def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -193,9 +203,9 @@ def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return torch.addmm(bias, x, weight.T)
 
 
-def active_entries(x: Tensor, weight: Tensor, bias: Tensor, dense: Tensor, support: Support) -> Tensor:
-    """The entries [A] of dense = x W^T + b [B, N] in `support`. Differentiable in x, weight and bias."""
-    return cast(Tensor, _Active.apply(x, weight, bias, dense, support))  # type: ignore[no-untyped-call]
+def active_entries(x: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, support: Support) -> Tensor:
+    """The `entries` [A] of x W^T + b [B, N] in `support`, made differentiable in x, weight and bias."""
+    return cast(Tensor, _Active.apply(x, weight, bias, entries, support))  # type: ignore[no-untyped-call]
 
 
 def positive_means(x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:

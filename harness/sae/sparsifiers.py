@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.sae.roles import Role
-from harness.sae.sparse import SparseCode, Support, top_k
+from harness.sae.sparse import SparseCode, Support, masked, top_k
 
 
 class Sparsifier(nn.Module):
@@ -27,8 +27,8 @@ class Sparsifier(nn.Module):
         super().__init__()
         self.k = k
 
-    def select(self, pre_activations: Tensor) -> Support:
-        """The entries of [B, N] to compute on: all that fire, and any others that need a gradient."""
+    def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
+        """The entries [A] of [B, N] to compute on (all that fire, and any that need a gradient), and where."""
         raise NotImplementedError
 
     def values(self, active: Tensor, support: Support) -> Tensor:
@@ -43,8 +43,9 @@ class Sparsifier(nn.Module):
 class TopK(Sparsifier):
     """The k largest of each token: Gao et al. 2024 (arXiv 2406.04093), section 2.3."""
 
-    def select(self, pre_activations: Tensor) -> Support:
-        return Support.of_rows(top_k(pre_activations, self.k), pre_activations.shape[1])
+    def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
+        entries, indices = top_k(pre_activations, self.k)
+        return entries.flatten(), Support.of_rows(indices, pre_activations.shape[1])
 
 
 class BatchTopK(Sparsifier):
@@ -64,17 +65,17 @@ class BatchTopK(Sparsifier):
         self.register_buffer("threshold", torch.zeros(()))
         self.register_buffer("steps", torch.zeros(()))
 
-    def select(self, pre_activations: Tensor) -> Support:
+    def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
         if not self.training:
-            return Support.of_mask(pre_activations >= self.threshold.clamp_min(1e-12))
+            return masked(pre_activations, pre_activations >= self.threshold.clamp_min(1e-12))
         tokens, latents = pre_activations.shape
         if not tokens:
-            return Support.of_mask(pre_activations > 0)
+            return masked(pre_activations, pre_activations > 0)
         rank = tokens * latents - min(self.k, latents) * tokens + 1
         smallest = pre_activations.flatten().kthvalue(rank).values.relu()
         self.steps += 1
         self.threshold.lerp_(smallest, (1 / self.steps).clamp_min(self.RATE))
-        return Support.of_mask((pre_activations >= smallest) & (pre_activations > 0))
+        return masked(pre_activations, (pre_activations >= smallest) & (pre_activations > 0))
 
 
 class ReLU(Sparsifier):
@@ -83,8 +84,8 @@ class ReLU(Sparsifier):
     Decoder rows have unit norm, so the sum needs no weighting by them.
     """
 
-    def select(self, pre_activations: Tensor) -> Support:
-        return Support.of_mask(pre_activations > 0)
+    def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
+        return masked(pre_activations, pre_activations > 0)
 
     def cost(self, code: SparseCode) -> Tensor:
         return code.values.sum() / max(1, len(code.pre_activations))
@@ -105,9 +106,9 @@ class JumpReLU(Sparsifier):
         self.log_threshold = nn.Parameter(torch.full((latents,), self.START * scale).log())
         self.bandwidth = self.BANDWIDTH * scale
 
-    def select(self, pre_activations: Tensor) -> Support:
+    def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
         floor = self.log_threshold.detach().exp() - self.bandwidth / 2
-        return Support.of_mask(pre_activations > floor.clamp_min(0))
+        return masked(pre_activations, pre_activations > floor.clamp_min(0))
 
     def values(self, active: Tensor, support: Support) -> Tensor:
         threshold = self.log_threshold.exp()[support.indices]

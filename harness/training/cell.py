@@ -16,7 +16,7 @@ from harness.study.recipe import Layers, Recipe
 from harness.training.inputs import INPUTS
 from harness.training.loss import active_at, loss_of, resamples_at
 from harness.training.metrics import fired
-from harness.training.optimizers import averaged_weights, build_optimizers, learning_rate, set_learning_rate
+from harness.training.optimizers import averaged_weights, build_optimizers, clip, learning_rate, set_learning_rate
 from harness.training.resampling import resample
 from harness.training.state import pack, unpack
 
@@ -80,10 +80,11 @@ class Cell:
         given, _ = INPUTS[recipe.inputs](x, self.mean)
         self.sae.set_active(active_at(self.step_index, recipe))
         coded = self.sae(given)
-        torch.autograd.backward(loss_of(recipe, self.sae, coded, given, self.dead()))
+        loss, error = loss_of(recipe, self.sae, coded, given, self.dead())
+        torch.autograd.backward(loss)
         self._update()
         self.step_index += 1
-        self._count(given, coded)
+        self._count(given, coded, error)
         if resamples_at(self.step_index, recipe):
             self._resample(coded)
 
@@ -92,7 +93,7 @@ class Cell:
         if recipe.decoder_norm == "unit":
             self.sae.project_decoder_gradients()
         if recipe.gradient_clip:
-            torch.nn.utils.clip_grad_norm_(self.sae.parameters(), recipe.gradient_clip, foreach=True)
+            clip(self.sae.parameters(), recipe.gradient_clip)
         set_learning_rate(self.optimizers, learning_rate(self.step_index, recipe))
         for optimizer in self.optimizers:
             optimizer.step()
@@ -101,11 +102,11 @@ class Cell:
             self.sae.normalise_decoders()
 
     @torch.no_grad()
-    def _count(self, x: Tensor, coded: Coded) -> None:
+    def _count(self, x: Tensor, coded: Coded, error: Tensor) -> None:
         firings = fired(coded)
-        error = (x - coded.reconstruction).square().sum()
         self.last_fired.masked_fill_(firings > 0, self.tokens)
-        self.sums += torch.stack([error, x.square().sum(), firings.sum()])
+        squares = torch.linalg.vector_norm(x).square()
+        self.sums += torch.stack([error * x.numel(), squares, firings.sum()])
         self.tokens_summed += len(x)
 
     def _resample(self, coded: Coded) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn.functional import mse_loss
 
 from harness.sae.model import SAE, Coded
 from harness.sae.penalties import PENALTIES, activity, aux_k_error, prefix_error
 from harness.study.recipe import Recipe, parse_shares
 
 
-def loss_of(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> Tensor:
-    """A number with gradient. x [B, D]: what the SAE saw; dead [latents]: those silent for the dead window."""
-    loss = (x - coded.reconstruction).square().mean()
+def loss_of(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss, with gradient, and the mean squared error in it: two numbers.
+
+    x [B, D]: what the SAE saw; dead [latents]: those silent for the dead window.
+    """
+    error = loss = mse_loss(coded.reconstruction, x)
     if recipe.penalty:
         loss = loss + recipe.penalty * PENALTIES[recipe.penalty_on](sae, coded)
     if recipe.sparsity:
@@ -20,7 +24,7 @@ def loss_of(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> 
         loss = loss + recipe.aux_weight * aux_k_error(sae, coded, dead, recipe.aux_k)
     if shares := parse_shares(recipe.prefixes):
         loss = loss + prefix_error(sae, coded, x, shares)
-    return loss
+    return loss, error.detach()
 
 
 def active_at(step: int, recipe: Recipe) -> int:

@@ -110,7 +110,7 @@ def _remainders(coded: Coded) -> Tensor:
     """Sum of squares of what the SAE saw, and of what is left over behind each layer: [layers + 1]."""
     before = [part.target for part in coded.parts]
     last = coded.parts[-1]
-    return torch.stack([rows.double().square().sum() for rows in (*before, last.target - last.reconstruction)])
+    return torch.stack([rows.double().square().sum() for rows in (*before, last.residual)])
 
 
 def effective_number(firings: Tensor) -> float:

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from harness.muon import Muon
 from harness.sae.roles import MATRICES, Role, parameter_roles
@@ -136,6 +137,15 @@ def averaged_weights(optimizers: Sequence[Optimizer]) -> Iterator[None]:
 def _call(optimizers: Sequence[Optimizer], mode: str) -> None:
     for optimizer in optimizers:
         getattr(optimizer, mode, lambda: None)()
+
+
+def clip(parameters: Iterable[nn.Parameter], limit: float) -> None:
+    """Scale all gradients down to a total norm of `limit` where they exceed it."""
+    with_gradient = [p for p in parameters if p.grad is not None]
+    norm = get_total_norm([p.grad for p in with_gradient if p.grad is not None], foreach=True)
+    # Scaling by 1 changes nothing, but passes over all of them; on a GPU, to find out would be a synchronisation.
+    if norm.is_cuda or not norm <= limit:
+        clip_grads_with_norm_(with_gradient, limit, norm, foreach=True)
 
 
 def set_learning_rate(optimizers: Sequence[Optimizer], lr: float) -> None:

@@ -37,7 +37,7 @@ def resample(
 
 
 def _restart(coder: Coder, part: Part, dead: Tensor, rows: Tensor, generator: torch.Generator) -> None:
-    loss = (part.target - part.reconstruction).square().sum(1)
+    loss = part.residual.square().sum(1)
     # nan_to_num: a cell that diverges shall be found out by its curve, not by the draw
     weights = loss.cpu().double().square().nan_to_num(0, 1) + 1e-30
     drawn = torch.multinomial(weights, len(rows), replacement=True, generator=generator).to(rows.device)

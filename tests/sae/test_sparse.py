@@ -11,8 +11,10 @@ from harness.sae.sparse import (
     Support,
     active_entries,
     decode,
+    masked,
     positive_means,
     pre_activations,
+    row_products,
     top_k,
 )
 
@@ -25,8 +27,9 @@ def test_top_k_takes_the_largest_entries(batch, latents, k, seed, ties):
     x = torch.randn(batch, latents, generator=torch.Generator().manual_seed(seed))
     if ties:
         x = x.round()
-    indices = top_k(x, k)
+    values, indices = top_k(x, k)
     assert indices.shape == (batch, k)
+    assert torch.equal(x.gather(1, indices), values)
     assert torch.equal(x.gather(1, indices).sort(1).values, x.topk(k, dim=1).values.sort(1).values)
     assert all(len(set(row.tolist())) == k for row in indices)
 
@@ -45,7 +48,6 @@ def test_a_support_knows_its_entries_by_token_and_by_latent(batch, latents, shar
     places = mask.nonzero()
     assert torch.equal(support.tokens, places[:, 0])
     assert torch.equal(support.indices, places[:, 1])
-    assert torch.equal(support.take(entries), entries[mask])
     values = entries[mask].sin()
     dense = torch.zeros_like(entries).masked_scatter(mask, values)
     weight, rows = torch.randn(latents, 3, dtype=torch.float64), torch.randn(batch, 3, dtype=torch.float64)
@@ -54,14 +56,27 @@ def test_a_support_knows_its_entries_by_token_and_by_latent(batch, latents, shar
     assert torch.allclose(support.totals(values), dense.sum(0))
     assert torch.allclose(support.inner_products(rows, weight), (rows @ weight.T)[mask])
     half = support.where(support.indices % 2 == 0)
-    assert torch.equal(half.take(entries), entries[mask & (torch.arange(latents) % 2 == 0)])
+    assert torch.equal(entries[half.tokens, half.indices], entries[mask & (torch.arange(latents) % 2 == 0)])
 
 
 def test_a_support_of_rows_is_that_of_their_mask():
     rows = torch.tensor([[2, 0], [1, 2]])
     support = Support.of_rows(rows, 3)
     assert support.tokens.tolist() == [0, 0, 1, 1]
-    assert support.take(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])).tolist() == [3.0, 1.0, 5.0, 6.0]
+    assert support.weighted_rows(torch.ones(4), torch.tensor([[1.0], [2.0], [4.0]])).tolist() == [[5.0], [6.0]]
+
+
+def test_masked_are_the_entries_of_a_mask_and_where_they_are():
+    mask, support = ragged(5, 9, 0.4)
+    dense = torch.arange(45.0).view(5, 9)
+    entries, found = masked(dense, mask)
+    assert torch.equal(entries, dense[found.tokens, found.indices])
+    assert torch.equal(found.indices, support.indices)
+
+
+def test_row_products_are_those_of_the_rows_in_the_same_place():
+    left, right = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0)).double()
+    assert torch.allclose(row_products(left, right), (left * right).sum(1))
 
 
 @pytest.mark.parametrize(("batch", "latents", "share"), [(1, 2, 1.0), (7, 33, 0.2), (16, 128, 0.02), (4, 9, 0.0)])
@@ -72,7 +87,7 @@ def test_entries_reconstructions_and_gradients_are_those_of_the_dense_layer(batc
         torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
         for shape in ((batch, 6), (latents, 6), (latents,), (latents, 9))
     ]
-    entries = active_entries(x, encoder, bias, pre_activations(x, encoder, bias), support)
+    entries = active_entries(x, encoder, bias, pre_activations(x, encoder, bias)[mask], support)
     sparse = decode(entries.relu(), support, decoder)
     dense = ((x @ encoder.T + bias).relu() * mask) @ decoder
     assert torch.allclose(sparse, dense)
@@ -83,14 +98,14 @@ def test_entries_reconstructions_and_gradients_are_those_of_the_dense_layer(batc
 
 
 def test_gradients_agree_with_finite_differences():
-    _, support = ragged(4, 12, 0.3)
+    mask, support = ragged(4, 12, 0.3)
     generator = torch.Generator().manual_seed(1)
     shapes = ((4, 5), (12, 5), (12,), (12, 3))
     arguments = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
 
     def layer(x, encoder, bias, decoder):
         return decode(
-            active_entries(x, encoder, bias, pre_activations(x, encoder, bias), support), support, decoder
+            active_entries(x, encoder, bias, pre_activations(x, encoder, bias)[mask], support), support, decoder
         )
 
     def means(x, encoder, bias):
@@ -103,8 +118,8 @@ def test_gradients_agree_with_finite_differences():
 
 def test_a_latent_that_is_selected_below_zero_has_not_fired():
     pre = torch.tensor([[2.0, -1.0, -3.0]])
-    support = Support.of_rows(top_k(pre, 2), 3)
-    active = support.take(pre)
+    values, indices = top_k(pre, 2)
+    active, support = values.flatten(), Support.of_rows(indices, 3)
     code = SparseCode(active.relu(), active, support, pre)
     assert code.dense().tolist() == [[2.0, 0.0, 0.0]]
     assert code.fired().tolist() == [1.0, 0.0, 0.0]
