@@ -68,7 +68,7 @@ def aux_k_error(sae: SAE, coded: Coded, dead: Tensor, k: int) -> Tensor:
 
     dead: [latents of all coders], bool. The error itself is taken as given; what is scored is the decoder's
     answer to them beside its answer to nothing. Gao et al. 2024 (arXiv 2406.04093), appendix A.2. Zero where no
-    latent is dead; scaled down where fewer than k are, as sparsify does.
+    latent is dead; scaled down where fewer than k are, as sparsify does. Waits for the device, to learn how many.
     """
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
     pairs = zip(_pairs(sae, coded), masks, strict=True)
@@ -76,17 +76,17 @@ def aux_k_error(sae: SAE, coded: Coded, dead: Tensor, k: int) -> Tensor:
 
 
 def _aux_k(coder: Coder, part: Part, dead: Tensor, k: int) -> Tensor:
-    candidates = min(k, coder.latents - 1)
     with torch.no_grad():
-        scores = part.code.pre_activations.masked_fill(~dead, -torch.inf)
-        entries, indices = top_k(scores, candidates)
-        support = Support.of_rows(indices, coder.latents)
+        columns = dead.nonzero()[:, 0]
+        if not len(columns):
+            return part.reconstruction.new_zeros(())
+        entries, places = top_k(part.code.pre_activations[:, columns], min(k, len(columns)))
+        support = Support.of_rows(columns[places], coder.latents)
         error = part.residual
     active = active_entries(part.input, coder.encoder, coder.bias, entries.flatten(), support)
-    values = active.relu() * dead[support.indices]
     nothing: Tensor = coder.behind(torch.zeros_like(coder.decoder[:1]))
-    missed = error - (coder.decode(values, support) - nothing)
-    return missed.square().mean() * (dead.sum() / k).clamp_max(1)
+    missed = error - (coder.decode(active.relu(), support) - nothing)
+    return missed.square().mean() * min(1, len(columns) / k)
 
 
 def _pairs(sae: SAE, coded: Coded) -> list[tuple[Coder, Part]]:

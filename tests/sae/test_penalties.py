@@ -74,7 +74,7 @@ def aux_k_reference(sae, x, dead, k):
         mask = dead[start : start + coder.latents]
         start += coder.latents
         pre = (seen @ coder.encoder.T + coder.bias).masked_fill(~mask, -torch.inf)
-        chosen = min(k, int(mask.sum()), coder.latents - 1)
+        chosen = min(k, int(mask.sum()))
         code = torch.zeros_like(pre).scatter(1, *reversed(pre.topk(chosen, dim=1))).relu()
         answer = behind(coder, code @ coder.decoder) - behind(coder, 0 * code @ coder.decoder)
         error = (target - reconstruction).detach()
@@ -93,9 +93,8 @@ def test_dead_latents_learn_from_the_error(layers, share, k):
 def test_nothing_is_learnt_where_no_latent_is_dead():
     sae, x = small("dense 2-2")
     error = aux_k_error(sae, sae(x), torch.zeros(sae.latents, dtype=torch.bool), 4)
-    grads = torch.autograd.grad(error, list(sae.parameters()), allow_unused=True, materialize_grads=True)
     assert error == 0
-    assert not any(grad.any() for grad in grads)
+    assert not error.requires_grad
 
 
 def test_only_dead_latents_and_what_lies_around_them_learn_from_the_error():
