@@ -79,7 +79,7 @@ class Coder(nn.Module):
         return len(self.encoder)
 
     def forward(self, target: Tensor) -> Part:
-        x = self.before(target)
+        x = self.before(target).to(target.dtype)  # under autocast, added layers end in a lower precision
         code = self.encode(x)
         return Part(target, x, code, self.decode(code.values, code.support))
 
@@ -94,7 +94,7 @@ class Coder(nn.Module):
     def decode(self, values: Tensor, support: Support) -> Tensor:
         """The reconstruction [B, D] of a code."""
         rows: Tensor = self.behind(decode(values, support, self.decoder))
-        return rows
+        return rows.to(values.dtype)
 
 
 class SAE(nn.Module):

@@ -115,18 +115,23 @@ class SparseCode:
 
     def dense(self) -> Tensor:
         """The codes with their zeros: [B, N]."""
-        codes = torch.zeros_like(self.pre_activations)
+        codes = self.values.new_zeros(self.pre_activations.shape)
         codes[self.support.tokens, self.support.indices] = self.values
         return codes
 
 
 class _Active(torch.autograd.Function):
-    """Entries of `x W^T + b` that are known already, with its gradient at these entries only."""
+    """Entries of `x W^T + b` that are known already, with its gradient at these entries only.
+
+    Those that come from a product of lower precision decided what is selected, and are computed again.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, support: Support) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.support = support
+        if entries.dtype != x.dtype:
+            return support.inner_products(x, weight) + bias[support.indices]
         return entries.view_as(entries)
 
     @staticmethod
@@ -162,15 +167,17 @@ class _PositiveMeans(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight, pre_activations)
-        return pre_activations.relu().mean(0)
+        return pre_activations.relu().mean(0, dtype=x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
         x, weight, pre_activations = ctx.saved_tensors
         # [B, N]: dense, since every positive entry has a part; relu's own gradient makes it in one pass.
-        grad = torch.ops.aten.threshold_backward((grad / len(x)).expand_as(pre_activations), pre_activations, 0)
-        grad_x = grad @ weight if ctx.needs_input_grad[0] else None
-        return grad_x, grad.T @ x, grad.sum(0), None
+        dtype = pre_activations.dtype
+        each = (grad / len(x)).to(dtype).expand_as(pre_activations)
+        dense = torch.ops.aten.threshold_backward(each, pre_activations, 0)
+        grad_x = (dense @ weight.to(dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
+        return grad_x, (dense.T @ x.to(dtype)).to(x.dtype), dense.sum(0, dtype=x.dtype), None
 
 
 def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -198,7 +205,7 @@ def masked(dense: Tensor, mask: Tensor) -> tuple[Tensor, Support]:
 
 
 def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W^T + b without gradient: x [B, D], weight [N, D], bias [N] -> [B, N]."""
+    """x W^T + b without gradient: x [B, D], weight [N, D], bias [N] -> [B, N], of the precision of autocast."""
     with torch.no_grad():
         return torch.addmm(bias, x, weight.T)
 

@@ -72,7 +72,7 @@ class BatchTopK(Sparsifier):
         if not tokens:
             return masked(pre_activations, pre_activations > 0)
         rank = tokens * latents - min(self.k, latents) * tokens + 1
-        smallest = pre_activations.flatten().kthvalue(rank).values.relu()
+        smallest = pre_activations.flatten().kthvalue(rank).values.relu().to(self.threshold.dtype)
         self.steps += 1
         self.threshold.lerp_(smallest, (1 / self.steps).clamp_min(self.RATE))
         return masked(pre_activations, (pre_activations >= smallest) & (pre_activations > 0))

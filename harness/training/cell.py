@@ -79,7 +79,8 @@ class Cell:
         recipe = self.recipe
         given, _ = INPUTS[recipe.inputs](x, self.mean)
         self.sae.set_active(active_at(self.step_index, recipe))
-        coded = self.sae(given)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            coded = self.sae(given)
         loss, error = loss_of(recipe, self.sae, coded, given, self.dead())
         torch.autograd.backward(loss)
         self._update()

@@ -19,6 +19,8 @@ CELLS = [
     *({"layers": "sparse 2-1", "sparsifier": name, "prefixes": "0.25-0.5"} for name in SPARSIFIERS),
     *({"layers": "sparse 2 each", "inputs": name} for name in INPUTS),
     *({"layers": "dense_encoder 2", "penalty": 0.1, "penalty_on": name} for name in PENALTIES),
+    *({"precision": "bfloat16", "layers": "dense 2-2", "sparsifier": s, "penalty": 0.1} for s in SPARSIFIERS),
+    {"precision": "bfloat16", **REMEDIES},
     {"decoder_norm": "free", "gradient_clip": 0.0},
 ]
 
