@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from harness.sae.model import SAE, Coded, Coder, Part
-from harness.sae.sparse import Support, active_entries, positive_means, top_k
+from harness.sae.selection import top_k
+from harness.sae.sparse import Support, active_entries, positive_means
 
 
 def linear_spread(sae: SAE, coded: Coded) -> Tensor:

@@ -18,8 +18,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-GROUP = 4  # entries a group in `top_k`
-
 
 class Support:
     """Which entries of a batch's [B, N] are computed on, token after token, and the same ordered by latent.
@@ -39,10 +37,12 @@ class Support:
         return cls(rows.flatten(), starts, latents)
 
     @classmethod
-    def of_mask(cls, mask: Tensor) -> Support:
-        """The entries where mask [B, N] is true."""
-        counts = mask.sum(1)
-        return cls(mask.nonzero()[:, 1].contiguous(), counts.cumsum(0) - counts, mask.shape[1])
+    def of_places(cls, places: Tensor, shape: torch.Size) -> Support:
+        """The entries at `places` [A] of a flattened [B, N], in ascending order."""
+        batch, latents = shape
+        tokens = places // latents
+        counts = torch.bincount(tokens, minlength=batch)
+        return cls(places - tokens * latents, counts.cumsum(0) - counts, latents)
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -178,30 +178,6 @@ class _PositiveMeans(torch.autograd.Function):
         dense = torch.ops.aten.threshold_backward(each, pre_activations, 0)
         grad_x = (dense @ weight.to(dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
         return grad_x, (dense.T @ x.to(dtype)).to(x.dtype), dense.sum(0, dtype=x.dtype), None
-
-
-def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row of [B, N], exactly: their values [B, k] and indices [B, k], in no order.
-
-    Where that is cheaper, the rows are narrowed down first: the k largest entries lie in the k groups with the
-    largest maxima, which are found in the same way. A group is every N/4-th entry, so that the maxima are taken
-    over whole rows of memory. Which of equal entries is taken is not specified.
-    """
-    batch, latents = pre_activations.shape
-    if latents % GROUP or latents < 4 * GROUP * k:
-        values, indices = pre_activations.topk(k, dim=1, sorted=False)
-        return values, indices
-    stride = latents // GROUP
-    grouped = pre_activations.view(batch, GROUP, stride)
-    _, groups = top_k(grouped.amax(1), k)
-    finalists = grouped.gather(2, groups.unsqueeze(1).expand(batch, GROUP, k)).view(batch, GROUP * k)
-    values, places = finalists.topk(k, dim=1, sorted=False)
-    return values, groups.gather(1, places % k) + (places // k) * stride
-
-
-def masked(dense: Tensor, mask: Tensor) -> tuple[Tensor, Support]:
-    """The entries [A] of dense [B, N] where mask [B, N] is true, token after token; and where they are."""
-    return dense[mask], Support.of_mask(mask)
 
 
 def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.sae.roles import Role
-from harness.sae.sparse import SparseCode, Support, masked, top_k
+from harness.sae.selection import largest, masked, top_k
+from harness.sae.sparse import SparseCode, Support
 
 
 class Sparsifier(nn.Module):
@@ -71,11 +72,11 @@ class BatchTopK(Sparsifier):
         tokens, latents = pre_activations.shape
         if not tokens:
             return masked(pre_activations, pre_activations > 0)
-        rank = tokens * latents - min(self.k, latents) * tokens + 1
-        smallest = pre_activations.flatten().kthvalue(rank).values.relu().to(self.threshold.dtype)
+        entries, places = largest(pre_activations.flatten(), min(self.k, latents) * tokens)
         self.steps += 1
-        self.threshold.lerp_(smallest, (1 / self.steps).clamp_min(self.RATE))
-        return masked(pre_activations, (pre_activations >= smallest) & (pre_activations > 0))
+        self.threshold.lerp_(entries.min().relu().to(self.threshold.dtype), (1 / self.steps).clamp_min(self.RATE))
+        places, order = places[entries > 0].sort()
+        return entries[entries > 0][order], Support.of_places(places, pre_activations.shape)
 
 
 class ReLU(Sparsifier):

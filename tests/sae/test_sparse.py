@@ -6,39 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from harness.sae.selection import masked, top_k
 from harness.sae.sparse import (
     SparseCode,
     Support,
     active_entries,
     decode,
-    masked,
     positive_means,
     pre_activations,
     row_products,
-    top_k,
 )
 
 SEEDS = st.integers(0, 2**31)
-
-
-@given(batch=st.integers(0, 5), latents=st.integers(2, 700), k=st.integers(1, 12), seed=SEEDS, ties=st.booleans())
-def test_top_k_takes_the_largest_entries(batch, latents, k, seed, ties):
-    k = min(k, latents)
-    x = torch.randn(batch, latents, generator=torch.Generator().manual_seed(seed))
-    if ties:
-        x = x.round()
-    values, indices = top_k(x, k)
-    assert indices.shape == (batch, k)
-    assert torch.equal(x.gather(1, indices), values)
-    assert torch.equal(x.gather(1, indices).sort(1).values, x.topk(k, dim=1).values.sort(1).values)
-    assert all(len(set(row.tolist())) == k for row in indices)
 
 
 def ragged(batch: int, latents: int, share: float, seed: int = 0) -> tuple[torch.Tensor, Support]:
     """A mask of which about `share` is true, with an empty first row, and its support."""
     mask = torch.rand(batch, latents, generator=torch.Generator().manual_seed(seed)) < share
     mask[:1] = False
-    return mask, Support.of_mask(mask)
+    return mask, masked(mask, mask)[1]
 
 
 @given(st.integers(0, 6), st.integers(1, 30), st.floats(0, 1), SEEDS)
@@ -64,14 +50,6 @@ def test_a_support_of_rows_is_that_of_their_mask():
     support = Support.of_rows(rows, 3)
     assert support.tokens.tolist() == [0, 0, 1, 1]
     assert support.weighted_rows(torch.ones(4), torch.tensor([[1.0], [2.0], [4.0]])).tolist() == [[5.0], [6.0]]
-
-
-def test_masked_are_the_entries_of_a_mask_and_where_they_are():
-    mask, support = ragged(5, 9, 0.4)
-    dense = torch.arange(45.0).view(5, 9)
-    entries, found = masked(dense, mask)
-    assert torch.equal(entries, dense[found.tokens, found.indices])
-    assert torch.equal(found.indices, support.indices)
 
 
 def test_row_products_are_those_of_the_rows_in_the_same_place():
