@@ -26,8 +26,8 @@ End = Literal["done", "failed", "stopped", "busy", "crowded"]
 def run_cell(path: Path, recipe: Recipe, data: Callable[[], Data], *, alone: bool) -> Generator[int, Turn, End]:
     """Train a cell from its last checkpoint to its result: yields and takes what `train` does.
 
-    Whatever happens to it ends this cell only, and is recorded. Returns "stopped" if Stopped is raised in it, after
-    a checkpoint; "busy" if another process trains it; "crowded" if memory ran out and it is not alone.
+    Whatever happens to it ends this cell only, and is recorded. Returns "stopped" if Stopped is raised in it,
+    after a checkpoint; "busy" if another process trains it; "crowded" if memory ran out and it is not alone.
     """
     folder = CellFolder(path)
     with exclusive(folder.path / "lock") as mine:

@@ -20,7 +20,7 @@ class Data:
     def __init__(self, path: Path, device: torch.device) -> None:
         self.device = device
         self._store = ActivationStore.open(path)
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         scale = self._store.manifest["scale"]
         self.width = self._store.width
         self.mean = torch.tensor(self._store.manifest["mean"]) / scale  # [width], of the training split

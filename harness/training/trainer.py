@@ -26,9 +26,9 @@ class Diverged(Exception):
 
 
 class Turn(NamedTuple):
-    """What a waiting cell is sent. x: activations [batch, width], centred and scaled, which other cells see too."""
+    """What a waiting cell is sent."""
 
-    x: Tensor
+    x: Tensor  # activations [batch, width], centred and scaled; other cells see them too
     save: bool  # whether to checkpoint after the step
 
 
