@@ -22,7 +22,7 @@ PHASES: dict[Phase | None, str] = {
 }
 PLAIN_INTERVAL = 15.0  # seconds between two plain lines
 RATE_WINDOW = 30.0  # seconds that the rates are measured over
-HEADER = 5  # lines of the panel above the first row of its table, and one below
+HEADER = 6  # lines of the panel above the first row of its table, and one below
 
 
 @dataclass
@@ -133,7 +133,7 @@ def table(progress: SweepProgress, rows: int) -> Table:
         workers.setdefault(cell.slot, []).append(cell)
     shown = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("worker", "cell", "tokens", "held-out FVU"):
-        shown.add_column(heading, justify="left" if heading == "cell" else "right", no_wrap=heading == "cell")
+        shown.add_column(heading, justify="left" if heading == "cell" else "right", no_wrap=heading != "cell")
     for slot, cells in sorted(workers.items()):
         groups = [cells] if len(progress.running) > rows else [[cell] for cell in cells]
         for number, group in enumerate(groups):
@@ -141,12 +141,17 @@ def table(progress: SweepProgress, rows: int) -> Table:
     return shown
 
 
-def _row(cells: list[CellProgress]) -> tuple[str, str, str]:
+def _row(cells: list[CellProgress]) -> tuple[Text, str, str]:
     """What cells are called, how far they are, and their FVU from the best to the worst."""
     label = cells[0].label if len(cells) == 1 else f"{len(cells)} cells: {cells[0].label}, ..."
     done = sum(cell.tokens for cell in cells) / sum(cell.total for cell in cells)
     known = sorted(cell.fvu for cell in cells if cell.fvu is not None)
-    return label, f"{100 * done:.0f} %", " – ".join(f"{fvu:.4f}" for fvu in dict.fromkeys(known[:1] + known[-1:]))
+    fvu = " – ".join(f"{value:.4f}" for value in dict.fromkeys(known[:1] + known[-1:]))
+    return (
+        Text(label, no_wrap=True, overflow="ellipsis"),
+        f"{100 * done:.0f} %",
+        fvu,
+    )  # a narrow terminal cuts labels
 
 
 def duration(seconds: float) -> str:
