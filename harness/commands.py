@@ -18,7 +18,7 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
-    from harness.scheduling.controller import Options
+    from harness.scheduling.dispatch import Options
     from harness.scheduling.workspace import Workspace
     from harness.study.cells import Cell, Score
     from harness.study.source import Source, SourceFolders, TextSource
@@ -265,7 +265,7 @@ def run(options: Namespace, console: Console) -> None:
 
 
 def _machine(options: Namespace) -> Options:
-    from harness.scheduling.controller import Options
+    from harness.scheduling.dispatch import Options
 
     gpus = _count_gpus() if options.device != "cpu" else 0
     if options.device == "cuda" and not gpus:

@@ -39,8 +39,9 @@ def run_cell(path: Path, recipe: Recipe, data: Callable[[], Data], *, alone: boo
             folder.publish((yield from _train(folder, recipe, data())))
         except Stopped:
             return "stopped"
-        except torch.AcceleratorError:
-            raise  # after that a GPU does nothing more for this process, whichever cell it came from
+        except torch.AcceleratorError:  # a GPU does nothing more for this process, whichever cell it came from
+            folder.log.write_text(traceback.format_exc(), encoding="utf-8")
+            raise
         except Exception as failure:  # ours, not the user's: kept whole in the log, one line goes up
             if is_out_of_memory(failure) and not alone:
                 return "crowded"

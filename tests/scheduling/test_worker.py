@@ -8,10 +8,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.scheduling.cell_run import run_cell
+from harness.scheduling.data import Data
 from harness.scheduling.job import Job
 from harness.study.recipe import Recipe
+from harness.training.cohort import Cohort
 
 RECIPE = Recipe(latents=64, k=4, tokens=8_000, batch=128, dead_window=1_024, lr=1e-3)
 DEEP = replace(RECIPE, layers="dense 2-2", optimizer="muon", k=3, latents=96)
@@ -142,3 +146,17 @@ def test_seconds_are_those_of_a_cells_own_turns(start):
     mtimes = [(folder(name).path / "result.json").stat().st_mtime for name in names]
     began = (folder(names[0]).path / "recipe.json").stat().st_mtime
     assert sum(seconds) <= max(mtimes) - began
+
+
+def test_an_error_that_disables_the_gpu_ends_the_worker_and_not_the_cells(small_study):
+    """Each is then tried again alone, as after a kill: the error may be a neighbour's."""
+
+    def broken() -> Data:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    members = {name: run_cell(folder(name).path, RECIPE, broken, alone=False) for name in ("one", "two")}
+    with pytest.raises(torch.AcceleratorError):
+        Cohort(members).train(lambda step: torch.zeros(128, 16), seconds=1e9)
+    assert "device-side assert" in folder("one").log.read_text()
+    assert folder("one").failure() is None
+    assert not folder("two").path.exists()
