@@ -18,7 +18,7 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
-    from harness.scheduling.controller import Options
+    from harness.scheduling.dispatch import Options
     from harness.scheduling.workspace import Workspace
     from harness.study.cells import Cell, Score
     from harness.study.source import Source, SourceFolders, TextSource
@@ -216,6 +216,13 @@ def _run_arguments(parser: ArgumentParser) -> None:
         "--workers", type=_count, help="worker processes (default: one a GPU, else one a CPU core)"
     )
     parser.add_argument("--threads", type=_count, default=1, help="CPU threads a worker (default: 1)")
+    parser.add_argument(
+        "--cohort",
+        type=_count,
+        metavar="N",
+        help="most cells that a worker trains in lockstep on the same batches (default: 12; never more than fit "
+        "into memory, or than leaves every worker its share)",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument(
         "--checkpoint-seconds", type=_seconds, default=30.0, help="time between two checkpoints (default: 30)"
@@ -258,14 +265,14 @@ def run(options: Namespace, console: Console) -> None:
 
 
 def _machine(options: Namespace) -> Options:
-    from harness.scheduling.controller import Options
+    from harness.scheduling.dispatch import Options
 
     gpus = _count_gpus() if options.device != "cpu" else 0
     if options.device == "cuda" and not gpus:
         raise UserError("--device: expected 'cpu', since torch finds no GPU here")
     devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
     workers = options.workers or gpus or max(1, (os.cpu_count() or 1) // options.threads)
-    return Options(workers, options.threads, devices, options.checkpoint_seconds)
+    return Options(workers, options.threads, devices, options.checkpoint_seconds, options.cohort)
 
 
 def _count_gpus() -> int:

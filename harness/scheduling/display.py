@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -23,12 +22,14 @@ PHASES: dict[Phase | None, str] = {
 }
 PLAIN_INTERVAL = 15.0  # seconds between two plain lines
 RATE_WINDOW = 30.0  # seconds that the rates are measured over
+HEADER = 6  # lines of the panel above the first row of its table, and one below
 
 
 @dataclass
 class CellProgress:
     """A cell on a worker."""
 
+    slot: int  # of the worker
     label: str
     tokens: int  # done
     total: int
@@ -48,13 +49,26 @@ class SweepProgress:
     work: float = 0.0  # of all cells that this run has to train, as far as they are known, in FLOPs
     work_done: float = 0.0  # of those that ended
     tokens_done: int = 0  # of those that ended, in this run
-    running: dict[int, CellProgress] = field(default_factory=dict)  # by slot
+    running: dict[str, CellProgress] = field(default_factory=dict)  # by the cell's id
+
+    def on(self, slot: int) -> list[str]:
+        """Cells on the worker of a slot."""
+        return [name for name, cell in self.running.items() if cell.slot == slot]
+
+    def ended(self, name: str) -> None:
+        """A cell is no longer running and will not be again."""
+        cell = self.running.pop(name)
+        self.work_done += cell.work
+        self.tokens_done += cell.total
 
     def tokens(self) -> int:
         return self.tokens_done + sum(cell.tokens for cell in self.running.values())
 
     def finished_work(self) -> float:
         return self.work_done + sum(cell.work * cell.tokens / cell.total for cell in self.running.values())
+
+    def work_left(self) -> float:
+        return self.work - self.finished_work()
 
 
 class Display:
@@ -100,7 +114,7 @@ class Display:
             tokens = (self._samples[-1][2] - self._samples[0][2]) / elapsed
             parts.append(f"{tokens / 1000:.0f}k tokens/s")
             if work > 0:
-                left = duration((p.work - p.finished_work()) / work)
+                left = duration(p.work_left() / work)
                 parts.append(f"{left} left of tuning" if p.phase == "tuning" else f"{left} left")
         return " · ".join(parts)
 
@@ -108,17 +122,36 @@ class Display:
         p = self._progress
         bar = ProgressBar(total=max(p.work, 1.0), completed=p.finished_work(), width=60)
         # a bar ends no line of its own; the padding does
-        return Group(Text(self._headline()), Padding(bar, (0, 0, 1, 0), expand=False), _table(p.running.items()))
+        bar_and_gap = Padding(bar, (0, 0, 1, 0), expand=False)
+        return Group(Text(self._headline()), bar_and_gap, table(p, self._console.height - HEADER))
 
 
-def _table(running: Iterable[tuple[int, CellProgress]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
+def table(progress: SweepProgress, rows: int) -> Table:
+    """The running cells, worker by worker: one a row, or where that takes more than `rows` one worker a row."""
+    workers: dict[int, list[CellProgress]] = {}
+    for cell in progress.running.values():
+        workers.setdefault(cell.slot, []).append(cell)
+    shown = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("worker", "cell", "tokens", "held-out FVU"):
-        table.add_column(heading, justify="left" if heading == "cell" else "right")
-    for slot, cell in sorted(running):
-        fvu = "" if cell.fvu is None else f"{cell.fvu:.4f}"
-        table.add_row(str(slot), cell.label, f"{100 * cell.tokens / cell.total:.0f} %", fvu)
-    return table
+        shown.add_column(heading, justify="left" if heading == "cell" else "right", no_wrap=heading != "cell")
+    for slot, cells in sorted(workers.items()):
+        groups = [cells] if len(progress.running) > rows else [[cell] for cell in cells]
+        for number, group in enumerate(groups):
+            shown.add_row("" if number else str(slot), *_row(group))
+    return shown
+
+
+def _row(cells: list[CellProgress]) -> tuple[Text, str, str]:
+    """What cells are called, how far they are, and their FVU from the best to the worst."""
+    label = cells[0].label if len(cells) == 1 else f"{len(cells)} cells: {cells[0].label}, ..."
+    done = sum(cell.tokens for cell in cells) / sum(cell.total for cell in cells)
+    known = sorted(cell.fvu for cell in cells if cell.fvu is not None)
+    fvu = " – ".join(f"{value:.4f}" for value in dict.fromkeys(known[:1] + known[-1:]))
+    return (
+        Text(label, no_wrap=True, overflow="ellipsis"),
+        f"{100 * done:.0f} %",
+        fvu,
+    )  # a narrow terminal cuts labels
 
 
 def duration(seconds: float) -> str:

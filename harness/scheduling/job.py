@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Job:
-    """A cell, and how to train it on this machine."""
+    """Cells to train in lockstep, and how to on this machine. All have one batch size and one seed."""
 
-    folder: str
+    cells: Mapping[str, Mapping[str, Any]]  # folder, named after the cell -> recipe
     activations: str
-    recipe: dict[str, Any]
     device: str
     threads: int
     checkpoint_seconds: float

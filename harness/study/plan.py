@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.sae.sizes import apportion, layer_widths
+from harness.study.memory import Memory, memory
 from harness.study.recipe import Layers, Recipe
 
 SELECTION_FLOPS = 300  # products that a CPU core does in the time that top-k takes for one entry (docs/log.md)
@@ -18,9 +19,13 @@ class Cost:
     parameters: int
     flops_per_token: int  # to train: products that sparsity leaves necessary, and the optimizer's own
     tokens: int
-    bytes: int  # weights, gradients, moments and one batch of pre-activations, float32
-
+    memory: Memory
     selection: int  # entries that top-k looks through, a token
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the cell when it is trained alone."""
+        return self.memory.alone
 
     @property
     def work(self) -> float:
@@ -49,9 +54,8 @@ def cost(recipe: Recipe, width: int) -> Cost:
         flops += dense_flops + 2 * latents * sparse_in + active_flops
     if recipe.optimizer == "muon":
         flops += sum(orthogonalisation_flops(*shape) for shape in matrices) // recipe.batch
-    moments = 1 if recipe.optimizer == "muon" else 2
-    memory = 4 * (parameters * (2 + moments) + recipe.batch * total)
-    return Cost(parameters, flops, recipe.steps * recipe.batch, memory, total)
+    needed = memory(recipe, width, parameters, total)
+    return Cost(parameters, flops, recipe.steps * recipe.batch, needed, total)
 
 
 def orthogonalisation_flops(rows: int, columns: int) -> int:

@@ -1,12 +1,12 @@
-"""The training loop: next batch, step, log, checkpoint."""
+"""The training of one cell, turn by turn: it waits for its next batch, steps, logs, checkpoints."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -18,7 +18,6 @@ CURVE_POINTS = 12
 CURVE_TOKENS = 2048  # held-out tokens behind one point of a curve; the result is measured on all of them
 DIVERGED_FVU = 100.0  # an SAE that predicts the mean has 1
 
-Batches = Callable[[int], Tensor]  # step (0-based) -> activations [batch, width], centred and scaled
 Point = dict[str, float | int]
 
 
@@ -26,32 +25,48 @@ class Diverged(Exception):
     """The loss is no longer a number, or so large that training will not come back."""
 
 
-@dataclass(frozen=True)
-class Sinks:
-    """Where a cell's progress goes."""
+class Turn(NamedTuple):
+    """What a waiting cell is sent."""
 
-    point: Callable[[Point], Any]  # one point of its curves
-    beat: Callable[[int], Any]  # tokens done, after every step; what it raises ends the training there
+    x: Tensor  # activations [batch, width], centred and scaled; other cells see them too
+    save: bool  # whether to checkpoint after the step
+
+
+class Stopwatch:
+    """Seconds since it was made, without those in which it was paused."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        before = time.monotonic()
+        yield
+        self._started += time.monotonic() - before
 
 
 def train(
-    cell: Cell, batches: Batches, held_out: HeldOut, checkpoints: Checkpoints, seconds: float, sinks: Sinks
-) -> Quality:
+    cell: Cell, held_out: HeldOut, checkpoints: Checkpoints, point: Callable[[Point], Any], clock: Stopwatch
+) -> Generator[int, Turn, Quality]:
     """Train `cell` to its end, from wherever it is, and measure it on all held-out activations.
 
-    seconds: time between two checkpoints. Raises Diverged.
+    Yields the step (0-based) whose batch it waits for, and is sent this Turn; `lockstep` does that for many cells.
+    point: takes each point of the cell's curves. clock: stands still while the cell waits. Raises Diverged.
     """
     curve_set = held_out.head(CURVE_TOKENS)
     points = logging_steps(cell.recipe.steps)
-    saved = time.monotonic()
     while cell.step_index < cell.recipe.steps:
-        cell.step(batches(cell.step_index))
+        with clock.paused():
+            turn = yield cell.step_index
+        cell.step(turn.x)
         if cell.step_index in points:
-            sinks.point(curve_point(cell, curve_set))
-        if time.monotonic() - saved >= seconds:
+            point(curve_point(cell, curve_set))
+        if turn.save:
             checkpoints.save(cell.step_index, cell.state())
-            saved = time.monotonic()
-        sinks.beat(cell.tokens)
     with cell.evaluating():
         return evaluate(cell.code, held_out, cell.recipe.dead_window)
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
+from harness.training.cohort import Cohort
 from harness.training.metrics import HeldOut, Quality
 from harness.training.stream import batch_rows
-from harness.training.trainer import Point, Sinks, train
+from harness.training.trainer import Point, Stopwatch, train
 
 WIDTH, BATCH, STEPS = 8, 32, 20
 DATA = torch.randn(1024, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -45,12 +46,12 @@ class Killed(Exception):
 def run(cell: Cell, checkpoints: Checkpoints, stop_at: int | None = None) -> tuple[Quality, list[Point]]:
     """Train to the end; or with a checkpoint after every step until it is killed after `stop_at` of them."""
     points: list[Point] = []
+    ends: dict[str, Quality] = {}
 
-    def beat(tokens: int) -> None:
-        if tokens == (stop_at or 0) * BATCH:
+    def beat() -> None:
+        if cell.step_index == stop_at:
             raise Killed(points)
 
-    quality = train(
-        cell, batches, HELD_OUT, checkpoints, 0.0 if stop_at else 1e9, Sinks(point=points.append, beat=beat)
-    )
-    return quality, points
+    training = train(cell, HELD_OUT, checkpoints, points.append, Stopwatch())
+    Cohort({"it": training}, ends.__setitem__).train(batches, 0.0 if stop_at else 1e9, beat)
+    return ends["it"], points

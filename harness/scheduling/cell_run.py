@@ -1,0 +1,109 @@
+"""One cell, from its folder to its result there, as a member of a cohort."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from harness.ground_truth import recovery
+from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.scheduling.data import Data
+from harness.study.recipe import Recipe
+from harness.training.cell import Cell
+from harness.training.cohort import Stopped
+from harness.training.metrics import EVALUATION_BATCH, HeldOut
+from harness.training.trainer import Diverged, Stopwatch, Turn, train
+
+End = Literal["done", "failed", "stopped", "busy", "crowded"]
+
+
+def run_cell(path: Path, recipe: Recipe, data: Callable[[], Data], *, alone: bool) -> Generator[int, Turn, End]:
+    """Train a cell from its last checkpoint to its result: yields and takes what `train` does.
+
+    Whatever happens to it ends this cell only, and is recorded. Returns "stopped" if Stopped is raised in it,
+    after a checkpoint; "busy" if another process trains it; "crowded" if memory ran out and it is not alone.
+    """
+    folder = CellFolder(path)
+    with exclusive(folder.path / "lock") as mine:
+        if not mine:
+            return "busy"
+        if folder.result() is not None:
+            return "done"
+        try:
+            folder.publish((yield from _train(folder, recipe, data())))
+        except Stopped:
+            return "stopped"
+        except torch.AcceleratorError:  # a GPU does nothing more for this process, whichever cell it came from
+            folder.log.write_text(traceback.format_exc(), encoding="utf-8")
+            raise
+        except Exception as failure:  # ours, not the user's: kept whole in the log, one line goes up
+            if is_out_of_memory(failure) and not alone:
+                return "crowded"
+            folder.log.write_text(traceback.format_exc(), encoding="utf-8")
+            folder.fail(reason_of(failure))
+            return "failed"
+    return "done"
+
+
+def _train(folder: CellFolder, recipe: Recipe, data: Data) -> Generator[int, Turn, dict[str, Any]]:
+    clock = Stopwatch()
+    cell = Cell(recipe, data.width, data.device, data.mean)
+    saved = folder.checkpoints.load()
+    if saved is not None:
+        cell.load_state(saved)
+    with folder.open_curve(cell.step_index) as curve:
+        outcome: dict[str, Any] = {"state": "complete", "reason": None, "heldout": None}
+
+        def point(figures: dict[str, float | int]) -> None:
+            curve.write(json.dumps(figures) + "\n")
+
+        try:
+            quality = yield from train(cell, data.held_out, folder.checkpoints, point, clock)
+            outcome |= {"heldout": quality.as_dict(), "layers": quality.layers_as_dicts()}
+            if (features := data.features()) is not None:
+                outcome["heldout"] |= recovery(_codes(cell, data.held_out), features).as_dict()
+        except Stopped:
+            folder.checkpoints.save(cell.step_index, cell.state())
+            raise
+        except Diverged as reason:
+            outcome |= {"state": "diverged", "reason": str(reason)}
+    parameters = sum(p.numel() for p in cell.sae.parameters())
+    environment = {
+        "torch": torch.__version__,
+        "device": device_name(data.device),
+        "threads": torch.get_num_threads(),
+    }
+    seconds = round(clock.seconds, 3)
+    return {**outcome, "tokens": cell.tokens, "parameters": parameters, "seconds": seconds, **environment}
+
+
+@torch.no_grad()
+def _codes(cell: Cell, held_out: HeldOut) -> Tensor:
+    """Codes [T, N] of all held-out tokens, with their zeros."""
+    with cell.evaluating():
+        batches = torch.split(held_out.x, EVALUATION_BATCH)
+        return torch.cat([torch.cat([p.code.dense() for p in cell.code(x).parts], 1) for x in batches])
+
+
+def is_out_of_memory(failure: Exception) -> bool:
+    """On a GPU torch has an error of its own for it, on a CPU only a text."""
+    if isinstance(failure, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(failure, RuntimeError) and "can't allocate memory" in str(failure)
+
+
+def reason_of(failure: Exception) -> str:
+    """One line for people."""
+    line = f"{type(failure).__name__}: {failure}".splitlines()[0]
+    return f"out of memory: {line}" if is_out_of_memory(failure) else line
+
+
+def device_name(device: torch.device) -> str:
+    """`cpu`, or the GPU's product name."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,54 @@
+"""Activations as cells are trained on them: on a device, in the order that a recipe's seed gives."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.activations.store import ActivationStore, Floats
+from harness.study.recipe import Recipe
+from harness.training.metrics import HeldOut
+from harness.training.stream import batch_rows
+
+
+class Data:
+    """A store on a device. Opened once for all cells of a worker: `open_data`."""
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.device = device
+        self._store = ActivationStore.open(path)
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        scale = self._store.manifest["scale"]
+        self.width = self._store.width
+        self.mean = torch.tensor(self._store.manifest["mean"]) / scale  # [width], of the training split
+        self.held_out = HeldOut(self._put(self._store.read("held_out", 0, self._store.tokens("held_out"))), scale)
+
+    def batch(self, recipe: Recipe, step: int) -> Tensor:
+        """Activations [recipe.batch, width] of a step (0-based)."""
+        rows = batch_rows(step, recipe.batch, self._store.tokens("train"), recipe.seed)
+        return self._put(self._store.read("train", *rows))
+
+    def features(self) -> Tensor | None:
+        """True features [held-out tokens, F]; None where they are not known."""
+        features = self._store.features()
+        return None if features is None else torch.from_numpy(features).to(self.device)
+
+    def _put(self, rows: Floats) -> Tensor:
+        """Rows on the device, ready to be used by any thread."""
+        x = torch.from_numpy(rows)
+        if self._copies is None:
+            return x.clone()  # where torch puts its tensors: a product's last bits can depend on the alignment
+        with torch.cuda.stream(self._copies):  # beside the kernels of the step before
+            there = x.pin_memory().to(self.device, non_blocking=True)
+        self._copies.synchronize()
+        there.record_stream(torch.cuda.default_stream(self.device))
+        return there
+
+
+@lru_cache(maxsize=1)
+def open_data(path: str, device: str) -> Data:
+    """The store at `path`, as long as no other is asked for. Raises UserError if there is none."""
+    return Data(Path(path), torch.device(device))

@@ -1,0 +1,65 @@
+"""How much memory there is for each worker."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+SHARE = 0.8  # of what is free now: others use the machine too, and an estimate is one
+PROCESS = 600 * 2**20  # bytes that a worker takes before its first cell: libraries, on a GPU its context
+
+# Of the two versions of control groups: folder, limit, usage, and what the kernel would give back of that.
+GROUPS = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def room(devices: Sequence[str], workers: int, shared: int) -> list[int]:
+    """Bytes for the cells of each worker; worker w uses device w modulo their number.
+
+    shared: bytes that a worker needs besides, for all its cells together.
+    """
+    free = {device: free_bytes(device) for device in dict.fromkeys(devices)}
+    used = [devices[worker % len(devices)] for worker in range(workers)]
+    return [max(0, int(SHARE * free[device] / used.count(device)) - PROCESS - shared) for device in used]
+
+
+def free_bytes(device: str) -> int:
+    """Of `cpu`, or of a GPU such as `cuda:0`."""
+    if device == "cpu":
+        return free_ram()
+    import torch
+
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def free_ram(system: Path = Path("/")) -> int:
+    """Bytes that this process may still use: the machine's, or what its control groups leave of them."""
+    meminfo = system / "proc" / "meminfo"
+    if not meminfo.exists():  # no Linux: half of it all
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return min([_number(meminfo, "MemAvailable:") * 1024, *_left_in_groups(system)])
+
+
+def _left_in_groups(system: Path) -> Iterator[int]:
+    for line in (system / "proc" / "self" / "cgroup").read_text().splitlines():
+        _, controller, path = line.split(":", 2)
+        if controller in GROUPS:
+            folder, limit, usage, reclaimable = GROUPS[controller]
+            top = system / "sys" / "fs" / "cgroup" / folder
+            group = top / path.lstrip("/")
+            for above in (group, *group.parents):
+                if (above / limit).exists() and (most := (above / limit).read_text().strip()) != "max":
+                    cached = _number(above / "memory.stat", reclaimable)
+                    yield int(most) - int((above / usage).read_text()) + cached
+                if above == top:
+                    break
+
+
+def _number(file: Path, name: str) -> int:
+    """The number behind `name` at the start of a line."""
+    found = re.search(rf"^{name}\s+(\d+)", file.read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -1,0 +1,145 @@
+"""Handing out: cells go to workers in cohorts, until each has come to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.scheduling.books import Books
+from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, Limits, Queue
+from harness.scheduling.display import CellProgress, Display, SweepProgress
+from harness.scheduling.job import Job
+from harness.scheduling.pool import Event, Pool
+from harness.study.cells import Cell
+from harness.study.plan import Cost
+
+POLL = 0.25  # seconds between two looks at the workers
+SEND = 2.0  # seconds between two looks at the curves: a commit to a database costs as much as many points
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run on this machine; no part of what a cell is."""
+
+    workers: int
+    threads: int  # a worker
+    devices: tuple[str, ...]  # one a slot, used in turn
+    checkpoint_seconds: float
+    cohort: int | None = None  # most cells that a worker trains together
+
+
+class Dispatcher:
+    """Brings the cells that it is given to their ends, and books and progress up to what happens to them."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        books: Books,
+        progress: SweepProgress,
+        options: Options,
+        activations: Path,
+        room: Sequence[int],  # bytes for the cells of each worker
+    ) -> None:
+        self._pool = pool
+        self._books = books
+        self._progress = progress
+        self._options = options
+        self._activations = activations
+        self._room = room
+        self._cells: dict[str, Cell] = {}
+        self._costs: dict[str, Cost] = {}
+        self._queue = Queue(self._start_next, self._costs)
+
+    def add(self, cells: Mapping[str, Cell], costs: Mapping[str, Cost]) -> None:
+        """Take up cells, by id, that have a trial; those whose trial runs already are the first to go on."""
+        self._cells |= cells
+        self._costs |= costs
+        self._progress.work += sum(costs[cell].work for cell in cells)
+        started = set(self._books.started())
+        self._queue.put_back(cell for name, cell in cells.items() if name in started)
+
+    def _start_next(self) -> Cell | None:
+        cell = self._books.start_next()
+        return None if cell is None else self._cells[cell]
+
+    def work_off(self, display: Display) -> None:
+        """Run all cells that have been added to their ends."""
+        looked = time.monotonic()
+        while self._hand_out():
+            for event in self._pool.wait(POLL):
+                self._on(event)
+            if time.monotonic() - looked >= SEND:
+                looked = time.monotonic()
+                for cell, progress in self._progress.running.items():
+                    if last := self._books.pass_on(cell):
+                        progress.fvu = last["heldout_fvu"]
+            display.update()
+
+    def _hand_out(self) -> bool:
+        """Fill free slots; whether anything is running."""
+        for slot in range(self._options.workers):
+            while not self._progress.on(slot):
+                share = self._progress.work_left() / self._options.workers
+                limits = Limits(self._options.cohort or LARGEST, self._room[slot], share)
+                if not (cohort := self._queue.take(limits)):
+                    return bool(self._progress.running)
+                self._start(slot, cohort)
+        return bool(self._progress.running)
+
+    def _start(self, slot: int, cohort: list[Cell]) -> None:
+        for cell in cohort:
+            self._books.start(cell)
+            progress = CellProgress(slot, cell.label, 0, cell.recipe.tokens, self._costs[cell.id].work)
+            self._progress.running[cell.id] = progress
+            if self._books.folder(cell.id).result() is not None:  # another study, or an orphan, has finished it
+                self._finish(cell.id)
+        if names := self._progress.on(slot):
+            self._pool.submit(slot, self._job(slot, names))
+
+    def _job(self, slot: int, names: list[str]) -> Job:
+        return Job(
+            cells={str(self._books.folder(name).path): asdict(self._cells[name].recipe) for name in names},
+            activations=str(self._activations),
+            device=self._options.devices[slot % len(self._options.devices)],
+            threads=self._options.threads,
+            checkpoint_seconds=self._options.checkpoint_seconds,
+        )
+
+    def _on(self, event: Event) -> None:
+        if event.message is None:
+            times = f"{MAX_LOSSES} times, the last time with exit code {event.exit_code}"
+            for cell in self._progress.on(event.slot):
+                self._lost(cell, f"its worker vanished {times}")
+        elif "tokens" in event.message:
+            for cell, tokens in event.message["tokens"].items():
+                self._progress.running[cell].tokens = tokens
+                self._queue.moved(cell, tokens)
+        else:
+            self._ended(event.message["cell"], event.message["end"])
+
+    def _ended(self, cell: str, how: str) -> None:
+        if how == "busy":  # an orphan or another study trains it: look again in a moment
+            del self._progress.running[cell]
+            self._queue.put_back([self._cells[cell]])
+            time.sleep(POLL)
+        elif how == "crowded":
+            self._lost(cell, f"out of memory {MAX_LOSSES} times")
+        elif how in ("done", "failed"):
+            self._finish(cell)
+
+    def _lost(self, cell: str, reason: str) -> None:
+        """A cell goes on from its checkpoint, alone, unless that has happened too often for this reason."""
+        if self._queue.lost(self._cells[cell]):
+            del self._progress.running[cell]
+        else:
+            self._books.folder(cell).fail(reason)
+            self._finish(cell)
+
+    def _finish(self, cell: str) -> None:
+        if self._books.finish(cell):
+            self._progress.done += 1
+        else:
+            self._progress.failed += 1
+        self._progress.ended(cell)

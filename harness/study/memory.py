@@ -1,0 +1,77 @@
+"""The memory that training takes: what a cell keeps, and what it needs while it has its turn.
+
+In a cohort one cell steps at a time, so that what they keep adds up and what they need in passing does not. The
+factors below are measured (torch 2.13 on a CPU), and tests/study/test_memory.py holds them against real peaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.sae.sizes import layer_widths
+from harness.study.recipe import Layers, Recipe, parse_shares
+
+# Numbers a parameter: kept from step to step besides the weight, and in a step besides weight and gradient.
+OPTIMIZERS = {
+    "adam": (2, 1),
+    "adamw": (2, 1),
+    "muon": (1, 3),
+    "soap": (3, 6),  # two moments, and about one more for the bases
+    "schedule_free_adam": (2, 2),
+    "signum": (1, 2),
+    "lion": (1, 2),
+    "sgd": (1, 1),
+}
+# Numbers for each pre-activation of a batch: itself, and what selects from it and remembers the choice.
+SPARSIFIERS = {"topk": 1.5, "batchtopk": 4.5, "relu": 10.0, "jumprelu": 6.5}
+PENALTY, AUXILIARY = 1.0, 1.5  # more of them, where the recipe has these terms
+ENTRY = 20  # numbers for each active latent of a token: value, gradient, indices, their order by latent
+HIDDEN = 4  # numbers for each unit of an added layer and token
+ROW = 4  # numbers for each dimension of a reconstruction
+EVALUATED = 2048  # tokens at a time, when a cell is measured
+COPIES = 2  # of the state, while a checkpoint is written
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Of one cell, in bytes. kept: as long as it trains. passing: while it has its turn."""
+
+    kept: int
+    passing: int
+
+    @property
+    def alone(self) -> int:
+        """What the cell needs without any other."""
+        return self.kept + self.passing
+
+
+def together(cells: Iterable[Memory]) -> int:
+    """Bytes that these cells need as a cohort."""
+    members = list(cells)
+    return sum(cell.kept for cell in members) + max((cell.passing for cell in members), default=0)
+
+
+def memory(recipe: Recipe, width: int, parameters: int, latents: int) -> Memory:
+    """Of a cell with so many parameters and so many latents in all its layers, on activations of `width`."""
+    kept_each, passing_each = OPTIMIZERS[recipe.optimizer]
+    kept = FLOAT * parameters * (1 + kept_each)
+    step = FLOAT * (parameters * (1 + passing_each) + recipe.batch * _per_token(recipe, width, latents))
+    evaluation = FLOAT * EVALUATED * _per_token(recipe, width, latents)
+    return Memory(kept, round(max(step, evaluation, COPIES * kept)))
+
+
+def _per_token(recipe: Recipe, width: int, latents: int) -> float:
+    """Numbers that a step holds for each token of its batch."""
+    layers = Layers.parse(recipe.layers)
+    chosen = SPARSIFIERS[recipe.sparsifier]
+    chosen += PENALTY if recipe.penalty and recipe.penalty_on == "relu" else 0
+    chosen += AUXILIARY if recipe.aux_k and recipe.aux_weight else 0
+    hidden = sum(layer_widths(width, (*layers.encoder, *layers.decoder)))
+    decoded = 1 + len(parse_shares(recipe.prefixes))  # reconstructions of each layer
+    return (
+        latents * chosen
+        + max(recipe.k, recipe.k_start) * ENTRY * decoded
+        + layers.depth * (hidden * HIDDEN + width * ROW * decoded)
+    )

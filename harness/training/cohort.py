@@ -1,0 +1,100 @@
+"""A cohort: cells that train in lockstep on the same batches, whatever else they differ in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor
+
+from harness.training.trainer import Turn
+
+Batches = Callable[[int], Tensor]  # step (0-based) -> activations [batch, width], centred and scaled
+End = TypeVar("End")
+
+
+class Stopped(Exception):
+    """Training is to end here, and to go on another time."""
+
+
+class Cohort(Generic[End]):
+    """Cells by name; each yields the step whose batch it waits for and is sent a Turn, as in `train`.
+
+    ended: called with what a cell returned, as soon as it has.
+    """
+
+    def __init__(
+        self, cells: Mapping[str, Generator[int, Turn, End]], ended: Callable[[str, End], Any] = lambda *_: None
+    ) -> None:
+        self._cells = cells
+        self._ended = ended
+        self.waiting: dict[str, int] = {}  # cell -> step
+
+    def train(self, batches: Batches, seconds: float, beat: Callable[[], Any] = lambda: None) -> None:
+        """Bring all cells to their ends. Every batch is made once; a cell that is further on waits for the others.
+
+        seconds: time between two checkpoints, of all cells after the same step. beat: called after every turn;
+        it raises Stopped to end. That, and what `batches` raises, is raised in every cell that waits.
+        """
+        for name in self._cells:
+            self._go_on(name, self._cells[name].__next__)
+        saved = time.monotonic()
+        with Ahead(batches) as batch:
+            while self.waiting:
+                step = min(self.waiting.values())
+                save = time.monotonic() - saved >= seconds
+                try:
+                    turn = Turn(batch(step), save)
+                except Exception as failure:
+                    self._interrupt(failure)
+                    continue
+                self._take_turns(step, turn, beat)
+                if save:
+                    saved = time.monotonic()
+
+    def _take_turns(self, step: int, turn: Turn, beat: Callable[[], Any]) -> None:
+        for name in [name for name, at in self.waiting.items() if at == step]:
+            self._go_on(name, partial(self._cells[name].send, turn))
+            try:
+                beat()
+            except Stopped as stop:
+                self._interrupt(stop)
+                return
+
+    def _interrupt(self, reason: Exception) -> None:
+        for name in list(self.waiting):
+            self._go_on(name, partial(self._cells[name].throw, reason))
+
+    def _go_on(self, name: str, how: Callable[[], int]) -> None:
+        try:
+            self.waiting[name] = how()
+        except StopIteration as end:
+            self.waiting.pop(name, None)
+            self._ended(name, end.value)
+
+
+class Ahead:
+    """`batches`, with the next one made by a thread while this one is trained on; use as a context manager."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self._thread = ThreadPoolExecutor(1, "batches")
+        self._ahead: dict[int, Future[Tensor]] = {}  # of one step at most
+
+    def __call__(self, step: int) -> Tensor:
+        """The batch at `step`. Raises what `batches` raised for it."""
+        wanted = self._ahead.get(step) or self._thread.submit(self._batches, step)
+        self._ahead = {step + 1: self._thread.submit(self._batches, step + 1)}
+        return wanted.result()
+
+    def __enter__(self) -> Ahead:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=True)

@@ -1,0 +1,162 @@
+"""A worker process, spoken to as the controller does, with cells that end in every way."""
+
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.scheduling.cell_run import run_cell
+from harness.scheduling.data import Data
+from harness.scheduling.job import Job
+from harness.study.recipe import Recipe
+from harness.training.cohort import Cohort
+
+RECIPE = Recipe(latents=64, k=4, tokens=8_000, batch=128, dead_window=1_024, lr=1e-3)
+DEEP = replace(RECIPE, layers="dense 2-2", optimizer="muon", k=3, latents=96)
+LARGE = replace(RECIPE, latents=10**9)  # 64 GB of weights
+EXPLODING = replace(RECIPE, optimizer="muon", lr=1e6, gradient_clip=1e9)
+ADDRESSES = 24 * 2**30  # bytes; a worker's libraries alone take several GiB of addresses
+
+
+@pytest.fixture
+def start(small_study):
+    """Starts workers in a small study's workspace; none outlives the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_one(**options) -> subprocess.Popen[str]:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "harness.scheduling.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        started.append(worker)
+        return worker
+
+    yield start_one
+    for worker in started:
+        worker.kill()
+        worker.communicate()
+
+
+def job(cells: dict[str, Recipe], checkpoint_seconds: float = 1e9) -> Job:
+    for name in cells:
+        folder(name).describe({})
+    return Job(
+        cells={str(folder(name).path): asdict(recipe) for name, recipe in cells.items()},
+        activations="data/random/activations",
+        device="cpu",
+        threads=1,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+
+
+def folder(name: str) -> CellFolder:
+    return CellFolder(Path("runs/cells") / name)
+
+
+def ends(worker: subprocess.Popen[str], *jobs: Job) -> dict[str, list[str]]:
+    """What a worker says of each cell's end, until it has ended itself."""
+    said, errors = worker.communicate("".join(job.to_line() for job in jobs), timeout=120)
+    assert worker.returncode == 0, errors
+    messages = [json.loads(line) for line in said.splitlines()]
+    found: dict[str, list[str]] = {}
+    for message in messages:
+        if "end" in message:
+            found.setdefault(message["cell"], []).append(message["end"])
+    return found
+
+
+def outcome(name: str) -> tuple:
+    """Everything about a cell's result but the time that it took."""
+    result = folder(name).result()
+    return {**result, "seconds": None}, folder(name).points()
+
+
+def limit_addresses() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
+
+
+def test_a_cell_ends_the_same_alone_and_beside_cells_that_fail_in_every_way(start):
+    ends(start(), job({"alone": RECIPE}), job({"deep-alone": DEEP}))
+
+    obstacle = folder("obstructed").path / "checkpoints"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.write_text("in the way of a folder")
+    cohort = {"large": LARGE, "small": RECIPE, "exploding": EXPLODING, "obstructed": RECIPE, "deep": DEEP}
+    assert ends(start(preexec_fn=limit_addresses), job(cohort, checkpoint_seconds=0.05)) == {
+        "large": ["crowded"],
+        "exploding": ["done"],
+        "obstructed": ["failed"],
+        "small": ["done"],
+        "deep": ["done"],
+    }
+    assert outcome("small") == outcome("alone")
+    assert outcome("deep") == outcome("deep-alone")
+    assert "training FVU" in folder("exploding").result()["reason"]
+    assert "Error" in folder("obstructed").failure()["reason"]
+    assert folder("large").failure() is None  # there may be room for it alone
+
+    assert ends(start(preexec_fn=limit_addresses), job({"large": LARGE})) == {"large": ["failed"]}
+    assert folder("large").failure()["reason"].startswith("out of memory: RuntimeError")
+
+
+def test_cells_that_are_done_or_in_other_hands_do_not_hold_the_others_up(start):
+    ends(start(), job({"done": RECIPE}))
+    with exclusive(folder("taken").path / "lock") as mine:
+        assert mine
+        cohort = {"done": RECIPE, "taken": RECIPE, "new": RECIPE}
+        assert ends(start(), job(cohort)) == {"done": ["done"], "taken": ["busy"], "new": ["done"]}
+    assert outcome("new") == outcome("done")
+
+
+def test_a_worker_that_is_told_to_stop_checkpoints_every_cell(start):
+    long = {"one": replace(RECIPE, tokens=10**8), "two": replace(DEEP, tokens=10**8)}
+    worker = start()
+    worker.stdin.write(job(long).to_line())
+    worker.stdin.flush()
+    assert set(json.loads(worker.stdout.readline())["tokens"]) == {"one", "two"}
+    worker.terminate()
+    assert ends(worker) == {"one": ["stopped"], "two": ["stopped"]}
+    for name in long:
+        assert folder(name).checkpoints.load() is not None
+        with exclusive(folder(name).path / "lock") as free:
+            assert free
+
+
+def test_activations_that_are_not_there_are_why_every_cell_fails(start):
+    nowhere = replace(job({"one": RECIPE, "two": DEEP}), activations="nowhere")
+    assert ends(start(), nowhere) == {"one": ["failed"], "two": ["failed"]}
+    assert "nowhere" in folder("one").failure()["reason"]
+
+
+def test_seconds_are_those_of_a_cells_own_turns(start):
+    """Twenty equal cells: each has a part of the time of all, which waiting for the others is not."""
+    names = [f"cell-{number}" for number in range(20)]
+    ends(start(), job(dict.fromkeys(names, RECIPE)))
+    seconds = [folder(name).result()["seconds"] for name in names]
+    mtimes = [(folder(name).path / "result.json").stat().st_mtime for name in names]
+    began = (folder(names[0]).path / "recipe.json").stat().st_mtime
+    assert sum(seconds) <= max(mtimes) - began
+
+
+def test_an_error_that_disables_the_gpu_ends_the_worker_and_not_the_cells(small_study):
+    """Each is then tried again alone, as after a kill: the error may be a neighbour's."""
+
+    def broken() -> Data:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    members = {name: run_cell(folder(name).path, RECIPE, broken, alone=False) for name in ("one", "two")}
+    with pytest.raises(torch.AcceleratorError):
+        Cohort(members).train(lambda step: torch.zeros(128, 16), seconds=1e9)
+    assert "device-side assert" in folder("one").log.read_text()
+    assert folder("one").failure() is None
+    assert not folder("two").path.exists()

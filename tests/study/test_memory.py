@@ -1,0 +1,89 @@
+"""The memory model against what real training takes at its peak, in a process of its own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from harness.study.memory import Memory, together
+from harness.study.plan import cost
+from harness.study.recipe import Recipe
+
+WIDTH = 128
+LARGE_STATE = {"latents": 16_384, "k": 16, "batch": 64}  # 8 MB a matrix; what a parameter takes
+LARGE_BATCH = {"latents": 4096, "k": 16, "batch": 4096}  # 64 MB of pre-activations
+
+# After one small cell, which makes torch load what it needs: a cell is built, trained, measured and checkpointed.
+PEAK = """
+import json, pathlib, sys, torch
+from harness.study.recipe import Recipe
+from harness.training.cell import Cell
+from harness.training.checkpoint import Checkpoints
+from harness.training.metrics import HeldOut, evaluate
+
+def status(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+
+def work(recipe, width):
+    cell = Cell(recipe, width, torch.device("cpu"))
+    held_out = HeldOut(torch.randn(2048, width), 1.0)
+    for _ in range(3):
+        cell.step(torch.randn(recipe.batch, width))
+    with cell.evaluating():
+        evaluate(cell.code, held_out, 2048)
+    Checkpoints(pathlib.Path(sys.argv[3])).save(1, cell.state())
+    return cell
+
+torch.set_num_threads(1)
+changes, width = json.loads(sys.argv[1]), int(sys.argv[2])
+work(Recipe(**{**changes, "latents": 64, "k": 4, "batch": 64}), 8)
+before = status("VmRSS")
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+cells = [work(Recipe(**changes), width) for _ in range(int(sys.argv[4]))]
+print(status("VmHWM") - before)
+"""
+
+
+def measured(recipe: dict, folder, cells: int = 1) -> int:
+    """Bytes at the peak."""
+    command = [sys.executable, "-c", PEAK, json.dumps(recipe), str(WIDTH), str(folder), str(cells)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({**LARGE_STATE, "optimizer": name, "lr": 1e-3} for name in ("adam", "muon", "soap", "signum", "lion")),
+        *(
+            {**LARGE_BATCH, "sparsifier": name, "sparsity": 0.1}
+            for name in ("topk", "batchtopk", "relu", "jumprelu")
+        ),
+        {**LARGE_BATCH, "penalty": 0.1},
+        {**LARGE_BATCH, "layers": "sparse 3 each"},
+        {**LARGE_BATCH, "layers": "dense 2-4-4-2", "latents": 1024},
+        {**LARGE_BATCH, "latents": 1024, "k": 64},
+    ],
+    ids=lambda changes: " ".join(map(str, changes.values())),
+)
+def test_a_cells_peak_is_near_what_the_model_says(tmp_path, changes):
+    recipe = {"tokens": 1_000_000, **changes}
+    model = cost(Recipe(**recipe), WIDTH).memory.alone
+    peak = measured(recipe, tmp_path)
+    print(f"{peak / model:.2f} of {model / 2**20:.0f} MiB")
+    assert 0.4 < peak / model < 1.3
+
+
+def test_cells_of_a_cohort_add_what_they_keep_only(tmp_path):
+    recipe = {"tokens": 1_000_000, **LARGE_STATE}
+    one = cost(Recipe(**recipe), WIDTH).memory
+    model = together([one] * 6)
+    assert model == 6 * one.kept + one.passing
+    peak = measured(recipe, tmp_path, cells=6)
+    print(f"{peak / model:.2f} of {model / 2**20:.0f} MiB")
+    assert 0.6 < peak / model < 1.3
+
+
+def test_no_cells_need_nothing_and_the_hungriest_counts():
+    assert together([]) == 0
+    assert together([Memory(1, 10), Memory(2, 30), Memory(4, 20)]) == 37

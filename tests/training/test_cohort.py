@@ -1,0 +1,176 @@
+"""A cohort: every cell's bits are those that it has alone, whatever becomes of its neighbours."""
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from harness.sae.sparsifiers import SPARSIFIERS
+from harness.training.cell import Cell
+from harness.training.checkpoint import Checkpoints
+from harness.training.cohort import Cohort, Stopped
+from harness.training.inputs import INPUTS
+from harness.training.optimizers import OPTIMIZERS
+from harness.training.trainer import Diverged, Stopwatch, train
+from tests.training.cells import BATCH, DATA, HELD_OUT, STEPS, batches, cell, run
+
+# No two alike: depth, width, optimizer, sparsifier, learning rate, k, length; all that draws or counts is on.
+CHANGES: dict[str, dict[str, Any]] = {
+    **{f"optimizer {name}": {"optimizer": name, "resample": 2 * BATCH, "aux_k": 3} for name in OPTIMIZERS},
+    **{f"sparsifier {name}": {"layers": "dense 2-2", "sparsifier": name} for name in SPARSIFIERS},
+    **{f"inputs {name}": {"layers": "sparse 2", "inputs": name} for name in INPUTS},
+    "wide": {"latents": 128, "k": 9, "lr": 1e-2},
+    "short": {"tokens": 7 * BATCH, "k_start": 20},
+}
+
+
+def trained(training: Any, cell: Cell) -> Any:
+    """As `train`, but what ends a cell is kept beside its state."""
+    try:
+        quality = yield from training
+    except Exception as failure:
+        return failure
+    return quality, cell.state()
+
+
+def together(cells: dict[str, Cell], checkpoints=None, seconds=1e9, beat=lambda: None, source=batches):
+    """What each cell came to, and its curve."""
+    ends: dict[str, Any] = {}
+    curves: dict[str, list] = {name: [] for name in cells}
+    members = {
+        name: trained(
+            train(one, HELD_OUT, checkpoints and checkpoints[name], curves[name].append, Stopwatch()), one
+        )
+        for name, one in cells.items()
+    }
+    Cohort(members, ends.__setitem__).train(source, seconds, beat)
+    return ends, curves
+
+
+def assert_as_alone(name: str, end: Any, curve: list, tmp_path) -> None:
+    one = cell(**CHANGES[name])
+    expected, points = run(one, Checkpoints(tmp_path / name))
+    quality, state = end
+    assert quality == expected
+    assert curve == points
+    assert all(torch.equal(state[key], value) for key, value in one.state().items())
+
+
+def test_cells_that_are_all_different_have_the_same_bits_together_and_alone(tmp_path):
+    before = DATA.clone()
+    ends, curves = together({name: cell(**changes) for name, changes in CHANGES.items()})
+    assert torch.equal(DATA, before)
+    for name in CHANGES:
+        assert_as_alone(name, ends[name], curves[name], tmp_path)
+
+
+def test_cells_that_go_on_from_different_steps_see_the_batches_of_their_own(tmp_path):
+    names = ["optimizer muon", "inputs unit_norm", "wide", "short"]
+    behind = {name: cell(**CHANGES[name]) for name in names}
+    for name, steps in zip(names, (0, 14, 3, 5), strict=True):
+        for step in range(steps):
+            behind[name].step(batches(step))
+    made: list[int] = []
+
+    def source(step: int) -> torch.Tensor:
+        made.append(step)
+        return batches(step)
+
+    ends, _ = together(behind, source=source)
+    for name in names:
+        one = cell(**CHANGES[name])
+        run(one, Checkpoints(tmp_path / name))
+        assert all(torch.equal(ends[name][1][key], value) for key, value in one.state().items())
+    assert made == list(range(STEPS + 1))  # each once, and one ahead
+
+
+def test_checkpoints_of_a_cohort_are_of_one_step(tmp_path):
+    cells = {name: cell(**CHANGES[name]) for name in ("wide", "inputs centred")}
+    checkpoints = {name: Checkpoints(tmp_path / name) for name in cells}
+    together(cells, checkpoints, seconds=0.0)
+    saved = {name: sorted(path.stem for path in (tmp_path / name).iterdir()) for name in cells}
+    assert saved["wide"] == saved["inputs centred"] == [f"{step:09}" for step in (STEPS - 1, STEPS)]
+
+
+@pytest.mark.parametrize("at", [0, 3, 11])
+def test_a_cell_that_fails_leaves_the_others_as_they_would_be_alone(tmp_path, at):
+    """By an error of its own in mid-step, by a loss that is no number, and out of memory for real."""
+    names = ["optimizer soap", "wide", "short"]
+    cells = {name: cell(**CHANGES[name]) for name in names}
+    wrong, lost, large = cell(), cell(), cell()
+
+    def broken(x: torch.Tensor) -> None:
+        if wrong.step_index == at:
+            raise ZeroDivisionError
+        Cell.step(wrong, x)
+
+    def poisoned(x: torch.Tensor) -> None:
+        Cell.step(lost, x * torch.nan if lost.step_index == at else x)
+
+    def swollen(x: torch.Tensor) -> None:
+        torch.empty(2**60 if large.step_index == at else 1)
+        Cell.step(large, x)
+
+    wrong.step, lost.step, large.step = broken, poisoned, swollen  # type: ignore[method-assign]
+    ends, curves = together({"wrong": wrong, names[0]: cells[names[0]], "lost": lost, "large": large} | cells)
+    for name in names:
+        assert_as_alone(name, ends[name], curves[name], tmp_path)
+    assert isinstance(ends["wrong"], ZeroDivisionError)
+    assert isinstance(ends["lost"], Diverged)
+    assert "can't allocate memory" in str(ends["large"])
+
+
+def test_a_cohort_that_is_told_to_stop_stops_every_cell_at_once():
+    cells = {name: cell(**changes) for name, changes in CHANGES.items()}
+    turns: list[int] = []
+
+    def beat() -> None:
+        turns.append(1)
+        if len(turns) == 4 * len(cells) + 2:  # in mid-step
+            raise Stopped
+
+    ends, _ = together(cells, beat=beat)
+    assert {type(end) for end in ends.values()} == {Stopped}
+    assert [one.step_index for one in cells.values()] == [5, 5] + [4] * (len(cells) - 2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_batches_that_cannot_be_made_end_every_cell():
+    def source(step: int) -> torch.Tensor:
+        if step == 2:
+            raise OSError("the disk is gone")
+        return batches(step)
+
+    ends, _ = together({name: cell(**CHANGES[name]) for name in ("wide", "short")}, source=source)
+    assert [str(end) for end in ends.values()] == ["the disk is gone"] * 2
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+
+
+def test_the_next_batch_is_made_while_the_current_one_trains():
+    """A step waits for the batch of the next one: for ever, were they made one after the other."""
+    made = [threading.Event() for _ in range(STEPS + 1)]
+    one = cell()
+
+    def source(step: int) -> torch.Tensor:
+        made[step].set()
+        return batches(step)
+
+    def step(x: torch.Tensor) -> None:
+        assert made[one.step_index + 1].wait(10)
+        Cell.step(one, x)
+
+    one.step = step  # type: ignore[method-assign]
+    ends, _ = together({"one": one}, source=source)
+    assert not isinstance(ends["one"], Exception)
+
+
+def test_a_stopwatch_stands_still_while_a_cell_waits(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("harness.training.trainer.time.monotonic", lambda: now[0])
+    clock = Stopwatch()
+    now[0] = 5
+    with clock.paused():
+        now[0] = 65
+    now[0] = 67
+    assert clock.seconds == 7
