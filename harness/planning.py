@@ -8,6 +8,7 @@ from statistics import fmean
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.display import duration
@@ -26,7 +27,8 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
 
     cells: None while there are no activations, so that nobody can know which cells are done already.
     """
-    console.print(f"[bold]{study.name}[/bold]: {study.question}")
+    found = arms(study)
+    console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
     table = Table(box=None, header_style="dim", pad_edge=False)
     untuned = [axis.name for axis in study.axes if not axis.tune]
     for axis in untuned:
@@ -34,7 +36,6 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
     counts = ("tuning cells", "reported cells") if study.tuning_seeds else ("cells",)
     for heading in ("tuned", *counts, "parameters", "FLOPs/token", "tokens", "memory"):
         table.add_column(heading, justify="right", no_wrap=heading not in ("tuned", *counts))
-    found = arms(study)
     for arm in found:
         table.add_row(*_row(study, arm))
     console.print(table)

@@ -18,6 +18,8 @@ Values = Annotated[list[Any], Field(min_length=1)]
 
 RECIPE_TYPES = get_type_hints(Recipe)
 FIELDS = [name for name in RECIPE_FIELDS if name != "seed"]  # what an axis may vary
+MOST_LAYERS, LEAST_WIDTH, MOST_WIDTH = 100, 0.001, 1000  # of added dense layers
+LONGEST = 100  # characters of a name that tables show
 # Columns that stand beside the axes in a table (harness/analysis) and tags beside them on a run, as far as they
 # are single words; the others have a '_', which the name of such an axis may not have.
 TAKEN = {
@@ -125,12 +127,15 @@ def _bundles(
         raise file.error(where, "expected a name that is no field of the recipe, since its levels are none")
     if name in TAKEN:
         raise file.error(where, f"expected a name that is no column of the tables, got {name!r}")
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9 -]*", name):
-        raise file.error(where, f"expected a name of letters, digits, ' ' and '-', got {name!r}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9 -]*", name) or len(name) > LONGEST:
+        raise file.error(
+            where, f"expected a name of letters, digits, ' ' and '-' (at most {LONGEST}), got {name!r}"
+        )
     where = (*where, "settings")
     for level, fields in settings.items():
-        if not isinstance(level, str) or not level.strip() or not level.isprintable():
-            raise file.error((*where, str(level)), f"expected text as the level's name, got {level!r}")
+        if not isinstance(level, str) or not level.strip() or not level.isprintable() or len(level) > LONGEST:
+            message = f"expected text as the level's name, got {level!r} (printable, at most {LONGEST} characters)"
+            raise file.error((*where, str(level)), message)
         for key in fields:
             at = (*where, level, key)
             if key not in FIELDS:
@@ -164,7 +169,11 @@ def read_field(file: YamlFile, name: str, value: object, where: Location) -> Sca
     checked: Scalar = file.check(Annotated[RECIPE_TYPES[name], Field(**bounds)], value, where)
     if name == "layers":
         try:
-            Layers.parse(str(checked))
+            layers = Layers.parse(str(checked))
         except ValueError as failure:
             raise file.error(where, str(failure)) from None
+        widths = layers.encoder + layers.decoder
+        if len(widths) > MOST_LAYERS or not all(LEAST_WIDTH <= width <= MOST_WIDTH for width in widths):
+            expected = f"at most {MOST_LAYERS} layers, each {LEAST_WIDTH:g} to {MOST_WIDTH:,} times as wide as"
+            raise file.error(where, f"expected {expected} the activations, got {checked!r}")
     return checked

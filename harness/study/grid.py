@@ -9,6 +9,8 @@ from harness.study.axes import Axis, Setting
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.spec import Study
 
+MOST_CELLS = 100_000  # of a study; each has a folder, a trial and a run
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -31,16 +33,27 @@ class _Row:
         """Whether the axis exists in this setting."""
         return axis.parent is None or self.set_by.get(axis.name) == axis.name
 
+    def varies(self, axis: Axis, baseline: Setting) -> bool:
+        """Whether the axis exists here and has another level than in the baseline."""
+        return self.has(axis) and self.values[axis.name] != baseline[axis.name]
+
 
 def _rows(study: Study) -> list[_Row]:
-    """Every setting that the design asks for, each once, in the order of the study file."""
+    """Every setting that the design asks for, each once, in the order of the study file.
+
+    Raises UserError where there are too many to list: they are counted before they are made.
+    """
     rows = [_Row(asdict(study.base))]
-    for axis in study.axes:
+    seeds = len(study.seeds) + len(study.tuning_seeds)
+    baseline = study.baseline()
+    for number, axis in enumerate(study.axes, start=1):
+        if seeds * sum(len(axis.choices(row.values)) or 1 for row in rows) > MOST_CELLS:
+            message = f"expected at most {MOST_CELLS:,} cells, with the axes and seeds of this file there are more"
+            raise study.file.error(("axes", axis.name), message)
         rows = [new for row in rows for new in _extended(row, axis)]
-    if study.design == "one_factor":
-        baseline = study.baseline()
-        varied = [axis for axis in study.axes if not axis.tune]
-        rows = [r for r in rows if sum(r.has(a) and r.values[a.name] != baseline[a.name] for a in varied) <= 1]
+        if study.design == "one_factor":
+            varied = [axis for axis in study.axes[:number] if not axis.tune]
+            rows = [row for row in rows if sum(row.varies(axis, baseline) for axis in varied) <= 1]
     return rows
 
 

@@ -19,7 +19,7 @@ Positive = Annotated[int, Field(ge=1)]
 class Strict(BaseModel):
     """No unknown keys, no silent conversions, no changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Corpus(Strict):
@@ -130,6 +130,8 @@ TEXT_KEYS = {"corpus", "language_model", "activations"}
 def load_source(path: Path) -> Source:
     """Read and validate a source file. Raises UserError naming file, key and what was expected."""
     file = read_yaml(path)
+    if given := sorted({"name", "path"} & file.mapping().keys()):
+        raise file.error((given[0],), "unknown key; a source is named by its file")
     source: Source = file.check(_kind(file), {**file.mapping(), "name": file_name(file), "path": path})
     return source
 
@@ -146,8 +148,8 @@ def _kind(file: YamlFile) -> type[Source]:
 
 def file_name(file: YamlFile) -> str:
     """The file's name without its ending, which names folders too. Raises UserError if it is unfit for that."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", file.path.stem):
-        raise file.error((), "expected a file name of letters, digits, '-' and '_'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", file.path.stem):
+        raise file.error((), "expected a file name of at most 100 letters, digits, '-' and '_'")
     return file.path.stem
 
 

@@ -14,7 +14,7 @@ from harness.study.source import Source, Strict, file_name, load_source
 from harness.study.yaml_file import YamlFile, near, read_yaml
 
 Design = Literal["factorial", "one_factor"]
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 
 
 class StudyForm(Strict):
@@ -65,13 +65,24 @@ def load_study(path: Path) -> Study:
         name=file_name(file),
         file=file,
         question=form.question.strip(),
-        source=load_source(path.parent / form.source),
+        source=_source(file, form.source),
         base=_base(file, form, axes),
         axes=tuple(axes),
         design=form.design,
         seeds=tuple(form.seeds),
         tuning_seeds=tuple(form.tuning_seeds),
     )
+
+
+def _source(file: YamlFile, name: str) -> Source:
+    path = file.path.parent / name
+    if not name.strip() or not name.isprintable():
+        raise file.error(("source",), f"expected a source file, got {name!r}")
+    try:
+        path.stat()
+    except OSError as failure:
+        raise file.error(("source",), f"expected a source file, {path}: {failure.strerror}") from None
+    return load_source(path)
 
 
 def _check_seeds(file: YamlFile, form: StudyForm, axes: list[Axis]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from harness.errors import UserError
 Location = tuple[str | int, ...]
 
 LISTED = 20  # names that a message lists where none is near
+LARGEST = 256 * 1024  # bytes of a file that people write
+MOST = 50_000  # keys and values, each alias counted as what it stands for
+CUT = 300  # characters of a key or a message that are shown
+MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
+PLAIN = {MERGE, *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map"))}
+# Controls but line breaks and tabs, line ends that only some programs know, halves of characters.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -41,13 +49,16 @@ class YamlFile:
     def error(self, where: Location, message: str) -> UserError:
         """`file:line: key: message`, at the nearest location that the file really has."""
         line = next((self.lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in self.lines), 1)
-        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).lstrip(".")
-        return UserError(f"{self.path}:{line}: {key + ': ' if key else ''}{message}")
+        parts = [p if isinstance(p, int) or p.isprintable() else repr(p) for p in where if p != "[key]"]
+        key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".")
+        return UserError(f"{self.path}:{line}: {_cut(key) + ': ' if key else ''}{_cut(message)}")
 
     def mapping(self) -> dict[str, Any]:
         """The file's keys and values. Raises UserError if it is anything else."""
-        if not isinstance(self.data, dict) or not all(isinstance(key, str) for key in self.data):
+        if not isinstance(self.data, dict):
             raise self.error((), "expected keys and values")
+        if others := [key for key in self.data if not isinstance(key, str)]:
+            raise self.error((str(others[0]),), f"expected text as a key, got {others[0]!r}")
         return self.data
 
     def check(self, kind: Any, value: object, where: Location = ()) -> Any:
@@ -63,41 +74,102 @@ class YamlFile:
 
 
 def read_yaml(path: Path) -> YamlFile:
-    """Read and safe-load one YAML file. Raises UserError if it is missing, not YAML, or repeats a key."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as failure:
-        reason = failure.strerror if isinstance(failure, OSError) else "expected UTF-8 text"
-        raise UserError(f"{path}: {reason}") from None
+    """Read and safe-load one YAML file. Raises UserError if it is missing, not YAML, or nothing a person wrote."""
+    text = _read(path)
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        lines: dict[Location, int] = {}
+        walk = _Walk(path, loader)
         if node is not None:
-            _walk(node, (), lines, path)
+            walk.visit(node, ())
         data = loader.construct_document(node) if node is not None else None
+    except yaml.reader.ReaderError as failure:
+        line = text.count("\n", 0, failure.position) + 1
+        raise UserError(
+            f"{path}:{line}: not YAML: expected text, got the character {failure.character!r}"
+        ) from None
     except yaml.YAMLError as failure:
         mark = getattr(failure, "problem_mark", None)
         problem = getattr(failure, "problem", None) or "not valid"
-        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from None
-    except (ValueError, RecursionError) as failure:  # such as the date 2026-99-99, or brackets 1,000 deep
-        raise UserError(f"{path}:1: not YAML: {str(failure).splitlines()[0]}") from None
-    return YamlFile(path, data, lines)
+        raise UserError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {_cut(problem)}") from None
+    except RecursionError:
+        raise UserError(f"{path}:1: not YAML: expected fewer levels of nesting") from None
+    return YamlFile(path, data, walk.lines)
 
 
-def _walk(node: yaml.Node, where: Location, lines: dict[Location, int], path: Path) -> None:
-    lines.setdefault(where, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for index, child in enumerate(node.value):
-            _walk(child, (*where, index), lines, path)
-    elif isinstance(node, yaml.MappingNode):
+def _read(path: Path) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+            raise UserError(f"{path}: expected a file" + (", got a folder" if path.is_dir() else ""))
+        if status.st_size > LARGEST:
+            raise UserError(f"{path}: expected at most {LARGEST // 1024} KiB, got {status.st_size // 1024}")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) else "expected UTF-8 text"
+        raise UserError(f"{path}: {reason}") from None
+
+
+@dataclass
+class _Walk:
+    """Through a file's nodes, before anything is made of them: where they stand, and whether they are plain data.
+
+    Aliases are followed as often as they stand there, so that what they would grow to is counted, not built.
+    """
+
+    path: Path
+    loader: _Loader
+    lines: dict[Location, int] = field(default_factory=dict)
+    seen: int = 0
+    within: set[int] = field(default_factory=set)  # the nodes that the present one stands in
+
+    def visit(self, node: yaml.Node, where: Location) -> None:
+        self.lines.setdefault(where, node.start_mark.line + 1)
+        self.seen += 1
+        if self.seen > MOST:
+            raise self._error(where, f"expected at most {MOST:,} keys and values")
+        if node.tag not in PLAIN:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise self._error(where, f"expected text, a number, a list or keys and values, got {tag}")
+        if id(node) in self.within:
+            raise self._error(where, "expected a value, got an alias of what it stands in")
+        self.within.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            for index, child in enumerate(node.value):
+                self.visit(child, (*where, index))
+        elif isinstance(node, yaml.MappingNode):
+            self._visit_mapping(node, where)
+        elif node.tag != MERGE:
+            self._check_scalar(node, where)
+        self.within.remove(id(node))
+
+    def _visit_mapping(self, node: yaml.MappingNode, where: Location) -> None:
+        own: dict[str, int] = {}
         for key, child in node.value:
-            here = (*where, str(key.value))
             line = key.start_mark.line + 1
-            if here in lines:
-                raise UserError(f"{path}:{line}: {key.value}: this key stands here twice (line {lines[here]})")
-            lines[here] = line
-            _walk(child, here, lines, path)
+            if not isinstance(key, yaml.ScalarNode):
+                raise self._error(where, "expected text as a key", line)
+            here = (*where, key.value)
+            self.visit(key, here)
+            if key.value in own:
+                raise self._error(here, f"this key stands here twice (line {own[key.value]})", line)
+            own[key.value] = self.lines[here] = line
+            self.visit(child, here)
+
+    def _check_scalar(self, node: yaml.Node, where: Location) -> None:
+        if UNPRINTABLE.search(node.value):
+            raise self._error(where, f"expected printable text, got {node.value!r}")
+        try:
+            value = self.loader.construct_object(node)
+        except (ValueError, LookupError):  # such as an integer of 10,000 digits, or `!!bool maybe`
+            kind = node.tag.rpartition(":")[2]
+            raise self._error(where, f"expected a valid {kind}, got {node.value!r}") from None
+        if isinstance(value, int) and abs(value) > 2**53:
+            raise self._error(where, f"expected a whole number of at most 2^53, got {node.value!r}")
+
+    def _error(self, where: Location, message: str, line: int | None = None) -> UserError:
+        lines = self.lines if line is None else {where: line}
+        return YamlFile(self.path, None, lines).error(where, message)
 
 
 def near(word: object, known: list[str]) -> str:
@@ -117,6 +189,10 @@ def _explain(error: ErrorDetails, kind: Any) -> str:
         return "this key is missing"
     message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     return f"expected {message}, got {error['input']!r}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= CUT else text[:CUT] + " ..."
 
 
 def _keys_at(kind: Any, where: Location) -> list[str]:

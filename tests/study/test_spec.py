@@ -83,7 +83,7 @@ MISTAKES = {
     "a seed twice": (("seeds: [0, 1]", "seeds: [1, 1]"), ":15: seeds: expected each seed once"),
     "no seeds": (("seeds: [0, 1]", "seeds: []"), ":15: seeds: expected "),
     "a seed as an axis": (("  penalty:", "  seed:"), ":10: axes.seed: unknown axis; seeds stand under 'seeds'"),
-    "a key twice": (("  k: 4", "  k: 4\n  k: 5"), ":6: k: this key stands here twice (line 5)"),
+    "a key twice": (("  k: 4", "  k: 4\n  k: 5"), ":6: recipe.k: this key stands here twice (line 5)"),
     "an axis without a base": (("  tokens: 1000\n", ""), ":3: recipe.tokens: this key is missing"),
     "no source file": (("source.yaml", "nowhere.yaml"), "nowhere.yaml: No such file or directory"),
     "a list": (("question: What helps?\n", "- a\n"), ": not YAML: "),
@@ -108,7 +108,7 @@ def test_a_mistake_gets_one_line_with_file_key_and_expectation(write_study, mist
 
 
 def test_a_file_name_that_cannot_name_a_folder_is_refused(write_study):
-    with pytest.raises(UserError, match="expected a file name of letters"):
+    with pytest.raises(UserError, match="expected a file name of at most 100 letters"):
         load_study(write_study(name="..yaml.yaml"))
 
 
