@@ -49,8 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exits with 0, 1 (ours to mend), 2 (the user's to mend) or 130 (Ctrl-C)."""
     os.environ.update(QUIET)
     options = parser().parse_args(arguments)
-    # Lines of a log are not cut at the 80 columns that a file is taken to have.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
+    # Lines of a log are not cut at the 80 columns that a file is taken to have; names hold no markup.
+    console = Console(
+        markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+    )
     try:
         options.run(options, console)
     except UserError as error:

@@ -36,7 +36,7 @@ def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: 
         console.print(f"  run by {owner}")
     failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
     for cell, reason in failed[:SHOWN]:
-        console.print(f"  {cell.label}: {reason}", markup=False)
+        console.print(f"  {cell.label}: {reason}")
         console.print(f"    log: {workspace.cell(cell.id) / 'log.txt'}")
     if len(failed) > SHOWN:
         console.print(f"  and {len(failed) - SHOWN} more")

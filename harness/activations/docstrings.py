@@ -41,7 +41,7 @@ def package_files(name: str) -> list[tuple[str, Path]] | None:
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    if "." in name:  # would import the parent package
+    if not name.isidentifier():  # a path is no package, and a dot would import the parent package
         return None
     try:
         return find_spec(name)
