@@ -26,6 +26,7 @@ from harness.scheduling.cohorts import in_order
 from harness.scheduling.device_memory import room
 from harness.scheduling.dispatch import Dispatcher, Options
 from harness.scheduling.display import Display, SweepProgress
+from harness.scheduling.engine import Engine
 from harness.scheduling.pool import Pool
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell, Score, size
@@ -33,6 +34,13 @@ from harness.study.plan import Cost, cost
 from harness.study.spec import Study
 
 GRACE = 20.0  # seconds for workers to checkpoint when the sweep is stopped
+# Starts an engine, given its log and the bytes that each worker needs besides those of its cells.
+Start = Callable[[Options, Path, int], Engine]
+
+
+def start_here(options: Options, log: Path, shared: int) -> Pool:
+    """Workers on this machine."""
+    return Pool(room(options.devices, options.workers, shared), options.threads, log)
 
 
 class Sweep:
@@ -48,12 +56,14 @@ class Sweep:
         store: ActivationStore,
         workspace: Workspace,
         options: Options,
+        start: Start = start_here,
     ) -> None:
         self.study = study
         self.known = known
         self.store = store
         self.workspace = workspace
         self.options = options
+        self.start = start
         self.cells: dict[str, Cell] = {}  # taken up so far, in the order in which they are listed
         self.progress = SweepProgress(study.name, size(study))
 
@@ -77,10 +87,8 @@ class Sweep:
         with console.status("opening Optuna's and MLflow's databases"):
             known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
             self.books = Books(self.study, self.workspace, known)
-        bytes_each = room(self.options.devices, self.options.workers, self._shared_bytes())
-        log = self.workspace.runs / f"{self.study.name}.log"
-        pool = Pool(self.options.workers, self.options.threads, log)
-        dispatcher = Dispatcher(pool, self.books, self.progress, self.options, self.store.path, bytes_each)
+        engine = self.start(self.options, self.workspace.runs / f"{self.study.name}.log", self._shared_bytes())
+        dispatcher = Dispatcher(engine, self.books, self.progress, self.options, self.store.path)
         try:
             for cells in self._phases():
                 with console.status("bringing them up to the cells on disk"):
@@ -89,7 +97,7 @@ class Sweep:
                     dispatcher.work_off(display)
             self.books.drop_others()
         finally:
-            pool.stop(GRACE)
+            engine.stop(GRACE)
             self.books.close(complete=self.progress.done == self.progress.cells)
 
     def _shared_bytes(self) -> int:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.scheduling.books import Books
 from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, Limits, Queue
 from harness.scheduling.display import CellProgress, Display, SweepProgress
+from harness.scheduling.engine import Engine, Event
 from harness.scheduling.job import Job
-from harness.scheduling.pool import Event, Pool
 from harness.study.cells import Cell
 from harness.study.plan import Cost
 
@@ -35,19 +35,18 @@ class Dispatcher:
 
     def __init__(
         self,
-        pool: Pool,
+        engine: Engine,
         books: Books,
         progress: SweepProgress,
         options: Options,
         activations: Path,
-        room: Sequence[int],  # bytes for the cells of each worker
     ) -> None:
-        self._pool = pool
+        self._engine = engine
         self._books = books
         self._progress = progress
         self._options = options
         self._activations = activations
-        self._room = room
+        self._open = 0  # cells that have not come to their ends
         self._cells: dict[str, Cell] = {}
         self._costs: dict[str, Cost] = {}
         self._queue = Queue(self._start_next, self._costs)
@@ -56,6 +55,7 @@ class Dispatcher:
         """Take up cells, by id, that have a trial; those whose trial runs already are the first to go on."""
         self._cells |= cells
         self._costs |= costs
+        self._open += len(cells)
         self._progress.work += sum(costs[cell].work for cell in cells)
         started = set(self._books.started())
         self._queue.put_back(cell for name, cell in cells.items() if name in started)
@@ -67,8 +67,9 @@ class Dispatcher:
     def work_off(self, display: Display) -> None:
         """Run all cells that have been added to their ends."""
         looked = time.monotonic()
-        while self._hand_out():
-            for event in self._pool.wait(POLL):
+        while self._open:
+            self._hand_out()
+            for event in self._engine.wait(POLL):
                 self._on(event)
             if time.monotonic() - looked >= SEND:
                 looked = time.monotonic()
@@ -77,16 +78,15 @@ class Dispatcher:
                         progress.fvu = last["heldout_fvu"]
             display.update()
 
-    def _hand_out(self) -> bool:
-        """Fill free slots; whether anything is running."""
+    def _hand_out(self) -> None:
+        """Fill free slots."""
         for slot in range(self._options.workers):
-            while not self._progress.on(slot):
+            while (room := self._engine.room(slot)) is not None and not self._progress.on(slot):
                 share = self._progress.work_left() / self._options.workers
-                limits = Limits(self._options.cohort or LARGEST, self._room[slot], share)
+                limits = Limits(self._options.cohort or LARGEST, room, share)
                 if not (cohort := self._queue.take(limits)):
-                    return bool(self._progress.running)
+                    return
                 self._start(slot, cohort)
-        return bool(self._progress.running)
 
     def _start(self, slot: int, cohort: list[Cell]) -> None:
         for cell in cohort:
@@ -96,7 +96,7 @@ class Dispatcher:
             if self._books.folder(cell.id).result() is not None:  # another study, or an orphan, has finished it
                 self._finish(cell.id)
         if names := self._progress.on(slot):
-            self._pool.submit(slot, self._job(slot, names))
+            self._engine.submit(slot, self._job(slot, names))
 
     def _job(self, slot: int, names: list[str]) -> Job:
         return Job(
@@ -109,7 +109,8 @@ class Dispatcher:
 
     def _on(self, event: Event) -> None:
         if event.message is None:
-            times = f"{MAX_LOSSES} times, the last time with exit code {event.exit_code}"
+            how = "its machine" if event.exit_code is None else f"exit code {event.exit_code}"
+            times = f"{MAX_LOSSES} times, the last time with {how}"
             for cell in self._progress.on(event.slot):
                 self._lost(cell, f"its worker vanished {times}")
         elif "tokens" in event.message:
@@ -138,6 +139,7 @@ class Dispatcher:
             self._finish(cell)
 
     def _finish(self, cell: str) -> None:
+        self._open -= 1
         if self._books.finish(cell):
             self._progress.done += 1
         else:

@@ -7,37 +7,31 @@ import os
 import selectors
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from harness.scheduling.engine import Event
 from harness.scheduling.job import Job
 
 # glibc gives freed memory back to the kernel and faults it in again at every step; kept, a step is faster.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 
-@dataclass(frozen=True)
-class Event:
-    """A worker's message, or its end (`message` is None)."""
-
-    slot: int
-    message: dict[str, Any] | None
-    exit_code: int | None = None
-
-
 class Pool:
-    """Slots, each with a worker process while it has work."""
+    """An engine: one slot for each share of memory in `room`."""
 
-    def __init__(self, slots: int, threads: int, log: Path) -> None:
+    def __init__(self, room: Sequence[int], threads: int, log: Path) -> None:
+        self._room = room
         self._environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(threads)}
         self._log = log
         self._selector = selectors.DefaultSelector()
-        self._workers: list[subprocess.Popen[bytes] | None] = [None] * slots
-        self._unread = [b""] * slots
+        self._workers: list[subprocess.Popen[bytes] | None] = [None] * len(room)
+        self._unread = [b""] * len(room)
+
+    def room(self, slot: int) -> int:
+        return self._room[slot]
 
     def submit(self, slot: int, job: Job) -> None:
-        """Give a free slot its next cell."""
         worker = self._workers[slot] or self._start(slot)
         assert worker.stdin is not None
         try:
@@ -64,7 +58,6 @@ class Pool:
         return worker
 
     def wait(self, seconds: float) -> list[Event]:
-        """What the workers said within this time; returns as soon as one has said something."""
         events: list[Event] = []
         for key, _ in self._selector.select(seconds):
             events += self._read(key.data)
@@ -86,7 +79,6 @@ class Pool:
         return events
 
     def stop(self, grace: float) -> None:
-        """Ask all workers to checkpoint and end; kill those that have not after `grace` seconds."""
         workers = [worker for worker in self._workers if worker is not None]
         for worker in workers:
             worker.terminate()
