@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test suite lint demo browser peers screenshots lock clean
+.PHONY: repro test suite lint demo browser peers ray screenshots lock clean
 
 repro: .venv/.installed
 	dvc repro report@depth
@@ -39,6 +39,10 @@ browser: .venv/.browser-installed
 peers: .venv-peers/.installed
 	.venv-peers/bin/python -m pytest -n 0 -m peers tests/peers
 
+# Runs a sweep on a Ray cluster of two nodes on this machine, and kills one.
+ray: .venv/.ray-installed
+	python -m pytest -n 0 -m ray
+
 # The pictures in the README, of the study that `make repro` ran.
 screenshots: .venv/.browser-installed
 	python -m tests.browser.screens . depth docs/img
@@ -62,6 +66,10 @@ screenshots: .venv/.browser-installed
 	@$(PIP) -e '.[test,browser]'
 	@touch $@
 
+.venv/.ray-installed: .venv/.test-installed
+	@$(PIP) -e '.[test,ray]'
+	@touch $@
+
 .venv-peers/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-peers
 	@echo "installing the peers' packages into .venv-peers (two to four minutes)"
@@ -71,7 +79,7 @@ screenshots: .venv/.browser-installed
 # Writes constraints.txt anew: the newest versions that pyproject.toml allows, from a fresh environment.
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev,browser]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev,browser,ray]'
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:

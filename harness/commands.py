@@ -18,6 +18,7 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
+    from harness.scheduling.controller import Start
     from harness.scheduling.dispatch import Options
     from harness.scheduling.workspace import Workspace
     from harness.study.cells import Cell, Score
@@ -225,6 +226,18 @@ def _run_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument(
+        "--engine",
+        choices=("processes", "ray"),
+        default="processes",
+        help="where workers run: processes on this machine (default), or the machines of a Ray cluster",
+    )
+    parser.add_argument(
+        "--address",
+        default="auto",
+        help="of the Ray cluster: HOST:PORT, local (one for this sweep alone), or auto (default: the one that "
+        "this machine is part of)",
+    )
+    parser.add_argument(
         "--checkpoint-seconds", type=_seconds, default=30.0, help="time between two checkpoints (default: 30)"
     )
 
@@ -255,7 +268,7 @@ def run(options: Namespace, console: Console) -> None:
     check_owner(results, study)
     _prepare(study.source, options, console)
     store = _store(study, workspace)
-    sweep = Sweep(study, _known(study, store), store, workspace, _machine(options))
+    sweep = Sweep(study, _known(study, store), store, workspace, *_engine(options))
     progress = sweep.run(console)
     export(study, list(sweep.cells.values()), store, workspace, results)
     if progress.failed:
@@ -264,15 +277,32 @@ def run(options: Namespace, console: Console) -> None:
         )
 
 
-def _machine(options: Namespace) -> Options:
+def _engine(options: Namespace) -> tuple[Options, Start]:
+    """How the sweep runs and what starts its workers. Raises UserError if there is no such machine."""
+    from harness.scheduling.controller import start_here
+
+    if options.engine == "processes":
+        gpus = _count_gpus() if options.device != "cpu" else 0
+        return _options(options, gpus, os.cpu_count() or 1), start_here
+    try:
+        from harness.scheduling.ray_pool import RayPool, connect
+    except ModuleNotFoundError:
+        raise UserError("--engine ray: expected Ray: pip install 'harness[ray]'") from None
+    found = connect(options.address)
+    return _options(options, int(found.get("GPU", 0)), int(found.get("CPU", 0)), cluster=True), RayPool
+
+
+def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False) -> Options:
+    """One worker a GPU, else one for each `threads` CPU cores, if nobody says otherwise."""
     from harness.scheduling.dispatch import Options
 
-    gpus = _count_gpus() if options.device != "cpu" else 0
+    if options.device == "cpu":
+        gpus = 0
     if options.device == "cuda" and not gpus:
-        raise UserError("--device: expected 'cpu', since torch finds no GPU here")
-    devices = tuple(f"cuda:{number}" for number in range(gpus)) or ("cpu",)
-    workers = options.workers or gpus or max(1, (os.cpu_count() or 1) // options.threads)
-    return Options(workers, options.threads, devices, options.checkpoint_seconds, options.cohort)
+        raise UserError(f"--device: expected 'cpu', since {'Ray' if cluster else 'torch'} finds no GPU here")
+    devices = ("cuda",) if cluster and gpus else tuple(f"cuda:{number}" for number in range(gpus))
+    workers = options.workers or gpus or max(1, cpus // options.threads)
+    return Options(workers, options.threads, devices or ("cpu",), options.checkpoint_seconds, options.cohort)
 
 
 def _count_gpus() -> int:

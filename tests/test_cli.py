@@ -159,3 +159,9 @@ def test_activations_of_other_settings_or_of_the_other_kind_are_refused(syntheti
         "activations: {hook: transformer.h.0, tokens: 600, held_out_tokens: 300}\n"
     )
     assert "hook: expected 'transformer.h.0', as studies" in fails(capsys, "plan", str(synthetic_study))
+
+
+def test_without_the_extra_a_ray_engine_is_one_line(small_study, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "harness.scheduling.ray_pool", raising=False)
+    assert fails(capsys, "run", str(small_study), "--engine", "ray").endswith("pip install 'harness[ray]'")

@@ -24,7 +24,12 @@ def room(devices: Sequence[str], workers: int, shared: int) -> list[int]:
     """
     free = {device: free_bytes(device) for device in dict.fromkeys(devices)}
     used = [devices[worker % len(devices)] for worker in range(workers)]
-    return [max(0, int(SHARE * free[device] / used.count(device)) - PROCESS - shared) for device in used]
+    return [share(free[device], used.count(device), shared) for device in used]
+
+
+def share(free: int, workers: int, shared: int) -> int:
+    """Bytes for the cells of one of so many workers that share what is free."""
+    return max(0, int(SHARE * free / workers) - PROCESS - shared)
 
 
 def free_bytes(device: str) -> int:

@@ -7,6 +7,7 @@ It ends when its input ends, when nobody reads its answers any more, or on SIGTE
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -26,6 +27,7 @@ from harness.study.recipe import Recipe
 from harness.training.cohort import Cohort, Stopped
 
 BEAT_SECONDS = 0.2
+PR_SET_PDEATHSIG = 1  # of prctl
 
 
 class Messages:
@@ -83,11 +85,18 @@ def run_job(job: Job, messages: Messages) -> None:
 
 def main() -> None:
     """Work off the jobs on standard input."""
+    _die_with_parent()
     messages = Messages()
     for line in sys.stdin:
         run_job(Job(**json.loads(line)), messages)
         if messages.stop:
             break
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process with the one that started it, whatever it is busy with then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,198 @@
+"""Workers on the machines of a Ray cluster: each slot is an actor there that has a pool of one worker.
+
+Ray places the actors, says when one is dead, and carries the messages. It starts nothing again by itself: that an
+actor is known to be dead, and with it its worker, is an event like any other, and its cells are handed out again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
+
+from harness.errors import UserError
+from harness.scheduling.device_memory import free_bytes, share
+from harness.scheduling.dispatch import Options
+from harness.scheduling.engine import Event
+from harness.scheduling.job import Job
+from harness.scheduling.pool import Pool
+from harness.scheduling.workspace import code_fingerprint
+
+CONNECT_SECONDS = 3.0
+TURN_SECONDS = 0.5  # that an actor waits for its worker to say something
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # what opens a conversation by gRPC
+
+
+def connect(address: str) -> dict[str, float]:
+    """Join the cluster at HOST:PORT, or the one that `auto` finds here, or a `local` one for this sweep alone.
+
+    Returns its resources (`CPU`, `GPU`, ...). Raises UserError if there is none.
+    """
+    if address not in ("auto", "local") and not _answers(address):
+        raise UserError(f"--address: expected HOST:PORT of a Ray cluster, auto or local; no cluster at {address}")
+    here = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
+    except ConnectionError:
+        raise UserError("--address: expected a Ray cluster on this machine; start one: ray start --head") from None
+    except (RayError, OSError, RuntimeError, ValueError) as reason:
+        raise UserError(f"--address: {address}: {str(reason).splitlines()[0]}") from None
+    return dict(ray.cluster_resources())
+
+
+def _answers(address: str) -> bool:
+    """Whether a server of Ray's protocol is there. Ray itself would wait for minutes, and then exit."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as server:
+            server.settimeout(CONNECT_SECONDS)
+            server.sendall(HTTP2_HELLO)
+            return server.recv(9)[3:4] == b"\4"  # its settings, as every such server begins
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+class Host:
+    """An actor's side of a slot."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._turn = 0
+        self._answer: list[Event] = []
+
+    def settle(self, folder: Path, log: Path, marker: str, code: str, device: str, shared: int) -> int:
+        """Go to the sweep's folder; bytes for the cells of this slot.
+
+        Raises UserError if this machine does not see that folder, or has other code.
+        """
+        here = socket.gethostname()
+        try:
+            os.chdir(folder)
+            same = _marker(log) == marker
+        except OSError:
+            same = False
+        if not same:
+            raise UserError(
+                f"{here}: expected to see {folder} of the machine that runs the sweep, shared with all"
+            )
+        if code_fingerprint() != code:
+            raise UserError(f"{here}: expected the training code of the machine that runs the sweep")
+        self._pool = Pool([0], self._threads, log)
+        return share(free_bytes(device), _workers_here(), shared)
+
+    def turn(self, number: int, jobs: list[Job]) -> list[Event]:
+        """Pass on jobs and wait for what the worker says. A turn that is asked for again is not taken again."""
+        if number > self._turn:
+            for job in jobs:
+                self._pool.submit(0, job)
+            self._answer = self._pool.wait(TURN_SECONDS)
+            self._turn = number
+        return self._answer
+
+    def stop(self, grace: float) -> None:
+        self._pool.stop(grace)
+
+
+def _workers_here() -> int:
+    """Actors like this one that its device, or its machine, has room for."""
+    mine: dict[str, float] = ray.get_runtime_context().get_assigned_resources()
+    if gpu := mine.get("GPU"):
+        return int(1 / gpu)
+    node = ray.get_runtime_context().get_node_id()
+    (cpus,) = (float(n["Resources"].get("CPU", 1.0)) for n in ray.nodes() if n["NodeID"] == node)
+    return max(1, int(cpus / mine.get("CPU", 1.0)))
+
+
+@dataclass
+class _Slot:
+    host: Any
+    room: int | None = None  # known once it has its place
+    jobs: list[Job] = field(default_factory=list)  # to be passed on at its next turn
+    turns: int = 0
+    asked: tuple[int, list[Job]] | None = None  # a turn that has not been answered
+    pending: Any = None  # what stands for the answer
+
+    def ask(self, setting: tuple[Any, ...]) -> None:
+        """Ask for its room once, then for one turn after the other."""
+        if self.room is None:
+            self.pending = self.host.settle.remote(*setting)
+            return
+        if self.asked is None:
+            self.turns += 1
+            self.asked, self.jobs = (self.turns, self.jobs), []
+        self.pending = self.host.turn.remote(*self.asked)
+
+
+class RayPool:
+    """An engine: slots on whatever machines of the cluster have room for one, also on those that join later."""
+
+    def __init__(self, options: Options, log: Path, shared: int) -> None:
+        self._threads = options.threads
+        self._resources: dict[str, float] = {"num_cpus": options.threads}
+        if options.devices[0] != "cpu":
+            gpus = ray.cluster_resources()["GPU"]
+            self._resources = {"num_cpus": 0, "num_gpus": 1 / math.ceil(options.workers / gpus)}
+        self._setting = (Path.cwd(), log, _marker(log), code_fingerprint(), options.devices[0], shared)
+        self._slots = [self._place() for _ in range(options.workers)]
+
+    def _place(self) -> _Slot:
+        host = ray.remote(Host).options(max_restarts=0, max_task_retries=0, **self._resources)
+        return _Slot(host.remote(self._threads))
+
+    def room(self, slot: int) -> int | None:
+        return self._slots[slot].room
+
+    def submit(self, slot: int, job: Job) -> None:
+        self._slots[slot].jobs.append(job)
+
+    def wait(self, seconds: float) -> list[Event]:
+        for slot in self._slots:
+            if slot.pending is None:
+                slot.ask(self._setting)
+        asked = {slot.pending: number for number, slot in enumerate(self._slots)}
+        ray.wait(list(asked), num_returns=1, timeout=seconds)
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=0)
+        return [event for answer in ready for event in self._read(asked[answer])]
+
+    def _read(self, number: int) -> list[Event]:
+        slot = self._slots[number]
+        pending, slot.pending = slot.pending, None
+        try:
+            answer = ray.get(pending)
+        except ActorUnavailableError:  # dead or not: the same is asked again until that is known
+            time.sleep(0.1)
+            return []
+        except RayActorError as reason:  # dead, and with it its worker
+            if "creation task" in str(reason):
+                raise UserError(f"--engine ray: a machine cannot start a worker: {_last_line(reason)}") from None
+            self._slots[number] = self._place()
+            return [] if slot.room is None else [Event(number, None)]
+        except RayTaskError as reason:
+            raise reason.cause from None
+        if slot.room is None:
+            slot.room = answer
+            return []
+        slot.asked = None
+        return [Event(number, event.message, event.exit_code) for event in answer]
+
+    def stop(self, grace: float) -> None:
+        """Also leaves the cluster, which ends the actors."""
+        if ends := [slot.host.stop.remote(grace) for slot in self._slots if slot.room is not None]:
+            ray.wait(ends, num_returns=len(ends), timeout=grace + CONNECT_SECONDS)
+        ray.shutdown()
+
+
+def _marker(log: Path) -> str:
+    """Tells the folder of this sweep from others of the same name: who runs it, and since when."""
+    return log.with_suffix(".lock").read_text(encoding="utf-8")
+
+
+def _last_line(reason: Exception) -> str:
+    return str(reason).strip().splitlines()[-1].strip()
