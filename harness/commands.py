@@ -207,7 +207,9 @@ def plan(options: Namespace, console: Console) -> None:
 
     study, workspace, _ = _load(options)
     prepared = (workspace.data / study.source.name / "activations").exists()
-    show_plan(study, workspace, _cells(study, workspace) if prepared else None, console)
+    cells = _cells(study, workspace) if prepared else None
+    source = _store(study, workspace).fingerprint if prepared else None
+    show_plan(study, workspace, cells, source, console)
 
 
 def _run_arguments(parser: ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Container
 from statistics import fmean
@@ -12,8 +13,9 @@ from rich.text import Text
 
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.display import duration
-from harness.scheduling.workspace import Workspace
+from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Arm, Cell, Phase, arms
+from harness.study.edits import asked, edits
 from harness.study.grid import describe
 from harness.study.plan import cost
 from harness.study.spec import Study
@@ -22,10 +24,13 @@ ASSUMED_RATE = 20e9  # FLOPs a second and worker, where no cell has been trained
 ASSUMED = "20 GFLOP/s"
 
 
-def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, console: Console) -> None:
-    """The arms, what a cell of each costs, and how long what is missing would take on one worker.
+def show_plan(
+    study: Study, workspace: Workspace, cells: list[Cell] | None, source: str | None, console: Console
+) -> None:
+    """The arms, what a cell of each costs, how long what is missing would take on one worker, and what was edited.
 
-    cells: None while there are no activations, so that nobody can know which cells are done already.
+    cells and source (the activations' fingerprint): None while there are no activations, so that nobody can know
+    which cells are done already.
     """
     found = arms(study)
     console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
@@ -40,6 +45,17 @@ def show_plan(study: Study, workspace: Workspace, cells: list[Cell] | None, cons
         table.add_row(*_row(study, arm))
     console.print(table)
     console.print(_total(study, found, workspace, cells), soft_wrap=True)
+    for line in _edits(study, workspace, source):
+        console.print(line, soft_wrap=True)
+
+
+def _edits(study: Study, workspace: Workspace, source: str | None) -> list[str]:
+    """What has changed since the study was last run, if it was."""
+    path = workspace.asked(study.name)
+    if not path.exists():
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))
+    return edits(before, asked(study, source, code_fingerprint())).lines()
 
 
 def _row(study: Study, arm: Arm) -> list[str]:

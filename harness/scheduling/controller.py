@@ -8,6 +8,7 @@ folders say what is done, and the next controller brings ledger and tracking up 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from rich.console import Console
 
 from harness.activations.store import ActivationStore
 from harness.errors import UserError
+from harness.files import write_atomically
 from harness.scheduling.books import Books
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.cohorts import in_order
@@ -28,8 +30,9 @@ from harness.scheduling.dispatch import Dispatcher, Options
 from harness.scheduling.display import Display, SweepProgress
 from harness.scheduling.engine import Engine
 from harness.scheduling.pool import Pool
-from harness.scheduling.workspace import Workspace
+from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Cell, Score, size
+from harness.study.edits import asked
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
 
@@ -80,6 +83,8 @@ class Sweep:
                 )
             lock.write_text(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+            now = json.dumps(asked(self.study, self.store.fingerprint, code_fingerprint()))
+            write_atomically(self.workspace.asked(self.study.name), now.encode())
             self._run(console)
         return self.progress
 

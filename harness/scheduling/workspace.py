@@ -60,6 +60,10 @@ class Workspace:
         """The lock file of a study's controller."""
         return self.runs / f"{study}.lock"
 
+    def asked(self, study: str) -> Path:
+        """What the last run of a study was asked for (harness/study/edits.py)."""
+        return self.runs / f"{study}.asked.json"
+
     def results(self, study: str) -> Path:
         return self.root / "results" / study
 

@@ -165,6 +165,8 @@ def test_an_edited_study_trains_only_what_is_new(undisturbed, tmp_path, monkeypa
     monkeypatch.chdir(root)
     study = root / "studies" / "small.yaml"
     before = {p: p.stat().st_mtime_ns for p in (root / "runs" / "cells").glob("*/result.json")}
+    main(["plan", "studies/small.yaml"])
+    assert "since the last run" not in capsys.readouterr().out
     study.write_text(
         study.read_text()
         .replace("[none, sparse 2]", "[none, dense_encoder 1]")
@@ -172,8 +174,15 @@ def test_an_edited_study_trains_only_what_is_new(undisturbed, tmp_path, monkeypa
         .replace("seeds: [0, 1]\ntuning_seeds: [2]", "seeds: [1, 2]")
     )
     main(["plan", "studies/small.yaml"])
-    assert "4 cells; 2 done, 2 to run" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    said = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "4 cells; 2 done, 2 to run" in said
+    assert "study edited since the last run: + 3 cells (layers dense_encoder 1" in said
+    assert "layers sparse 2" in said[said.index("study edited") :]
+    assert "no longer asked for (their results are kept)" in said
     main(["run", "studies/small.yaml", "--workers", "1"])
+    capsys.readouterr()
+    main(["plan", "studies/small.yaml"])
+    assert "since the last run" not in capsys.readouterr().out
     after = {p: p.stat().st_mtime_ns for p in (root / "runs" / "cells").glob("*/result.json")}
     assert len(after) == len(before) + 2
     assert all(after[path] == changed for path, changed in before.items())
