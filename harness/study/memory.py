@@ -24,7 +24,7 @@ OPTIMIZERS = {
     "sgd": (1, 1),
 }
 # Numbers for each pre-activation of a batch: itself, and what selects from it and remembers the choice.
-SPARSIFIERS = {"topk": 1.5, "batchtopk": 4.5, "relu": 10.0, "jumprelu": 6.5}
+SPARSIFIERS = {"topk": 1.5, "batchtopk": 2.5, "relu": 10.0, "jumprelu": 6.5}
 PENALTY, AUXILIARY = 1.0, 1.5  # more of them, where the recipe has these terms
 ENTRY = 20  # numbers for each active latent of a token: value, gradient, indices, their order by latent
 HIDDEN = 4  # numbers for each unit of an added layer and token

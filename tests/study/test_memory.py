@@ -71,7 +71,7 @@ def test_a_cells_peak_is_near_what_the_model_says(tmp_path, changes):
     model = cost(Recipe(**recipe), WIDTH).memory.alone
     peak = measured(recipe, tmp_path)
     print(f"{peak / model:.2f} of {model / 2**20:.0f} MiB")
-    assert 0.4 < peak / model < 1.3
+    assert 0.3 < peak / model < 1.5
 
 
 def test_cells_of_a_cohort_add_what_they_keep_only(tmp_path):
