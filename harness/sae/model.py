@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from harness.sae.layers import DenseDecoder, DenseEncoder
 from harness.sae.roles import Role
+from harness.sae.shortlist import pays, top_k_of_product
 from harness.sae.sizes import apportion, layer_widths
 from harness.sae.sparse import SparseCode, Support, active_entries, decode, pre_activations, row_products
 from harness.sae.sparsifiers import SPARSIFIERS
@@ -73,6 +74,7 @@ class Coder(nn.Module):
             rows = torch.randn(latents, self.behind.width_in, generator=generator)
         self.decoder = nn.Parameter(normalize(rows, dim=1))
         self.sparsifier = SPARSIFIERS[sparsifier](k, latents, self.before.scale)
+        self.shortlist = self.sparsifier.SHORTLIST  # whether most pre-activations may stay unknown
 
     @property
     def latents(self) -> int:
@@ -85,9 +87,14 @@ class Coder(nn.Module):
 
     def encode(self, x: Tensor) -> SparseCode:
         """The code of what the sparse layer sees: x [B, W]."""
-        dense = pre_activations(x, self.encoder, self.bias)
+        dense = None
         with torch.no_grad():
-            entries, support = self.sparsifier.select(dense)
+            if self.shortlist and pays(x, self.latents, self.sparsifier.k):
+                entries, indices = top_k_of_product(x, self.encoder, self.bias, self.sparsifier.k)
+                entries, support = entries.flatten(), Support.of_rows(indices, self.latents)
+            else:
+                dense = pre_activations(x, self.encoder, self.bias)
+                entries, support = self.sparsifier.select(dense)
         active = active_entries(x, self.encoder, self.bias, entries, support)
         return SparseCode(self.sparsifier.values(active, support), active, support, dense)
 

@@ -13,7 +13,7 @@ from torch.nn.functional import linear
 
 from harness.sae.model import SAE, Coded, Coder, Part
 from harness.sae.selection import top_k
-from harness.sae.sparse import Support, active_entries, positive_means
+from harness.sae.sparse import Support, active_entries, positive_means, pre_activations
 
 
 def linear_spread(sae: SAE, coded: Coded) -> Tensor:
@@ -30,7 +30,7 @@ def linear_spread(sae: SAE, coded: Coded) -> Tensor:
 def relu_spread(sae: SAE, coded: Coded) -> Tensor:
     """The same of relu(W x + b), as the original deep-SAE code had it."""
     means = [
-        positive_means(part.input, coder.encoder, coder.bias, part.code.pre_activations)
+        positive_means(part.input, coder.encoder, coder.bias, _looked_at(coder, part))
         for coder, part in _pairs(sae, coded)
     ]
     return torch.stack([m.std() for m in means]).mean()
@@ -81,13 +81,21 @@ def _aux_k(coder: Coder, part: Part, dead: Tensor, k: int) -> Tensor:
         columns = dead.nonzero()[:, 0]
         if not len(columns):
             return part.reconstruction.new_zeros(())
-        entries, places = top_k(part.code.pre_activations[:, columns], min(k, len(columns)))
+        entries, places = top_k(_looked_at(coder, part, columns), min(k, len(columns)))
         support = Support.of_rows(columns[places], coder.latents)
         error = part.residual
     active = active_entries(part.input, coder.encoder, coder.bias, entries.flatten(), support)
     nothing: Tensor = coder.behind(torch.zeros_like(coder.decoder[:1]))
     missed = error - (coder.decode(active.relu(), support) - nothing)
     return missed.square().mean() * min(1, len(columns) / k)
+
+
+def _looked_at(coder: Coder, part: Part, latents: Tensor | None = None) -> Tensor:
+    """The pre-activations of some latents or of all: [B, latents], without gradient."""
+    if (known := part.code.pre_activations) is not None:
+        return known if latents is None else known[:, latents]
+    every = slice(None) if latents is None else latents
+    return pre_activations(part.input, coder.encoder[every], coder.bias[every])
 
 
 def _pairs(sae: SAE, coded: Coded) -> list[tuple[Coder, Part]]:

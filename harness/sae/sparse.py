@@ -101,13 +101,13 @@ class SparseCode:
     """A batch of codes: values [A] (not negative; 0 means that the latent did not fire) and their support.
 
     active: the pre-activations of these entries, [A], with gradient.
-    pre_activations: what they were selected from, [B, N], without.
+    pre_activations: what they were selected from, [B, N], without; None where a shortlist was enough.
     """
 
     values: Tensor
     active: Tensor
     support: Support
-    pre_activations: Tensor
+    pre_activations: Tensor | None
 
     def fired(self) -> Tensor:
         """Number of tokens that each latent fired on: [N], float."""
@@ -115,7 +115,7 @@ class SparseCode:
 
     def dense(self) -> Tensor:
         """The codes with their zeros: [B, N]."""
-        codes = self.values.new_zeros(self.pre_activations.shape)
+        codes = self.values.new_zeros(len(self.support.starts), self.support.latents)
         codes[self.support.tokens, self.support.indices] = self.values
         return codes
 

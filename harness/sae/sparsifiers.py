@@ -23,6 +23,7 @@ class Sparsifier(nn.Module):
     """What a coder's sparse layer does. `k`: active latents a token, which may be changed while training."""
 
     ROLES: ClassVar[dict[str, Role]] = {}
+    SHORTLIST = False  # whether the k largest of each token are all that it looks for
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -43,6 +44,8 @@ class Sparsifier(nn.Module):
 
 class TopK(Sparsifier):
     """The k largest of each token: Gao et al. 2024 (arXiv 2406.04093), section 2.3."""
+
+    SHORTLIST = True
 
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
         entries, indices = top_k(pre_activations, self.k)
@@ -89,7 +92,7 @@ class ReLU(Sparsifier):
         return masked(pre_activations, pre_activations > 0)
 
     def cost(self, code: SparseCode) -> Tensor:
-        return code.values.sum() / max(1, len(code.pre_activations))
+        return code.values.sum() / max(1, len(code.support.starts))
 
 
 class JumpReLU(Sparsifier):
@@ -118,7 +121,7 @@ class JumpReLU(Sparsifier):
     def cost(self, code: SparseCode) -> Tensor:
         threshold = self.log_threshold.exp()[code.support.indices]
         step = _Step.apply(code.active.detach(), threshold, self.bandwidth)  # type: ignore[no-untyped-call]
-        l0 = cast(Tensor, step).sum() / max(1, len(code.pre_activations))
+        l0 = cast(Tensor, step).sum() / max(1, len(code.support.starts))
         return (l0 / self.k - 1).square()
 
 

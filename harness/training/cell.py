@@ -41,6 +41,9 @@ class Cell:
             sparsifier=recipe.sparsifier,
             generator=torch.Generator().manual_seed(recipe.seed),
         )
+        if recipe.penalty and recipe.penalty_on == "relu":
+            for coder in sae.stack():
+                coder.shortlist = False  # the penalty looks at all pre-activations anyway
         self.recipe = recipe
         self.sae = sae.to(device)
         self.mean = torch.zeros(width, device=device) if mean is None else mean.to(device)

@@ -1,0 +1,71 @@
+"""The exact top-k of pre-activations most of which are only known roughly.
+
+Candidates come from a product in bfloat16, which takes half of the time or less where the processor has one. They
+are computed again in float32, and a bound on the rounding proves, token by token, that nobody else is among the k
+largest. A token without proof gets its product in float32.
+
+Shape letters: B tokens, N latents, W width, K selected latents a token.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from harness.sae.selection import top_k
+from harness.sae.sparse import Support
+
+CANDIDATES = 2  # for each that is looked for: with these, the proof fails for less than one token in a hundred
+LEAST = 96  # latents for each that is looked for: with fewer, a product in float32 is as fast
+UNIT = 2.0**-8  # of rounding to bfloat16, relative
+EXACT = 2.0**-22  # for each term of a sum in float32, relative to its size, with room to spare
+
+
+def pays(x: Tensor, latents: int, k: int) -> bool:
+    """Whether a shortlist is faster for x [B, W]: measured on CPUs (docs/benchmarks.md), not yet on GPUs."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        return False
+    return latents >= LEAST * k and has_bfloat16()
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself: AVX512-BF16 or AMX."""
+    found = torch.cpu.get_capabilities()
+    return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+
+
+def top_k_of_product(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest entries of each row of x W^T + b: values [B, K] in float32 and indices [B, K], in no order.
+
+    x [B, W], weight [N, W], bias [N], all float32. Which of entries that differ by float32's rounding alone is
+    taken is not specified.
+    """
+    rough_x, rough_weight = x.bfloat16(), weight.bfloat16()
+    rough = torch.addmm(bias.bfloat16(), rough_x, rough_weight.T)
+    shortlist, candidates = top_k(rough, CANDIDATES * k)
+    support = Support.of_rows(candidates, len(weight))
+    exact = (support.inner_products(x, weight) + bias[support.indices]).view_as(candidates)
+    values, places = exact.topk(k, dim=1, sorted=False)
+    indices = candidates.gather(1, places)
+    others = shortlist.amin(1).float()  # no entry outside the shortlist is larger, roughly
+    others += UNIT * others.abs() + _error(x, rough_x, weight, rough_weight, bias)
+    unproved = (~(values.amin(1) > others)).nonzero()[:, 0]  # NaN proves nothing
+    if len(unproved):
+        values[unproved], indices[unproved] = top_k(torch.addmm(bias, x[unproved], weight.T), k)
+    return values, indices
+
+
+def _error(x: Tensor, rough_x: Tensor, weight: Tensor, rough_weight: Tensor, bias: Tensor) -> Tensor:
+    """How much larger than its sum in bfloat16 any entry of a row can be, [B], by the Cauchy-Schwarz inequality:
+    x·w - x'·w' = (x - x')·w + x'·(w - w'), for x', w' rounded; sums of such products are float32's."""
+    largest = _norms(weight).amax()
+    rounding = _norms(weight - rough_weight).amax() + EXACT * x.shape[1] * largest
+    return _norms(x - rough_x) * largest + _norms(x) * (1 + UNIT) * rounding + UNIT * bias.abs().amax()
+
+
+def _norms(rows: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return norms
