@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test suite lint demo browser peers ray screenshots lock clean
+.PHONY: repro test suite lint demo browser peers ray screenshots bench lock clean
 
 repro: .venv/.installed
 	dvc repro report@depth
@@ -42,6 +42,10 @@ peers: .venv-peers/.installed
 # Runs a sweep on a Ray cluster of two nodes on this machine, and kills one.
 ray: .venv/.ray-installed
 	python -m pytest -n 0 -m ray
+
+# Times a step, a grid and the harness around them, beside the peers' packages; half an hour on a quiet machine.
+bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .venv-dictionary-learning/.installed
+	python -m benchmarks --peers --out docs/benchmarks.md
 
 # The pictures in the README, of the study that `make repro` ran.
 screenshots: .venv/.browser-installed
@@ -76,6 +80,17 @@ screenshots: .venv/.browser-installed
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[peers]'
 	@touch $@
 
+# torch as pinned, since unpinned ones come with CUDA; torchvision is a build that does not fit it.
+.venv-sparsify/.installed: PACKAGE := eai-sparsify==1.3.3
+.venv-dictionary-learning/.installed: PACKAGE := dictionary-learning==0.1.0
+.venv-sparsify/.installed .venv-dictionary-learning/.installed: constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep '^torch==' constraints.txt > $(@D)/constraints.txt
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt torch numpy
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -c $(@D)/constraints.txt $(PACKAGE)
+	@$(@D)/bin/python -m pip uninstall --quiet --yes torchvision
+	@touch $@
+
 # Writes constraints.txt anew: the newest versions that pyproject.toml allows, from a fresh environment.
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
@@ -83,4 +98,4 @@ lock:
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:
-	rm -rf .venv .venv-peers data runs
+	rm -rf .venv .venv-* data runs
