@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from harness import commands
 from harness.errors import UserError
+from harness.secrets import masked
 
 # Before any of these tools is imported: no telemetry, no network.
 QUIET = {
@@ -56,10 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options.run(options, console)
     except UserError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {masked(error)}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # `harness status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("harness: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+    except Exception:  # ours to mend: what the libraries say of it may quote a URL
+        print(masked(traceback.format_exc()), end="", file=sys.stderr)
+        sys.exit(1)

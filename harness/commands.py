@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.study.spec import Study
 
 STEPS = ("tables", "figures", "page", "summary")
+DATABASES = {"storage": "Optuna keeps its trials", "tracking": "MLflow keeps its runs"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,37 @@ def _results_argument(parser: ArgumentParser) -> None:
 def _workspace(options: Namespace) -> Workspace:
     from harness.scheduling.workspace import Workspace
 
-    return Workspace(options.root)
+    return Workspace(options.root, **_addresses(options))
+
+
+def _databases_arguments(parser: ArgumentParser) -> None:
+    for name, use in DATABASES.items():
+        rest = f"default: ${_variable(name)}, which keeps a password off the command line; else a file in runs/"
+        parser.add_argument(f"--{name}", metavar="URL", help=f"where {use} ({rest})")
+
+
+def _addresses(options: Namespace) -> dict[str, str]:
+    """URLs of the databases, where a command uses them and they are not the workspace's own files."""
+    given = {}
+    for name in DATABASES:
+        if text := getattr(options, name, None):
+            given[name] = text, f"--{name}"
+        elif name in options and (text := os.environ.get(_variable(name))):
+            given[name] = text, _variable(name)
+    if not given:
+        return {}
+    from harness.scheduling import addresses
+    from harness.scheduling.workspace import Workspace
+
+    check = {"storage": addresses.storage_url, "tracking": addresses.tracking_url}
+    found = {f"{name}_url": check[name](text, said_by) for name, (text, said_by) in given.items()}
+    workspace = Workspace(options.root, **found)
+    addresses.check_apart(workspace.storage, workspace.tracking)
+    return found
+
+
+def _variable(name: str) -> str:
+    return f"HARNESS_{name.upper()}"
 
 
 def _load(options: Namespace) -> tuple[Study, Workspace, Path]:
@@ -215,6 +246,7 @@ def plan(options: Namespace, console: Console) -> None:
 def _run_arguments(parser: ArgumentParser) -> None:
     _study_argument(parser)
     _results_argument(parser)
+    _databases_arguments(parser)
     parser.add_argument(
         "--workers", type=_count, help="worker processes (default: one a GPU, else one a CPU core)"
     )
@@ -366,6 +398,7 @@ def report(options: Namespace, console: Console) -> None:
 
 
 def _ui_arguments(parser: ArgumentParser) -> None:
+    _databases_arguments(parser)
     parser.add_argument("which", nargs="?", choices=("optuna", "mlflow"), help="default: both")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--optuna-port", type=_count, default=8080)

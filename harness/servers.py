@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -16,8 +17,12 @@ from rich.console import Console
 
 from harness.errors import UserError
 from harness.scheduling.workspace import Workspace
+from harness.secrets import masked
 
 START_SECONDS = 60.0
+STORAGE = "HARNESS_UI_STORAGE"
+
+Server = tuple[list[str], dict[str, str]]  # command, and URLs through its environment: everybody sees a command
 
 
 def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Console) -> None:
@@ -25,8 +30,15 @@ def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Conso
 
     Raises UserError if there is nothing to show, if a port is taken, or if a server does not start.
     """
-    if not (workspace.runs / "optuna.db").exists():
+    if "mlflow" in ports and workspace.tracking.startswith("http"):
+        console.print(f"{NAMES['mlflow']}: {masked(workspace.tracking)}   (serves itself)", soft_wrap=True)
+        ports = {which: port for which, port in ports.items() if which != "mlflow"}
+        if not ports:
+            return
+    urls = {"optuna": workspace.storage_url, "mlflow": workspace.tracking_url}
+    if any(urls[which] is None and not (workspace.runs / f"{which}.db").exists() for which in ports):
         raise UserError(f"{workspace.runs}: expected a sweep's databases; `harness run STUDY` makes them")
+    workspace.runs.mkdir(parents=True, exist_ok=True)
     for which, port in ports.items():
         if _answers(host, port):
             raise UserError(f"--{which}-port: expected a free port, {port} is taken")
@@ -54,20 +66,22 @@ def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Conso
             server.wait()
 
 
-def _optuna(workspace: Workspace, host: str, port: int) -> list[str]:
-    code = "from optuna_dashboard._cli import main; main()"
-    return [sys.executable, "-c", code, workspace.storage, "--host", host, "--port", str(port)]
+def _optuna(workspace: Workspace, host: str, port: int) -> Server:
+    code = (
+        "import os, sys; from optuna_dashboard._cli import main; "
+        f"sys.argv.insert(1, os.environ.pop('{STORAGE}')); main()"
+    )
+    command = [sys.executable, "-c", code, "--host", host, "--port", str(port)]
+    return command, {STORAGE: workspace.storage}
 
 
-def _mlflow(workspace: Workspace, host: str, port: int) -> list[str]:
-    store = [
-        "--backend-store-uri",
-        workspace.tracking,
-        "--artifacts-destination",
-        str(workspace.artifacts.absolute()),
-    ]
+def _mlflow(workspace: Workspace, host: str, port: int) -> Server:
     address = ["--host", host, "--port", str(port), "--workers", "1"]
-    return [sys.executable, "-m", "mlflow", "server", *store, *address]
+    store = {
+        "MLFLOW_BACKEND_STORE_URI": workspace.tracking,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(workspace.artifacts.absolute()),
+    }
+    return [sys.executable, "-m", "mlflow", "server", *address], store
 
 
 def _mlflow_pages(url: str) -> list[str]:
@@ -89,9 +103,12 @@ PAGES: dict[str, Callable[[str], list[str]]] = {
 COMMANDS = {"optuna": _optuna, "mlflow": _mlflow}
 
 
-def _start(command: list[str], path: Path) -> subprocess.Popen[bytes]:
+def _start(server: Server, path: Path) -> subprocess.Popen[bytes]:
+    command, environment = server
     with path.open("ab") as log:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **environment}
+        )
 
 
 def _answers(host: str, port: int) -> bool:

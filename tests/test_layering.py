@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A room may import itself and what stands below it; `ground` is for every room.
 ROOMS = ["ground", "sae", "study", "activations", "training", "scheduling", "analysis", "top"]
-GROUND = {"__init__", "errors", "files", "ground_truth", "progress", "muon"}
+GROUND = {"__init__", "errors", "files", "ground_truth", "progress", "muon", "secrets"}
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
 SHARED = {"harness.study.recipe", "harness.files", "harness.muon"}  # the core reads recipes, not studies

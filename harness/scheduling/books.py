@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow.exceptions import MlflowException
+from optuna.exceptions import OptunaError
+from sqlalchemy.exc import SQLAlchemyError
+
+from harness.errors import UserError
 from harness.scheduling.cell_folder import CellFolder, Record
 from harness.scheduling.ledger import Ledger
 from harness.scheduling.tracking import Tracker
 from harness.scheduling.workspace import Workspace
+from harness.secrets import masked
 from harness.study.cells import Cell
 from harness.study.spec import Study
 
@@ -16,37 +25,37 @@ class Books:
     def __init__(self, study: Study, workspace: Workspace, activations: dict[str, float]) -> None:
         """`activations`: figures of the study's activations, by name."""
         self._workspace = workspace
-        self._ledger = Ledger(workspace.storage, study)
-        self._tracker = Tracker(workspace.tracking, workspace.artifacts, study)
-        self._tracker.describe(activations)
+        name = workspace.name()
+        with _opening("Optuna's database", workspace.storage):
+            owner = workspace.owner() if workspace.storage_url else None  # a file in runs/ is the workspace's own
+            self._ledger = Ledger(workspace.storage, study, owner, name)
+        with _opening("MLflow", workspace.tracking):
+            owner = workspace.owner() if workspace.tracking_url else None
+            self._tracker = Tracker(workspace.tracking, workspace.artifacts, study, owner, name)
+            self._tracker.describe(activations)
         self._sent: dict[str, int] = {}  # points of its curve that a cell's run has
 
     def folder(self, cell: str) -> CellFolder:
         return CellFolder(self._workspace.cell(cell))
 
     def add(self, cell: Cell) -> bool:
-        """Give a cell its trial; whether it is finished, here and in its folder."""
+        """Give a cell its trial; whether it is done already."""
         folder = self.folder(cell.id)
         result = folder.result()
-        finished = self._ledger.add(cell, result, folder.points() if result else [])
-        if result is None or not finished:
-            return False
-        if not self._tracker.finished(cell):
+        self._ledger.add(cell, result, folder.points() if result else [])
+        if result is not None and not self._tracker.finished(cell):
             self._tracker.start(cell)
             self.pass_on(cell.id)
             self._tracker.finish(cell.id, result)
-        return True
+        return result is not None
 
     def started(self) -> list[str]:
         """Cells whose trial runs, such as those that a killed controller left behind."""
         return self._ledger.running()
 
-    def start_next(self) -> str | None:
-        """Start the trial of the cell that has waited longest, and say which; None when none waits."""
-        return self._ledger.start_next()
-
     def start(self, cell: Cell) -> None:
-        """Open the cell's run."""
+        """Start the cell's trial and open its run."""
+        self._ledger.start(cell.id)
         self._tracker.start(cell)
 
     def pass_on(self, cell: str) -> Record | None:
@@ -75,5 +84,17 @@ class Books:
         self._ledger.drop_others()
 
     def close(self, *, complete: bool) -> None:
-        """Close the study's run."""
+        """Close the study's run, and let the next controller have the study."""
         self._tracker.close(complete=complete)
+        self._ledger.close()
+
+
+@contextmanager
+def _opening(what: str, url: str) -> Iterator[None]:
+    """A database that cannot be opened is the user's to mend."""
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError, MlflowException, OSError) as error:
+        while isinstance(error, OptunaError | SQLAlchemyError) and error.__cause__:
+            error = error.__cause__
+        raise UserError(f"{what} at {masked(url)}: {masked(' '.join(str(error).split()))}") from None

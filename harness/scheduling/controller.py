@@ -9,10 +9,7 @@ folders say what is done, and the next controller brings ledger and tracking up 
 from __future__ import annotations
 
 import json
-import os
 import signal
-import socket
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +17,6 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.activations.store import ActivationStore
-from harness.errors import UserError
 from harness.files import write_atomically
 from harness.scheduling.books import Books
 from harness.scheduling.cell_folder import CellFolder, exclusive
@@ -30,6 +26,7 @@ from harness.scheduling.dispatch import Dispatcher, Options
 from harness.scheduling.display import Display, SweepProgress
 from harness.scheduling.engine import Engine
 from harness.scheduling.pool import Pool
+from harness.scheduling.shared_study import already_run, this_process
 from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Cell, Score, size
 from harness.study.edits import asked
@@ -78,10 +75,8 @@ class Sweep:
         lock = self.workspace.controller(self.study.name)
         with exclusive(lock, patience=1.0) as mine:
             if not mine:
-                raise UserError(
-                    f"{self.study.name}: already being run by {lock.read_text()}; `harness status` shows it"
-                )
-            lock.write_text(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
+                raise already_run(self.study, lock.read_text())
+            lock.write_text(this_process())
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             now = json.dumps(asked(self.study, self.store.fingerprint, code_fingerprint()))
             write_atomically(self.workspace.asked(self.study.name), now.encode())

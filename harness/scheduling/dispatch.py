@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +50,8 @@ class Dispatcher:
         self._open = 0  # cells that have not come to their ends
         self._cells: dict[str, Cell] = {}
         self._costs: dict[str, Cost] = {}
-        self._queue = Queue(self._start_next, self._costs)
+        self._waiting: deque[Cell] = deque()
+        self._queue = Queue(lambda: self._waiting.popleft() if self._waiting else None, self._costs)
 
     def add(self, cells: Mapping[str, Cell], costs: Mapping[str, Cost]) -> None:
         """Take up cells, by id, that have a trial; those whose trial runs already are the first to go on."""
@@ -59,10 +61,7 @@ class Dispatcher:
         self._progress.work += sum(costs[cell].work for cell in cells)
         started = set(self._books.started())
         self._queue.put_back(cell for name, cell in cells.items() if name in started)
-
-    def _start_next(self) -> Cell | None:
-        cell = self._books.start_next()
-        return None if cell is None else self._cells[cell]
+        self._waiting.extend(cell for name, cell in cells.items() if name not in started)
 
     def work_off(self, display: Display) -> None:
         """Run all cells that have been added to their ends."""

@@ -15,8 +15,9 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from harness.scheduling.shared_study import ControllerLock, already_run, open_storage, open_study, this_process
 from harness.study.cells import Cell
 from harness.study.grid import describe, levels
 from harness.study.recipe import Scalar
@@ -31,66 +32,80 @@ Result = dict[str, Any]
 
 @dataclass
 class _Entry:
-    """A cell's trial. The id is the storage's own name for it: the only way to go on with a running trial."""
+    """A cell's trial, by the storage's own name for it: the only way to go on with a running trial."""
 
-    number: int
     trial_id: int
     state: TrialState
     steps: set[int] = field(default_factory=set)  # points of the curve that it has
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Entry:
-        return cls(trial.number, trial._trial_id, trial.state, set(trial.intermediate_values))
+        return cls(trial._trial_id, trial.state, set(trial.intermediate_values))
 
 
 class Ledger:
-    """The trials of one study, by cell."""
+    """The trials of one study, by cell.
 
-    def __init__(self, storage: str, study: Study) -> None:
+    owner, workspace: whose study it is, for machines and for people, where others may use the database, too.
+    Raises UserError if it is somebody else's, or if another controller runs it.
+    """
+
+    def __init__(self, url: str, study: Study, owner: str | None = None, workspace: str = "") -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
         choices = levels(study)
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(values) for name, values in choices.items()
         }
+        axes = _axes(study, choices)
         self._cells: set[str] = set()  # that this sweep has asked for so far
-        self._study = self._open(storage, study, _axes(study, choices))
-        trials = self._study.get_trials(deepcopy=False)
+        self._storage = open_storage(url)
+        self._lock = ControllerLock(self._storage.engine, study.name)
+        try:
+            self._open(study, axes, owner, workspace)
+        except BaseException:
+            self._lock.release()
+            raise
+        self.refresh()
+
+    def _open(self, study: Study, axes: str, owner: str | None, workspace: str) -> None:
+        taken = self._lock.held()
+        self._study = open_study(self._storage, study.name, axes, owner)
+        if not taken:
+            raise already_run(study, self._study.user_attrs.get("controller", "another controller"))
+        if "axes" not in self._study.user_attrs:
+            self._describe(study, {"owner": owner, "workspace": workspace, "axes": axes})
+        self._study.set_user_attr("controller", this_process())
+
+    def _describe(self, study: Study, attributes: dict[str, str | None]) -> None:
+        from optuna_dashboard import save_note  # two seconds of imports that only a new study needs
+
+        self._study.set_metric_names([METRIC])
+        save_note(self._study, f"# {study.name}\n\n{study.question}\n\nBaseline: {describe(study.baseline())}.")
+        for name, value in {"question": study.question, **attributes}.items():  # the axes last: then it is whole
+            if value:
+                self._study.set_user_attr(name, value)
+
+    def refresh(self) -> None:
+        """Read the trials again: after an error nobody knows whether what was written has arrived."""
+        trials = [trial for trial in self._study.get_trials(deepcopy=False) if "cell" in trial.user_attrs]
         # A cell that was trained again, after a failure or since its folder is gone, has a new trial: it counts.
         self._entries = {trial.user_attrs["cell"]: _Entry.of(trial) for trial in trials}
 
-    def _open(self, storage: str, study: Study, axes: str) -> optuna.Study:
-        """The study in the storage. Where its axes are others now, it is made anew: Optuna lets none change."""
-        sampler = optuna.samplers.RandomSampler()  # never asked: every trial's values are given
-        opened = optuna.create_study(
-            storage=storage, study_name=study.name, sampler=sampler, direction="minimize", load_if_exists=True
-        )
-        if opened.user_attrs.get("axes", axes) != axes:
-            optuna.delete_study(study_name=study.name, storage=storage)
-            return self._open(storage, study, axes)
-        if "axes" not in opened.user_attrs:
-            opened.set_metric_names([METRIC])
-            opened.set_user_attr("question", study.question)
-            opened.set_user_attr("axes", axes)
-            from optuna_dashboard import save_note  # two seconds of imports that only a new study needs
+    def close(self) -> None:
+        """Let another controller have the study."""
+        self._lock.release()
 
-            save_note(opened, f"# {study.name}\n\n{study.question}\n\nBaseline: {describe(study.baseline())}.")
-        return opened
-
-    def add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> bool:
-        """Make sure that the cell has a trial; whether that is finished.
-
-        It is finished where the cell's result is already there, unless it was waiting: Optuna ends no trial that
-        it has not started.
-        """
+    def add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
+        """Make sure that the cell has a trial, which is finished where the cell's result is already there."""
         self._cells.add(cell.id)
         entry = self._entries.get(cell.id)
         if entry is None or (entry.state.is_finished() and entry.state != _state(result)):
             self._add(cell, result, points)
-        elif entry.state == TrialState.RUNNING and result is not None:
+        elif result is not None and not entry.state.is_finished():
+            self.start(cell.id)
             self.report(cell.id, points)
             self.finish(cell.id, result)
-        return self._entries[cell.id].state.is_finished()
 
     def _add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
         trial = create_trial(
@@ -101,26 +116,21 @@ class Ledger:
             user_attrs={"cell": cell.id, "seed": cell.recipe.seed, "phase": cell.phase, **_attributes(result)},
             intermediate_values={p["step"]: p[CURVE] for p in points} if result else {},
         )
-        self._study.add_trial(trial)
-        self._entries[cell.id] = _Entry(-1, -1, trial.state)  # its number is known once it is asked for
+        trial_id = self._storage.create_new_trial(self._study._study_id, trial)
+        self._entries[cell.id] = _Entry(trial_id, trial.state)
 
-    def start_next(self) -> str | None:
-        """Mark the next waiting cell as running and say which it is; None when no cell waits.
-
-        Optuna chooses. A trial of a cell that has not been added is left running, for `add` or `drop_others`.
-        """
-        while any(entry.state == TrialState.WAITING for entry in self._entries.values()):
-            trial = self._study.ask()
-            cell: str = trial.user_attrs["cell"]
-            self._entries[cell] = _Entry(trial.number, trial._trial_id, TrialState.RUNNING)
-            if cell in self._cells:
-                return cell
-        return None
+    def start(self, cell: str) -> None:
+        """Mark a cell's waiting trial as running. Not by `ask`, which may choose another one."""
+        entry = self._entries[cell]
+        if entry.state == TrialState.WAITING:
+            self._storage.set_trial_state_values(entry.trial_id, TrialState.RUNNING)
+            entry.state = TrialState.RUNNING
 
     def drop_others(self) -> None:
         """Close the open trials of cells that have not been added, once all that are asked for have been."""
-        for cell in self.running():
-            if cell not in self._cells:
+        for cell, entry in self._entries.items():
+            if cell not in self._cells and not entry.state.is_finished():
+                self.start(cell)
                 self.finish(cell, {"state": "failed", "reason": "the study no longer asks for this cell"})
 
     def running(self) -> list[str]:
@@ -130,20 +140,21 @@ class Ledger:
     def report(self, cell: str, points: Sequence[Point]) -> None:
         """Add points of the curve to a running trial; those already there stay."""
         entry = self._entries[cell]
-        trial = Trial(self._study, entry.trial_id)
         for point in points:
             if point["step"] not in entry.steps:
-                trial.report(point[CURVE], point["step"])
+                self._storage.set_trial_intermediate_value(entry.trial_id, point["step"], point[CURVE])
                 entry.steps.add(point["step"])
 
     def finish(self, cell: str, result: Result) -> None:
-        """Tell a running trial what its cell came to."""
+        """Say in a running trial what its cell came to."""
         entry = self._entries[cell]
-        trial = Trial(self._study, entry.trial_id)
+        if entry.state.is_finished():
+            return
         for name, value in _attributes(result).items():
-            trial.set_user_attr(name, value)
+            self._storage.set_trial_user_attr(entry.trial_id, name, value)
+        value = _value(result)
+        self._storage.set_trial_state_values(entry.trial_id, _state(result), None if value is None else [value])
         entry.state = _state(result)
-        self._study.tell(entry.number, _value(result), state=entry.state)
 
 
 def _axes(study: Study, choices: dict[str, list[Scalar]]) -> str:

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
+from harness.scheduling.shared_study import belongs_to
 from harness.study.cells import Cell
 from harness.study.grid import describe
 from harness.study.recipe import RECIPE_FIELDS
@@ -25,20 +26,33 @@ CHUNK = 500  # metrics a call; MLflow's limit is 1,000
 
 
 class Tracker:
-    """The MLflow runs of one study."""
+    """The MLflow runs of one study.
 
-    def __init__(self, uri: str, artifacts: Path, study: Study) -> None:
+    owner, workspace: whose study it is, for machines and for people, where others may use the database or the
+    server, too. Raises UserError if it is somebody else's.
+    """
+
+    def __init__(
+        self, uri: str, artifacts: Path, study: Study, owner: str | None = None, workspace: str = ""
+    ) -> None:
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is no news
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # says what is raised, URL and all
         self._client = MlflowClient(tracking_uri=uri)
-        self._experiment = self._open_experiment(study.name, artifacts)
+        place = (
+            None if uri.startswith("http") else artifacts.absolute().as_uri()
+        )  # a server has a place of its own
+        tags = {"owner": owner, "workspace": workspace} if owner is not None else {}
+        self._experiment = self._open_experiment(study.name, place, tags)
         self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
         self._parent = self._open_parent(study)
 
-    def _open_experiment(self, name: str, artifacts: Path) -> str:
+    def _open_experiment(self, name: str, artifacts: str | None, tags: dict[str, str]) -> str:
         experiment = self._client.get_experiment_by_name(name)
-        if experiment is not None:
-            return str(experiment.experiment_id)
-        return str(self._client.create_experiment(name, artifacts.absolute().as_uri()))
+        if experiment is None:
+            return str(self._client.create_experiment(name, artifacts, tags))
+        if tags and experiment.tags.get("owner") != tags["owner"]:
+            raise belongs_to(f"experiment {name!r} in MLflow", experiment.tags.get("workspace"), "--tracking")
+        return str(experiment.experiment_id)
 
     def _search(self, query: str) -> list[Run]:
         found: list[Run] = []

@@ -8,10 +8,13 @@ results/<study>/ what came out: tables, figures, report
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+import socket
+import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import harness
+from harness.files import write_atomically
 from harness.study.cells import fingerprint
 
 TRAINING_CODE = (
@@ -25,9 +28,11 @@ TRAINING_CODE = (
 
 @dataclass(frozen=True)
 class Workspace:
-    """All paths, from one root."""
+    """All paths, from one root, and where Optuna's and MLflow's databases are."""
 
     root: Path
+    storage_url: str | None = field(default=None, repr=False)  # of Optuna's; default: a file in runs/
+    tracking_url: str | None = field(default=None, repr=False)  # of MLflow's; likewise
 
     @property
     def data(self) -> Path:
@@ -39,13 +44,25 @@ class Workspace:
 
     @property
     def storage(self) -> str:
-        """Optuna's SQLite database as a URL."""
-        return f"sqlite:///{self.runs / 'optuna.db'}"
+        """Optuna's database as a URL."""
+        return self.storage_url or f"sqlite:///{self.runs / 'optuna.db'}"
 
     @property
     def tracking(self) -> str:
-        """MLflow's SQLite database as a URL."""
-        return f"sqlite:///{(self.runs / 'mlflow.db').absolute()}"
+        """MLflow's database or server as a URL."""
+        return self.tracking_url or f"sqlite:///{(self.runs / 'mlflow.db').absolute()}"
+
+    def owner(self) -> str:
+        """Stands for this workspace in databases that others may use, too: made once, and kept in runs/."""
+        path = self.runs / "owner"
+        if not path.exists():
+            self.runs.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, f"{uuid.uuid4().hex[:12]}\n".encode())
+        return path.read_text(encoding="utf-8").strip()
+
+    def name(self) -> str:
+        """What people know it by."""
+        return f"{socket.gethostname()}:{self.root.absolute()}"
 
     @property
     def artifacts(self) -> Path:

@@ -152,7 +152,9 @@ def test_a_second_controller_is_told_who_runs_the_study(small_study, capsys):
         with pytest.raises(SystemExit) as stop:
             main(["run", str(small_study)])
         assert stop.value.code == 2
-        assert "already being run by process 4711 on elsewhere since yesterday" in capsys.readouterr().err
+        said = capsys.readouterr().err.removesuffix("\n")
+        assert "already being run by process 4711 on elsewhere since yesterday; to watch it: " in said
+        assert said.endswith(f"harness status {small_study} --follow")
         main(["status", str(small_study)])
         assert "run by process 4711" in capsys.readouterr().out
     assert not list(Path("runs").glob("*.db"))
@@ -211,7 +213,8 @@ def test_cells_that_another_study_finishes_meanwhile_are_taken_over(undisturbed,
     store = ActivationStore.open(Path("data/random/activations"))
     waiting = cells(study, store.fingerprint, code_fingerprint())
     ledger = Ledger(Workspace(Path()).storage, study)
-    assert [ledger.add(cell, None, []) for cell in waiting] == [False] * 4
+    for cell in waiting:
+        ledger.add(cell, None, [])
     main(["run", "studies/third.yaml"])
     states = [t.state for t in trials(Path(), "third")]
     assert states == [optuna.trial.TrialState.COMPLETE] * 8
