@@ -230,7 +230,7 @@ def _cells(study: Study, workspace: Workspace) -> list[Cell]:
     from harness.scheduling.cell_folder import CellFolder
 
     known = _known(study, _store(study, workspace))
-    return known(lambda cell: CellFolder(workspace.cell(cell)).score())
+    return known(lambda cell: CellFolder(workspace.cell(cell), study.pruned_by).score())
 
 
 def plan(options: Namespace, console: Console) -> None:

@@ -71,13 +71,13 @@ def _row(study: Study, arm: Arm) -> list[str]:
 def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell] | None) -> str:
     """How many cells there are, and how long those that are missing would take."""
     width = study.source.width
-    results = {cell.id: CellFolder(workspace.cell(cell.id)).result() for cell in cells or ()}
+    results = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by).result() for cell in cells or ()}
     done = {cell: result for cell, result in results.items() if result}
     left = _to_run(found, cells or [], done, width)
     rate, basis = ASSUMED_RATE, f"assumed: {ASSUMED}" + ("; no activations yet" if cells is None else "")
-    if done:
-        seconds = sum(result["seconds"] for result in done.values())
-        rate = sum(cost(cell.recipe, width).work for cell in cells or () if cell.id in done) / max(seconds, 1e-3)
+    if timed := {cell: result["seconds"] for cell, result in done.items() if result["state"] != "pruned"}:
+        seconds = sum(timed.values())
+        rate = sum(cost(cell.recipe, width).work for cell in cells or () if cell.id in timed) / max(seconds, 1e-3)
         basis = "at the rate of those that are done"
 
     def time(works: list[float]) -> str:

@@ -21,7 +21,7 @@ def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: 
 
     cells: those that are known; the others are counted as open until the tuning cells of their arms have ended.
     """
-    states = {cell.id: state_of(CellFolder(workspace.cell(cell.id))) for cell in cells}
+    states = {cell.id: state_of(CellFolder(workspace.cell(cell.id), study.pruned_by)) for cell in cells}
     counts = Counter(state for state, _ in states.values())
     asked = size(study)
     counts[UNKNOWN] = asked - len(cells)
@@ -29,7 +29,7 @@ def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: 
     console.print(f"{study.name}: {asked} cells: {words}", soft_wrap=True)
     for phase in ("tuning", "reported") if study.tuning_seeds else ():
         of_phase = [cell.id for cell in cells if cell.phase == phase]
-        done = sum(states[cell][0] in ("complete", "diverged") for cell in of_phase)
+        done = sum(states[cell][0] in ENDED for cell in of_phase)
         total = len(of_phase) + (counts[UNKNOWN] if phase == "reported" else 0)
         console.print(f"  {phase}: {done} of {total} done")
     if owner := read_lock(workspace.controller(study.name)):
@@ -42,10 +42,11 @@ def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: 
         console.print(f"  and {len(failed) - SHOWN} more")
     if (results / "report.html").exists():
         console.print(f"  report: {results / 'report.html'}")
-    return counts["complete"] + counts["diverged"] == asked
+    return sum(counts[state] for state in ENDED) == asked
 
 
-ORDER = ("complete", "diverged", "failed", "running", "begun", "missing")
+ENDED = ("complete", "diverged", "pruned")
+ORDER = (*ENDED, "failed", "running", "begun", "missing")
 UNKNOWN = "not chosen yet"
 
 

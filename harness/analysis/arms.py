@@ -28,7 +28,12 @@ class Arm:
         return {seed: self.settings[s].get(seed) for seed, s in self.choice.by_seed.items()}
 
     def values(self, metric: str) -> dict[int, float]:
-        """A held-out figure of each seed that has one."""
+        """A held-out figure of each seed that has one; none at all where a seed was pruned.
+
+        Its figure is censored, and the mean of those that were not worth stopping would look too good.
+        """
+        if any(cell is not None and cell.state == "pruned" for cell in self.reported.values()):
+            return {}
         cells = {seed: cell for seed, cell in self.reported.items() if cell is not None and has_result(cell)}
         figures = {seed: getattr(cell.heldout, metric) for seed, cell in cells.items()}
         return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
@@ -82,8 +87,9 @@ def _arm_row(study: Study, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
         **dict(zip(study.tuned, arm.choice.shown, strict=True)),
         "selection": arm.choice.selection,
         "agreement": f"{arm.choice.agreeing} of {len(study.seeds)} seeds",
-        "n": states["complete"],
+        "n": 0 if states["pruned"] else states["complete"],
         "diverged": states["diverged"],
+        "pruned": states["pruned"],
         "failed": states["failed"],
         "missing": states["missing"],
     }

@@ -86,7 +86,7 @@ def _sentence(view: View, effect: Row) -> str:
 
 def warnings(view: View) -> list[str]:
     """Everything that weakens the findings, most general first."""
-    return [*_seeds(view), *_lost(view), *_selection(view), *_edges(view)]
+    return [*_seeds(view), *_pruned(view), *_lost(view), *_selection(view), *_edges(view)]
 
 
 def _seeds(view: View) -> Iterator[str]:
@@ -97,6 +97,20 @@ def _seeds(view: View) -> Iterator[str]:
         yield f"One seed: there are no intervals, a difference may be luck{tuned}."
     elif n < FEWEST_SEEDS:
         yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
+
+
+def _pruned(view: View) -> Iterator[str]:
+    cells = view.tables["cells"]
+    count = sum(cell["state"] == "pruned" for cell in cells)
+    if count:
+        yield (
+            f"{count} of {plural(len(cells), 'cell')} were pruned: nobody knows where they would have ended "
+            "(censored), so an arm with a pruned seed has no mean and no effect; that of its survivors would be "
+            "biased towards low FVU."
+        )
+    for arm in view.arms:
+        if arm["pruned"]:
+            yield f"{arm['arm']}: {arm['pruned']} of {plural(len(view.study.seeds), 'seed')} pruned, no mean."
 
 
 def _lost(view: View) -> Iterator[str]:
@@ -110,7 +124,7 @@ def _lost(view: View) -> Iterator[str]:
             name = ", ".join(part for part in (view.study.label(cell), tuned, seed) if part)
             yield f"{name}: {cell['state']}" + (f" ({cell['reason']})." if cell["reason"] else ".")
     for arm in view.arms:
-        if arm["n"] < len(view.study.seeds):
+        if arm["n"] < len(view.study.seeds) and not arm["pruned"]:
             yield f"{arm['arm']}: reported on {arm['n']} of {plural(len(view.study.seeds), 'seed')}."
 
 

@@ -53,7 +53,7 @@ class Cell(Record):
     arm: dict[str, Scalar]
     tuned: dict[str, Scalar]
     seed: int
-    state: Literal["complete", "diverged", "failed", "missing"]
+    state: Literal["complete", "diverged", "pruned", "failed", "missing"]
     reason: str | None = None
     heldout: HeldOut | None = None
     layers: list[Layer] = []
@@ -75,6 +75,7 @@ class Study(Record):
     baseline: dict[str, Scalar]
     seeds: list[int]
     tuning_seeds: list[int] = []
+    pruning: dict[str, Any] | None = None
     cells: int
     heldout_tokens: int
     dead_window: int

@@ -57,7 +57,7 @@ def facts(view: View) -> str:
     """The size of the study in one line, as in `90 cells (89 complete, 1 missing), 11 arms, 3 seeds, lr tuned
     inside each arm on 2 other seeds`."""
     states = Counter(cell["state"] for cell in view.tables["cells"])
-    order = ("complete", "diverged", "failed", "missing")
+    order = ("complete", "diverged", "pruned", "failed", "missing")
     counts = ", ".join(f"{states[state]} {state}" for state in order if states[state])
     cells = plural(len(view.tables["cells"]), "cell")
     arms, seeds = plural(len(view.arms), "arm"), plural(len(view.study.seeds), "seed")

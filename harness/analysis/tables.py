@@ -115,7 +115,7 @@ def _write_metrics(
     states = Counter(cell.state for cell in cells)
     metrics = {
         "cells": {"designed": study.cells}
-        | {state: states[state] for state in ("complete", "diverged", "failed", "missing")},
+        | {state: states[state] for state in ("complete", "diverged", "pruned", "failed", "missing")},
         "arms": {
             row["arm"]: {outcome.name: _short(row[outcome.name]) for outcome in outcomes}
             for row in arms.iter_rows(named=True)

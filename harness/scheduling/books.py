@@ -25,6 +25,7 @@ class Books:
     def __init__(self, study: Study, workspace: Workspace, activations: dict[str, float]) -> None:
         """`activations`: figures of the study's activations, by name."""
         self._workspace = workspace
+        self._study = study
         name = workspace.name()
         with _opening("Optuna's database", workspace.storage):
             owner = workspace.owner() if workspace.storage_url else None  # a file in runs/ is the workspace's own
@@ -35,8 +36,12 @@ class Books:
             self._tracker.describe(activations)
         self._sent: dict[str, int] = {}  # points of its curve that a cell's run has
 
+    @property
+    def pruned_by(self) -> str | None:
+        return self._study.pruned_by
+
     def folder(self, cell: str) -> CellFolder:
-        return CellFolder(self._workspace.cell(cell))
+        return CellFolder(self._workspace.cell(cell), self._study.pruned_by)
 
     def add(self, cell: Cell) -> bool:
         """Give a cell its trial; whether it is done already."""
@@ -68,6 +73,12 @@ class Books:
                 self._ledger.report(cell, points[sent:])
             self._sent[cell] = len(points)
         return points[-1] if points else None
+
+    def prune(self, cell: str) -> None:
+        """Record that the study stops this cell, if its pruner says so; its worker then ends it."""
+        point = self._ledger.unpromising(cell)
+        if point is not None and self._study.pruning is not None and self.folder(cell).result() is None:
+            self.folder(cell).prune(point, self._study.pruning.kind)
 
     def finish(self, cell: str) -> bool:
         """Close the trial and the run of a cell that has ended; whether it has a result."""

@@ -1,6 +1,8 @@
 """A cell on disk: recipe.json, lock, curve.jsonl, checkpoints/, and in the end result.json or failure.json.
 
-A cell is done when its result is there, complete or diverged; a failure is tried again by the next run.
+A cell is done when its result is there, complete or diverged; a failure is tried again by the next run. A study
+that has pruned it takes it as done, too: `pruned-<pruned_by>.json` says so to that study alone, and the checkpoint
+stays, so that others go on from there.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ Record = dict[str, Any]
 class CellFolder:
     """The files of one cell."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pruned_by: str | None = None) -> None:
+        """`pruned_by`: that of the study that asks (`Study.pruned_by`)."""
         self.path = path
+        self._verdict = path / f"pruned-{pruned_by}.json" if pruned_by else None
         self.curve = path / "curve.jsonl"
         self.log = path / "log.txt"
 
@@ -40,8 +44,16 @@ class CellFolder:
         return Checkpoints(self.path / "checkpoints")
 
     def result(self) -> Record | None:
-        """What the cell came to, or None while it is not done."""
-        return _read(self.path / "result.json")
+        """What the cell came to, or None while it is not done; that it was pruned only where it has no result."""
+        return _read(self.path / "result.json") or (_read(self._verdict) if self._verdict else None)
+
+    def prune(self, point: Record, rule: str) -> None:
+        """Record that the study stops this cell at this point of its curve; its worker sees it at the next one."""
+        assert self._verdict is not None
+        last = {name.removeprefix("heldout_"): point[name] for name in point if name.startswith("heldout_")}
+        reason = f"{rule}: held-out FVU {last['fvu']:.4g} after {point['tokens']:,} tokens"
+        record = {"state": "pruned", "reason": reason, "tokens": point["tokens"], "last": last}
+        write_atomically(self._verdict, _dump(record))
 
     def failure(self) -> Record | None:
         """Why the cell last failed, or None."""

@@ -23,13 +23,16 @@ from harness.training.trainer import Diverged, Stopwatch, Turn, train
 End = Literal["done", "failed", "stopped", "busy", "crowded"]
 
 
-def run_cell(path: Path, recipe: Recipe, data: Callable[[], Data], *, alone: bool) -> Generator[int, Turn, End]:
+def run_cell(
+    path: Path, recipe: Recipe, data: Callable[[], Data], *, alone: bool, pruned_by: str | None = None
+) -> Generator[int, Turn, End]:
     """Train a cell from its last checkpoint to its result: yields and takes what `train` does.
 
     Whatever happens to it ends this cell only, and is recorded. Returns "stopped" if Stopped is raised in it,
     after a checkpoint; "busy" if another process trains it; "crowded" if memory ran out and it is not alone.
+    One that its study prunes checkpoints, too, and is "done".
     """
-    folder = CellFolder(path)
+    folder = CellFolder(path, pruned_by)
     with exclusive(folder.path / "lock") as mine:
         if not mine:
             return "busy"
@@ -38,7 +41,7 @@ def run_cell(path: Path, recipe: Recipe, data: Callable[[], Data], *, alone: boo
         try:
             folder.publish((yield from _train(folder, recipe, data())))
         except Stopped:
-            return "stopped"
+            return "stopped" if folder.result() is None else "done"
         except torch.AcceleratorError:  # a GPU does nothing more for this process, whichever cell it came from
             folder.log.write_text(traceback.format_exc(), encoding="utf-8")
             raise
@@ -62,6 +65,8 @@ def _train(folder: CellFolder, recipe: Recipe, data: Data) -> Generator[int, Tur
 
         def point(figures: dict[str, float | int]) -> None:
             curve.write(json.dumps(figures) + "\n")
+            if folder.result() is not None:  # the study has pruned it
+                raise Stopped
 
         try:
             quality = yield from train(cell, data.held_out, folder.checkpoints, point, clock)

@@ -110,10 +110,10 @@ class Sweep:
         """The cells of one phase after the other; those of the second are asked for when the first is over."""
 
         def score(cell: str) -> float | None:
-            return CellFolder(self.workspace.cell(cell)).score()
+            return CellFolder(self.workspace.cell(cell), self.study.pruned_by).score()
 
         tuning = [cell for cell in self.known(lambda cell: None) if cell.phase == "tuning"]
-        if any(CellFolder(self.workspace.cell(cell.id)).result() is None for cell in tuning):
+        if any(CellFolder(self.workspace.cell(cell.id), self.study.pruned_by).result() is None for cell in tuning):
             self.progress.phase = "tuning"
             yield tuning
         self.progress.phase = "reported" if tuning else None

@@ -70,11 +70,12 @@ class Dispatcher:
             self._hand_out()
             for event in self._engine.wait(POLL):
                 self._on(event)
-            if time.monotonic() - looked >= SEND:
+            if time.monotonic() - looked >= (POLL if self._books.pruned_by else SEND):
                 looked = time.monotonic()
                 for cell, progress in self._progress.running.items():
                     if last := self._books.pass_on(cell):
                         progress.fvu = last["heldout_fvu"]
+                    self._books.prune(cell)
             display.update()
 
     def _hand_out(self) -> None:
@@ -104,6 +105,7 @@ class Dispatcher:
             device=self._options.devices[slot % len(self._options.devices)],
             threads=self._options.threads,
             checkpoint_seconds=self._options.checkpoint_seconds,
+            pruned_by=self._books.pruned_by,
         )
 
     def _on(self, event: Event) -> None:

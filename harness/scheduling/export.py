@@ -43,11 +43,14 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     """
     check_owner(results, study)
     results.mkdir(parents=True, exist_ok=True)
-    folders = [CellFolder(workspace.cell(cell.id)) for cell in cells]
+    folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
     outcomes = [folder.result() or folder.failure() or {"state": "missing", "reason": None} for folder in folders]
     rows = [_row(cell, outcome, store.width) for cell, outcome in zip(cells, outcomes, strict=True)]
     points = (
-        {"cell": c.id, **point} for c, folder in zip(cells, folders, strict=True) for point in folder.points()
+        {"cell": c.id, **point}
+        for c, folder, outcome in zip(cells, folders, outcomes, strict=True)
+        for point in folder.points()
+        if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
     )
     environment = next((_environment(o) for o in outcomes if "torch" in o), {})
     _write_lines(results / "cells.jsonl", rows)
@@ -70,6 +73,7 @@ def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
         "parameters": price.parameters,
         "flops_per_token": price.flops_per_token,
         "tokens": outcome.get("tokens", 0),
+        **({"last": outcome["last"]} if outcome["state"] == "pruned" else {}),
     }
 
 
@@ -86,6 +90,7 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
         "design": study.design,
         "seeds": study.seeds,
         "tuning_seeds": study.tuning_seeds,
+        **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
         "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
         "dead_window": study.base.dead_window,
         "heldout_tokens": store.tokens("held_out"),

@@ -17,6 +17,7 @@ class Job:
     device: str
     threads: int
     checkpoint_seconds: float
+    pruned_by: str | None = None  # the study's, see CellFolder
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

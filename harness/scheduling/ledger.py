@@ -20,11 +20,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from harness.scheduling.shared_study import ControllerLock, already_run, open_storage, open_study, this_process
 from harness.study.cells import Cell
 from harness.study.grid import describe, levels
+from harness.study.pruning import Median, Percentile, Pruning, SuccessiveHalving, Threshold
 from harness.study.recipe import Scalar
 from harness.study.spec import Study
 
 METRIC = "held-out FVU"
 CURVE = "heldout_fvu"
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}  # of a result; of any other: FAIL
 
 Point = dict[str, Any]
 Result = dict[str, Any]
@@ -37,6 +39,7 @@ class _Entry:
     trial_id: int
     state: TrialState
     steps: set[int] = field(default_factory=set)  # points of the curve that it has
+    unpromising: Point | None = None  # the first at which the study's pruner would stop it
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Entry:
@@ -53,6 +56,8 @@ class Ledger:
     def __init__(self, url: str, study: Study, owner: str | None = None, workspace: str = "") -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
+        self._warmup = study.pruning.warmup if study.pruning else 0.0
+        self._warm: dict[str, float] = {}  # cell -> steps before which it is not pruned
         choices = levels(study)
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(values) for name, values in choices.items()
@@ -70,7 +75,7 @@ class Ledger:
 
     def _open(self, study: Study, axes: str, owner: str | None, workspace: str) -> None:
         taken = self._lock.held()
-        self._study = open_study(self._storage, study.name, axes, owner)
+        self._study = open_study(self._storage, study.name, axes, owner, _pruner(study.pruning, study.base.steps))
         if not taken:
             raise already_run(study, self._study.user_attrs.get("controller", "another controller"))
         if "axes" not in self._study.user_attrs:
@@ -99,6 +104,7 @@ class Ledger:
     def add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
         """Make sure that the cell has a trial, which is finished where the cell's result is already there."""
         self._cells.add(cell.id)
+        self._warm[cell.id] = self._warmup * cell.recipe.steps
         entry = self._entries.get(cell.id)
         if entry is None or (entry.state.is_finished() and entry.state != _state(result)):
             self._add(cell, result, points)
@@ -138,12 +144,21 @@ class Ledger:
         return [cell for cell, entry in self._entries.items() if entry.state == TrialState.RUNNING]
 
     def report(self, cell: str, points: Sequence[Point]) -> None:
-        """Add points of the curve to a running trial; those already there stay."""
+        """Add points of the curve to a running trial, and ask the pruner at each; those already there stay."""
         entry = self._entries[cell]
         for point in points:
             if point["step"] not in entry.steps:
                 self._storage.set_trial_intermediate_value(entry.trial_id, point["step"], point[CURVE])
                 entry.steps.add(point["step"])
+                if point["step"] >= self._warm[cell] and not entry.unpromising and self._prunes(entry):
+                    entry.unpromising = point
+
+    def _prunes(self, entry: _Entry) -> bool:
+        return self._study.pruner.prune(self._study, self._storage.get_trial(entry.trial_id))
+
+    def unpromising(self, cell: str) -> Point | None:
+        """The point of its curve at which the study's pruner would have stopped a cell, if it would."""
+        return self._entries[cell].unpromising
 
     def finish(self, cell: str, result: Result) -> None:
         """Say in a running trial what its cell came to."""
@@ -157,6 +172,21 @@ class Ledger:
         entry.state = _state(result)
 
 
+def _pruner(pruning: Pruning | None, steps: int) -> optuna.pruners.BasePruner:
+    """Optuna's; the warm-up is ours, since its counts steps, and cells may have different numbers of them."""
+    match pruning:
+        case Median():
+            return optuna.pruners.MedianPruner(n_startup_trials=pruning.startup)
+        case Percentile():
+            return optuna.pruners.PercentilePruner(pruning.percentile, n_startup_trials=pruning.startup)
+        case SuccessiveHalving():
+            first = max(1, round(pruning.warmup * steps))
+            return optuna.pruners.SuccessiveHalvingPruner(first, reduction_factor=pruning.reduction)
+        case Threshold():
+            return optuna.pruners.ThresholdPruner(upper=pruning.fvu)
+    return optuna.pruners.NopPruner()
+
+
 def _axes(study: Study, choices: dict[str, list[Scalar]]) -> str:
     """Everything that what is said of a trial depends on, besides its cell."""
     more = {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles}
@@ -166,7 +196,7 @@ def _axes(study: Study, choices: dict[str, list[Scalar]]) -> str:
 def _state(result: Result | None) -> TrialState:
     if result is None:
         return TrialState.WAITING
-    return TrialState.COMPLETE if result["state"] == "complete" else TrialState.FAIL
+    return STATES.get(result["state"], TrialState.FAIL)
 
 
 def _value(result: Result | None) -> float | None:

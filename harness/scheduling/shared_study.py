@@ -8,6 +8,7 @@ import socket
 import time
 
 import optuna
+from optuna.pruners import BasePruner
 from optuna.storages import RDBStorage
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
@@ -40,7 +41,9 @@ def open_storage(url: str) -> RDBStorage:
     return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **patience})
 
 
-def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> optuna.Study:
+def open_study(
+    storage: RDBStorage, name: str, axes: str, owner: str | None, pruner: BasePruner | None = None
+) -> optuna.Study:
     """The study of this name and these axes, of which Optuna lets none change: with others it is another study.
 
     owner: the workspace, where others may use the database, too. A study of somebody else's raises UserError, and
@@ -48,7 +51,12 @@ def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> 
     """
     sampler = optuna.samplers.RandomSampler()  # never asked: every trial's values are given
     study = optuna.create_study(
-        storage=storage, study_name=name, sampler=sampler, direction="minimize", load_if_exists=True
+        storage=storage,
+        study_name=name,
+        sampler=sampler,
+        pruner=pruner,
+        direction="minimize",
+        load_if_exists=True,
     )
     known = study.user_attrs
     if owner is not None and known.get("owner", owner if not study.get_trials(deepcopy=False) else None) != owner:
@@ -56,8 +64,8 @@ def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> 
     if known.get("axes", axes) != axes:
         if owner is None:
             optuna.delete_study(study_name=name, storage=storage)
-            return open_study(storage, name, axes, owner)
-        return open_study(storage, f"{name} {hashlib.sha256(axes.encode()).hexdigest()[:6]}", axes, owner)
+            return open_study(storage, name, axes, owner, pruner)
+        return open_study(storage, f"{name} {hashlib.sha256(axes.encode()).hexdigest()[:6]}", axes, owner, pruner)
     return study
 
 

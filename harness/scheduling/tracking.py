@@ -112,13 +112,13 @@ class Tracker:
         # At step 0: the UI then compares them as bars, not as curves of one point.
         metrics = [Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items()]
         self._client.log_batch(info.run_id, metrics=metrics, tags=tags)
-        status = "FINISHED" if result["state"] == "complete" else "FAILED"
+        status = {"complete": "FINISHED", "pruned": "KILLED"}.get(result["state"], "FAILED")
         self._client.set_terminated(info.run_id, status=status)
 
     def finished(self, cell: Cell) -> bool:
         """Whether the cell's run was closed when this sweep began, and says what the study says now."""
         run = self._runs.get(cell.id)
-        if run is None or run.info.status not in ("FINISHED", "FAILED"):
+        if run is None or run.info.status not in ("FINISHED", "FAILED", "KILLED"):
             return False
         return all(run.data.tags.get(name) == value for name, value in _tags(cell).items())
 

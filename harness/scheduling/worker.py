@@ -74,7 +74,10 @@ def run_job(job: Job, messages: Messages) -> None:
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
     shared = next(iter(recipes.values()))  # in what decides the batches
     alone = len(recipes) == 1
-    cells = {path.name: run_cell(path, recipe, data, alone=alone) for path, recipe in recipes.items()}
+    cells = {
+        path.name: run_cell(path, recipe, data, alone=alone, pruned_by=job.pruned_by)
+        for path, recipe in recipes.items()
+    }
     cohort = Cohort(cells, messages.end)
     cohort.train(
         lambda step: data().batch(shared, step),

@@ -37,7 +37,7 @@ TAKEN = {
         "holding",
         "kind",
     ),
-    *("l0", "level", "lost", "missing", "mse", "n", "nmse", "pairs", "parameters", "phase"),
+    *("l0", "level", "lost", "missing", "mse", "n", "nmse", "pairs", "parameters", "phase", "pruned"),
     *("reason", "reference", "selection", "state", "study"),
 }
 

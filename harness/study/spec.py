@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
+from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.source import Source, Strict, file_name, load_source
 from harness.study.yaml_file import YamlFile, near, read_yaml
@@ -26,6 +28,7 @@ class StudyForm(Strict):
     axes: Annotated[dict[str, Any], Field(min_length=1)]
     design: Design = "factorial"
     seeds: Seeds
+    pruning: Any = "none"  # harness/study/pruning.py
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
 
 
@@ -42,6 +45,14 @@ class Study:
     design: Design
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...] = ()
+    pruning: Pruning | None = None
+
+    @property
+    def pruned_by(self) -> str | None:
+        """Names its verdicts in the cells' folders, which no other study and no other rule goes by."""
+        if self.pruning is None:
+            return None
+        return sha256(f"{self.name} {self.pruning.model_dump_json()}".encode()).hexdigest()[:12]
 
     def baseline(self) -> Setting:
         """The arm to compare with: the base recipe's values, or an axis' first level where it lacks them."""
@@ -71,6 +82,7 @@ def load_study(path: Path) -> Study:
         design=form.design,
         seeds=tuple(form.seeds),
         tuning_seeds=tuple(form.tuning_seeds),
+        pruning=read_pruning(file, form.pruning),
     )
 
 

@@ -230,7 +230,14 @@ def test_curves_are_means_of_the_reported_cells(tmp_path: Path):
 
 def test_metrics_are_short_and_nested(depth: Path):
     metrics = json.loads((depth / "metrics.json").read_text())
-    assert metrics["cells"] == {"designed": 90, "complete": 88, "diverged": 1, "failed": 0, "missing": 1}
+    assert metrics["cells"] == {
+        "designed": 90,
+        "complete": 88,
+        "diverged": 1,
+        "pruned": 0,
+        "failed": 0,
+        "missing": 1,
+    }
     assert set(metrics["arms"]["none, penalty 0, adam"]) == {"fvu", "dead_fraction"}
 
 

@@ -1,0 +1,72 @@
+"""Which cells a study stops before their end because others do better: none, unless it says so.
+
+It biases an ablation, since it removes the worse cells. A cell that diverges is stopped anyway: nothing can be
+learned from what follows.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.study.source import Strict
+from harness.study.yaml_file import YamlFile
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Median(Strict):
+    """Stops a cell whose best held-out FVU so far is above the median of complete cells at that step."""
+
+    kind: Literal["median"] = "median"
+    startup: Count = 5  # complete cells before any is stopped
+    warmup: Share = 0.25  # share of its steps in which a cell is not stopped
+
+
+class Percentile(Strict):
+    """The same with another percentile: 25 stops all but the best quarter."""
+
+    kind: Literal["percentile"] = "percentile"
+    percentile: Annotated[float, Field(gt=0, lt=100)]
+    startup: Count = 5
+    warmup: Share = 0.25
+
+
+class SuccessiveHalving(Strict):
+    """Lets one of `reduction` cells go on at each rung, a rung `reduction` times as far as the one before."""
+
+    kind: Literal["successive_halving"] = "successive_halving"
+    reduction: Annotated[int, Field(ge=2, le=100)] = 4
+    warmup: Share = 0.25  # where the first rung is
+
+
+class Threshold(Strict):
+    """Stops a cell whose held-out FVU is above a bound, whatever the others do."""
+
+    kind: Literal["threshold"] = "threshold"
+    fvu: Annotated[float, Field(gt=0)]
+    warmup: Share = 0.25
+
+
+Pruning = Median | Percentile | SuccessiveHalving | Threshold
+KINDS: dict[str, type[Pruning]] = {
+    "median": Median,
+    "percentile": Percentile,
+    "successive_halving": SuccessiveHalving,
+    "threshold": Threshold,
+}
+
+
+def read_pruning(file: YamlFile, raw: Any) -> Pruning | None:
+    """The value of the key `pruning`: `none`, `divergence` (the same), `{kind: settings}`. Raises UserError."""
+    if raw in ("none", "divergence"):
+        return None
+    if not isinstance(raw, dict) or len(raw) != 1 or (kind := next(iter(raw))) not in KINDS:
+        raise file.error(("pruning",), f"expected none, divergence or one of {', '.join(KINDS)} with its settings")
+    settings = {} if raw[kind] is None else raw[kind]
+    if isinstance(settings, dict) and "kind" in settings:
+        raise file.error(("pruning", kind, "kind"), "unknown key")
+    pruning: Pruning = file.check(KINDS[kind], settings, ("pruning", kind))
+    return pruning

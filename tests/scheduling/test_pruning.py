@@ -1,0 +1,60 @@
+"""Pruning on real sweeps: a pruned cell stays pruned for its study, and for nobody else."""
+
+import json
+import shutil
+
+import optuna
+
+from harness.cli import main
+from tests.conftest import make_workspace
+from tests.scheduling.ledgers import mlflow_runs, trials
+
+RULE = "pruning: {threshold: {fvu: 0.5, warmup: 0.1}}\n"
+
+
+def rows(root, study: str = "small") -> list[dict]:
+    return [json.loads(line) for line in (root / "results" / study / "cells.jsonl").read_text().splitlines()]
+
+
+def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, databases, monkeypatch, capsys):
+    """The bound stops the cells that hardly learn; lost databases and a second run change nothing."""
+    root = tmp_path
+    study = make_workspace(root)
+    shutil.copytree(databases, root / "runs")
+    text = study.read_text().replace("tokens: 25_000", "tokens: 400_000")
+    text = text[: text.index("axes:")] + "axes:\n  lr: [1e-9, 4e-3]\nseeds: [0, 1]\n"
+    study.write_text(text + RULE)
+    monkeypatch.chdir(root)
+    main(["run", "studies/small.yaml", "--workers", "1"])
+    first = rows(root)
+    pruned = {row["cell"] for row in first if row["state"] == "pruned"}
+    assert {row["arm"]["lr"] for row in first if row["cell"] in pruned} == {1e-9}
+    assert len(pruned) == 2
+    assert all(row["heldout"] is None and row["last"]["fvu"] > 0.5 for row in first if row["cell"] in pruned)
+    assert all(0 < row["tokens"] < 400_000 for row in first if row["cell"] in pruned)
+    states = {t.user_attrs["cell"]: t.state for t in trials(root)}
+    assert {cell for cell, state in states.items() if state == optuna.trial.TrialState.PRUNED} == pruned
+    runs, _ = mlflow_runs(root, "small")
+    assert {run.data.tags["cell"] for run in runs if run.data.tags["state"] == "pruned"} == pruned
+
+    for name in ("optuna.db", "mlflow.db"):
+        shutil.copy(databases / name, root / "runs" / name)
+    main(["run", "studies/small.yaml", "--workers", "1"])
+    assert rows(root) == first
+    assert not any((root / "runs" / "cells" / cell / "result.json").exists() for cell in pruned)
+    capsys.readouterr()
+    main(["status", "studies/small.yaml"])
+    assert "4 cells: 2 complete · 2 pruned" in capsys.readouterr().out
+    main(["report", "studies/small.yaml", "--step", "tables"])
+    main(["report", "studies/small.yaml", "--step", "summary"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of 4 cells were pruned" in said
+    assert "2 of 2 seeds pruned, no mean" in said
+
+    study.write_text(text)  # nobody prunes: they go on from their checkpoints
+    main(["run", "studies/small.yaml", "--workers", "1"])
+    assert [row["state"] for row in rows(root)] == ["complete"] * 4
+    curve = (root / "runs" / "cells" / min(pruned) / "curve.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in curve]
+    assert steps == sorted(set(steps))
+    assert len(steps) == 12
