@@ -6,6 +6,7 @@ Shape letters: B tokens, D activation width, N latents of one coder, W width at 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,33 +17,61 @@ from harness.sae.selection import top_k
 from harness.sae.sparse import Support, active_entries, positive_means, pre_activations
 
 
-def linear_spread(sae: SAE, coded: Coded) -> Tensor:
-    """Standard deviation over latents of the batch means of W x + b, averaged over coders.
+@dataclass(frozen=True)
+class OfMeans:
+    """A term that depends on a batch, and on the weights, through means over its tokens alone.
 
-    A latent whose mean lies far below the others' is never selected; holding the means together keeps it in
-    play. mean_b(W x_b + b) = W mean_b(x_b) + b: no dense product, and a gradient of rank one. On centred
-    activations the mean of x is near 0 and the term acts on the biases almost alone.
+    So it can be had in micro-batches: those of the whole batch are the means of theirs.
     """
-    means = [linear(part.input.mean(0), coder.encoder, coder.bias) for coder, part in _pairs(sae, coded)]
-    return torch.stack([m.std() for m in means]).mean()
+
+    means: Callable[[SAE, Coded], list[Tensor]]  # one for each coder, of any shape
+    value: Callable[[SAE, Sequence[Tensor]], Tensor]  # of such means; a number
+
+    def __call__(self, sae: SAE, coded: Coded) -> Tensor:
+        return self.value(sae, self.means(sae, coded))
 
 
-def relu_spread(sae: SAE, coded: Coded) -> Tensor:
-    """The same of relu(W x + b), as the original deep-SAE code had it."""
-    means = [
+def linear_means(sae: SAE, coded: Coded) -> list[Tensor]:
+    """Batch means of W x + b: [N] of each coder.
+
+    mean_b(W x_b + b) = W mean_b(x_b) + b: no dense product, and a gradient of rank one. On centred activations the
+    mean of x is near 0 and what is made of these means acts on the biases almost alone.
+    """
+    return [linear(part.input.mean(0), coder.encoder, coder.bias) for coder, part in _pairs(sae, coded)]
+
+
+def relu_means(sae: SAE, coded: Coded) -> list[Tensor]:
+    """Batch means of relu(W x + b), as the original deep-SAE code had it: [N] of each coder."""
+    return [
         positive_means(part.input, coder.encoder, coder.bias, _looked_at(coder, part))
         for coder, part in _pairs(sae, coded)
     ]
+
+
+def spread(sae: SAE, means: Sequence[Tensor]) -> Tensor:
+    """Standard deviation over latents of their means, averaged over coders.
+
+    A latent whose mean lies far below the others' is never selected; holding the means together keeps it in play.
+    """
     return torch.stack([m.std() for m in means]).mean()
 
 
-# Those that `penalty` weighs and `penalty_on` names. Adding one is a function above and its entry here.
-PENALTIES: dict[str, Callable[[SAE, Coded], Tensor]] = {"relu": relu_spread, "linear": linear_spread}
+# Those that `penalty` weighs and `penalty_on` names. Adding one is its functions above and its entry here.
+PENALTIES = {"relu": OfMeans(relu_means, spread), "linear": OfMeans(linear_means, spread)}
 
 
-def activity(sae: SAE, coded: Coded) -> Tensor:
-    """What the sparsifiers charge, summed over coders: L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`."""
-    return torch.stack([coder.sparsifier.cost(part.code) for coder, part in _pairs(sae, coded)]).sum()
+def activities(sae: SAE, coded: Coded) -> list[Tensor]:
+    """What each coder's sparsifier charges for: a number."""
+    return [coder.sparsifier.activity(part.code) for coder, part in _pairs(sae, coded)]
+
+
+def charges(sae: SAE, means: Sequence[Tensor]) -> Tensor:
+    """What the sparsifiers charge, summed over coders."""
+    pairs = zip(sae.stack(), means, strict=True)
+    return torch.stack([coder.sparsifier.charge(activity) for coder, activity in pairs]).sum()
+
+
+ACTIVITY = OfMeans(activities, charges)  # L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`
 
 
 def prefix_error(sae: SAE, coded: Coded, x: Tensor, shares: Sequence[float]) -> Tensor:

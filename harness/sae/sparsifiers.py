@@ -24,6 +24,7 @@ class Sparsifier(nn.Module):
 
     ROLES: ClassVar[dict[str, Role]] = {}
     SHORTLIST = False  # whether the k largest of each token are all that it looks for
+    WHOLE_BATCH = False  # whether what it selects of a token depends on the others
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -37,9 +38,13 @@ class Sparsifier(nn.Module):
         """The code of the selected pre-activations [A]: [A], not negative."""
         return active.relu()
 
-    def cost(self, code: SparseCode) -> Tensor:
-        """What the loss charges for activity, where the selection alone does not bound it; a number."""
+    def activity(self, code: SparseCode) -> Tensor:
+        """What the loss charges for, where the selection alone does not bound it: a mean over tokens."""
         return code.values.new_zeros(())
+
+    def charge(self, activity: Tensor) -> Tensor:
+        """What the loss charges for this mean; a number."""
+        return activity
 
 
 class TopK(Sparsifier):
@@ -59,6 +64,7 @@ class BatchTopK(Sparsifier):
     code does not depend on its neighbours.
     """
 
+    WHOLE_BATCH = True
     RATE = 0.05  # of the running mean, once it has as many steps behind it
 
     threshold: Tensor
@@ -91,7 +97,7 @@ class ReLU(Sparsifier):
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
         return masked(pre_activations, pre_activations > 0)
 
-    def cost(self, code: SparseCode) -> Tensor:
+    def activity(self, code: SparseCode) -> Tensor:
         return code.values.sum() / max(1, len(code.support.starts))
 
 
@@ -118,11 +124,13 @@ class JumpReLU(Sparsifier):
         threshold = self.log_threshold.exp()[support.indices]
         return cast(Tensor, _Jump.apply(active, threshold, self.bandwidth))  # type: ignore[no-untyped-call]
 
-    def cost(self, code: SparseCode) -> Tensor:
+    def activity(self, code: SparseCode) -> Tensor:
         threshold = self.log_threshold.exp()[code.support.indices]
         step = _Step.apply(code.active.detach(), threshold, self.bandwidth)  # type: ignore[no-untyped-call]
-        l0 = cast(Tensor, step).sum() / max(1, len(code.support.starts))
-        return (l0 / self.k - 1).square()
+        return cast(Tensor, step).sum() / max(1, len(code.support.starts))
+
+    def charge(self, activity: Tensor) -> Tensor:
+        return (activity / self.k - 1).square()
 
 
 class _Jump(torch.autograd.Function):

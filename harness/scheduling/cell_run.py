@@ -15,21 +15,22 @@ from harness.ground_truth import recovery
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.data import Data
 from harness.study.recipe import Recipe
+from harness.training.backward import Indivisible
 from harness.training.cell import Cell
 from harness.training.cohort import Stopped
-from harness.training.metrics import EVALUATION_BATCH, HeldOut
+from harness.training.metrics import HeldOut
 from harness.training.trainer import Diverged, Stopwatch, Turn, train
 
 End = Literal["done", "failed", "stopped", "busy", "crowded"]
 
 
 def run_cell(
-    path: Path, recipe: Recipe, data: Callable[[], Data], *, alone: bool, pruned_by: str | None = None
+    path: Path, recipe: Recipe, data: Callable[[], Data], *, micro_batches: int = 1, pruned_by: str | None = None
 ) -> Generator[int, Turn, End]:
     """Train a cell from its last checkpoint to its result: yields and takes what `train` does.
 
     Whatever happens to it ends this cell only, and is recorded. Returns "stopped" if Stopped is raised in it,
-    after a checkpoint; "busy" if another process trains it; "crowded" if memory ran out and it is not alone.
+    after a checkpoint; "busy" if another process trains it; "crowded" if memory ran out.
     One that its study prunes checkpoints, too, and is "done".
     """
     folder = CellFolder(path, pruned_by)
@@ -39,24 +40,26 @@ def run_cell(
         if folder.result() is not None:
             return "done"
         try:
-            folder.publish((yield from _train(folder, recipe, data())))
+            folder.publish((yield from _train(folder, recipe, data(), micro_batches)))
         except Stopped:
             return "stopped" if folder.result() is None else "done"
         except torch.AcceleratorError:  # a GPU does nothing more for this process, whichever cell it came from
             folder.log.write_text(traceback.format_exc(), encoding="utf-8")
             raise
         except Exception as failure:  # ours, not the user's: kept whole in the log, one line goes up
-            if is_out_of_memory(failure) and not alone:
-                return "crowded"
             folder.log.write_text(traceback.format_exc(), encoding="utf-8")
+            if is_out_of_memory(failure):
+                return "crowded"
             folder.fail(reason_of(failure))
             return "failed"
     return "done"
 
 
-def _train(folder: CellFolder, recipe: Recipe, data: Data) -> Generator[int, Turn, dict[str, Any]]:
+def _train(
+    folder: CellFolder, recipe: Recipe, data: Data, micro_batches: int
+) -> Generator[int, Turn, dict[str, Any]]:
     clock = Stopwatch()
-    cell = Cell(recipe, data.width, data.device, data.mean)
+    cell = Cell(recipe, data.width, data.device, data.mean, micro_batches)
     saved = folder.checkpoints.load()
     if saved is not None:
         cell.load_state(saved)
@@ -83,6 +86,7 @@ def _train(folder: CellFolder, recipe: Recipe, data: Data) -> Generator[int, Tur
         "torch": torch.__version__,
         "device": device_name(data.device),
         "threads": torch.get_num_threads(),
+        "micro_batches": micro_batches,
     }
     seconds = round(clock.seconds, 3)
     return {**outcome, "tokens": cell.tokens, "parameters": parameters, "seconds": seconds, **environment}
@@ -92,7 +96,7 @@ def _train(folder: CellFolder, recipe: Recipe, data: Data) -> Generator[int, Tur
 def _codes(cell: Cell, held_out: HeldOut) -> Tensor:
     """Codes [T, N] of all held-out tokens, with their zeros."""
     with cell.evaluating():
-        batches = torch.split(held_out.x, EVALUATION_BATCH)
+        batches = torch.split(held_out.x, cell.evaluation_batch)
         return torch.cat([torch.cat([p.code.dense() for p in cell.code(x).parts], 1) for x in batches])
 
 
@@ -105,8 +109,9 @@ def is_out_of_memory(failure: Exception) -> bool:
 
 def reason_of(failure: Exception) -> str:
     """One line for people."""
-    line = f"{type(failure).__name__}: {failure}".splitlines()[0]
-    return f"out of memory: {line}" if is_out_of_memory(failure) else line
+    if isinstance(failure, Indivisible):
+        return f"out of memory: {failure}"
+    return f"{type(failure).__name__}: {failure}".splitlines()[0]
 
 
 def device_name(device: torch.device) -> str:

@@ -11,6 +11,7 @@ from harness.study.memory import together
 from harness.study.plan import Cost
 
 LARGEST = 12  # cells, if nobody says otherwise: more would share little more, and their results all come late
+MOST_MICRO_BATCHES = 8  # that a cell is tried in before memory is too small for it
 MAX_LOSSES = 5  # times that a cell's worker may vanish before the cell comes any further: then it has failed
 
 
@@ -46,6 +47,7 @@ class Queue:
         self._again: list[Cell] = []
         self._losses: Counter[str] = Counter()
         self._furthest: dict[str, int] = {}  # tokens
+        self._micro_batches: dict[str, int] = {}  # of cells that memory was too small for
 
     def put_back(self, cells: Iterable[Cell]) -> None:
         """Cells that have been started and have no worker."""
@@ -72,11 +74,15 @@ class Queue:
         return (
             len(cohort) < limits.cells
             and batches_of(cell) == batches_of(cohort[0])
-            and not self._losses[cell.id]
-            and not self._losses[cohort[0].id]  # it may be what ends its workers
+            and not self._goes_alone(cell)
+            and not self._goes_alone(cohort[0])
             and sum(cost.work for cost in costs) - costs[-1].work / 2 <= limits.work
             and together(cost.memory for cost in costs) <= limits.bytes
         )
+
+    def _goes_alone(self, cell: Cell) -> bool:
+        """Whether it may be what ends its workers, or takes all their memory."""
+        return bool(self._losses[cell.id]) or cell.id in self._micro_batches
 
     def moved(self, cell: str, tokens: int) -> None:
         """A cell has been trained on so many tokens: what it lost before does not count where that is new."""
@@ -91,3 +97,15 @@ class Queue:
             self._again.append(cell)
             return True
         return False
+
+    def crowded(self, cell: Cell) -> bool:
+        """Memory ran out; whether it is worth another try: alone, then in ever smaller micro-batches."""
+        self._micro_batches[cell.id] = 2 * self._micro_batches.get(cell.id, 0) or 1
+        if self._micro_batches[cell.id] <= MOST_MICRO_BATCHES:
+            self._again.append(cell)
+            return True
+        return False
+
+    def micro_batches(self, cohort: Sequence[str]) -> int:
+        """In how many a cohort is to be trained: one, unless it is a cell alone that needs more."""
+        return max(self._micro_batches.get(cell, 1) for cell in cohort)

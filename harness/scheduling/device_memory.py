@@ -49,6 +49,12 @@ def free_ram(system: Path = Path("/")) -> int:
     return min([_number(meminfo, "MemAvailable:") * 1024, *_left_in_groups(system)])
 
 
+def oom_kills(system: Path = Path("/")) -> int:
+    """Processes that this machine's kernel has killed for want of memory; 0 if it does not say."""
+    vmstat = system / "proc" / "vmstat"
+    return _number(vmstat, "oom_kill") if vmstat.exists() else 0
+
+
 def _left_in_groups(system: Path) -> Iterator[int]:
     for line in (system / "proc" / "self" / "cgroup").read_text().splitlines():
         _, controller, path = line.split(":", 2)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.scheduling.books import Books
-from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, Limits, Queue
+from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, MOST_MICRO_BATCHES, Limits, Queue
 from harness.scheduling.display import CellProgress, Display, SweepProgress
 from harness.scheduling.engine import Engine, Event
 from harness.scheduling.job import Job
@@ -105,15 +105,14 @@ class Dispatcher:
             device=self._options.devices[slot % len(self._options.devices)],
             threads=self._options.threads,
             checkpoint_seconds=self._options.checkpoint_seconds,
+            micro_batches=self._queue.micro_batches(names),
             pruned_by=self._books.pruned_by,
         )
 
     def _on(self, event: Event) -> None:
         if event.message is None:
-            how = "its machine" if event.exit_code is None else f"exit code {event.exit_code}"
-            times = f"{MAX_LOSSES} times, the last time with {how}"
             for cell in self._progress.on(event.slot):
-                self._lost(cell, f"its worker vanished {times}")
+                self._crowded(cell) if event.out_of_memory else self._lost(cell, event.exit_code)
         elif "tokens" in event.message:
             for cell, tokens in event.message["tokens"].items():
                 self._progress.running[cell].tokens = tokens
@@ -127,13 +126,24 @@ class Dispatcher:
             self._queue.put_back([self._cells[cell]])
             time.sleep(POLL)
         elif how == "crowded":
-            self._lost(cell, f"out of memory {MAX_LOSSES} times")
+            self._crowded(cell)
         elif how in ("done", "failed"):
             self._finish(cell)
 
-    def _lost(self, cell: str, reason: str) -> None:
-        """A cell goes on from its checkpoint, alone, unless that has happened too often for this reason."""
-        if self._queue.lost(self._cells[cell]):
+    def _lost(self, cell: str, exit_code: int | None) -> None:
+        """Its worker vanished: it goes on from its checkpoint, alone, unless that has happened too often."""
+        how = "its machine" if exit_code is None else f"exit code {exit_code}"
+        reason = f"its worker vanished {MAX_LOSSES} times, the last time with {how}"
+        self._again(cell, reason if not self._queue.lost(self._cells[cell]) else None)
+
+    def _crowded(self, cell: str) -> None:
+        """Memory ran out: it goes on alone, then in smaller micro-batches, unless that was tried already."""
+        reason = f"out of memory, even alone and in {MOST_MICRO_BATCHES} micro-batches"
+        self._again(cell, reason if not self._queue.crowded(self._cells[cell]) else None)
+
+    def _again(self, cell: str, reason: str | None) -> None:
+        """A cell is back in the queue, or has failed for this reason."""
+        if reason is None:
             del self._progress.running[cell]
         else:
             self._books.folder(cell).fail(reason)

@@ -18,6 +18,7 @@ class Event:
     slot: int
     message: dict[str, Any] | None
     exit_code: int | None = None  # None where nobody can know, since its machine died
+    out_of_memory: bool = False  # whether the kernel ended it for that
 
 
 class Engine(Protocol):

@@ -73,6 +73,7 @@ def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
         "parameters": price.parameters,
         "flops_per_token": price.flops_per_token,
         "tokens": outcome.get("tokens", 0),
+        **({"micro_batches": parts} if (parts := outcome.get("micro_batches", 1)) > 1 else {}),
         **({"last": outcome["last"]} if outcome["state"] == "pruned" else {}),
     }
 

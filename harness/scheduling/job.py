@@ -17,6 +17,7 @@ class Job:
     device: str
     threads: int
     checkpoint_seconds: float
+    micro_batches: int = 1  # that a batch is trained on in
     pruned_by: str | None = None  # the study's, see CellFolder
 
     def to_line(self) -> str:

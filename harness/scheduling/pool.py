@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.scheduling.device_memory import oom_kills
 from harness.scheduling.engine import Event
 from harness.scheduling.job import Job
 
@@ -27,6 +29,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * len(room)
         self._unread = [b""] * len(room)
+        self._oom_kills = oom_kills()
 
     def room(self, slot: int) -> int:
         return self._room[slot]
@@ -75,8 +78,13 @@ class Pool:
         if not data:
             self._selector.unregister(worker.stdout)
             self._workers[slot] = None
-            events.append(Event(slot, None, worker.wait()))
+            events.append(self._end(slot, worker.wait()))
         return events
+
+    def _end(self, slot: int, exit_code: int) -> Event:
+        """Killed while the kernel killed for want of memory: then it is the one, or was in the way of it."""
+        before, self._oom_kills = self._oom_kills, oom_kills()
+        return Event(slot, None, exit_code, exit_code == -signal.SIGKILL and self._oom_kills > before)
 
     def stop(self, grace: float) -> None:
         workers = [worker for worker in self._workers if worker is not None]

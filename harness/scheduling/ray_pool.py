@@ -10,7 +10,7 @@ import math
 import os
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ class RayPool:
             slot.room = answer
             return []
         slot.asked = None
-        return [Event(number, event.message, event.exit_code) for event in answer]
+        return [replace(event, slot=number) for event in answer]
 
     def stop(self, grace: float) -> None:
         """Also leaves the cluster, which ends the actors."""

@@ -73,9 +73,8 @@ def run_job(job: Job, messages: Messages) -> None:
     data = partial(open_data, job.activations, job.device)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
     shared = next(iter(recipes.values()))  # in what decides the batches
-    alone = len(recipes) == 1
     cells = {
-        path.name: run_cell(path, recipe, data, alone=alone, pruned_by=job.pruned_by)
+        path.name: run_cell(path, recipe, data, micro_batches=job.micro_batches, pruned_by=job.pruned_by)
         for path, recipe in recipes.items()
     }
     cohort = Cohort(cells, messages.end)

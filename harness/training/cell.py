@@ -13,11 +13,12 @@ from torch import Tensor
 
 from harness.sae.model import Coded, build_sae
 from harness.study.recipe import Layers, Recipe
+from harness.training.backward import Indivisible, Seen, backward
 from harness.training.inputs import INPUTS
-from harness.training.loss import active_at, loss_of, resamples_at
-from harness.training.metrics import fired
+from harness.training.loss import active_at, resamples_at
+from harness.training.metrics import EVALUATION_BATCH
 from harness.training.optimizers import averaged_weights, build_optimizers, clip, learning_rate, set_learning_rate
-from harness.training.resampling import resample
+from harness.training.resampling import Source, resample
 from harness.training.state import pack, unpack
 
 
@@ -27,9 +28,19 @@ class Cell:
     mean: what centring took from the activations, scaled like them, [D]; 0 if left out.
     Everything that the remaining steps depend on is in `state()`: a cell that is loaded from it goes on with
     the same bits as one that was never interrupted.
+
+    micro_batches: parts in which a batch is trained on and measured, to need less memory; the same to rounding.
+    Raises Indivisible if there are several and the recipe allows none.
     """
 
-    def __init__(self, recipe: Recipe, width: int, device: torch.device, mean: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        width: int,
+        device: torch.device,
+        mean: Tensor | None = None,
+        micro_batches: int = 1,
+    ) -> None:
         layers = Layers.parse(recipe.layers)
         sae = build_sae(
             width,
@@ -44,7 +55,11 @@ class Cell:
         if recipe.penalty and recipe.penalty_on == "relu":
             for coder in sae.stack():
                 coder.shortlist = False  # the penalty looks at all pre-activations anyway
+        if micro_batches > 1 and any(coder.sparsifier.WHOLE_BATCH for coder in sae.stack()):
+            raise Indivisible(f"{recipe.sparsifier} selects from whole batches, which micro-batches cannot")
         self.recipe = recipe
+        self.micro_batches = micro_batches
+        self.evaluation_batch = EVALUATION_BATCH // micro_batches  # tokens
         self.sae = sae.to(device)
         self.mean = torch.zeros(width, device=device) if mean is None else mean.to(device)
         self.optimizers = build_optimizers(recipe, self.sae)
@@ -82,15 +97,15 @@ class Cell:
         recipe = self.recipe
         given, _ = INPUTS[recipe.inputs](x, self.mean)
         self.sae.set_active(active_at(self.step_index, recipe))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            coded = self.sae(given)
-        loss, error = loss_of(recipe, self.sae, coded, given, self.dead())
-        torch.autograd.backward(loss)
+        resamples = resamples_at(self.step_index + 1, recipe)
+        seen = backward(
+            recipe, self.sae, given, self.dead(), micro_batches=self.micro_batches, keep_sources=resamples
+        )
         self._update()
         self.step_index += 1
-        self._count(given, coded, error)
-        if resamples_at(self.step_index, recipe):
-            self._resample(coded)
+        self._count(given, seen)
+        if resamples:
+            self._resample(seen.sources)
 
     def _update(self) -> None:
         recipe = self.recipe
@@ -106,18 +121,17 @@ class Cell:
             self.sae.normalise_decoders()
 
     @torch.no_grad()
-    def _count(self, x: Tensor, coded: Coded, error: Tensor) -> None:
-        firings = fired(coded)
-        self.last_fired.masked_fill_(firings > 0, self.tokens)
+    def _count(self, x: Tensor, seen: Seen) -> None:
+        self.last_fired.masked_fill_(seen.firings > 0, self.tokens)
         squares = torch.linalg.vector_norm(x).square()
-        self.sums += torch.stack([error * x.numel(), squares, firings.sum()])
+        self.sums += torch.stack([seen.error * x.numel(), squares, seen.firings.sum()])
         self.tokens_summed += len(x)
 
-    def _resample(self, coded: Coded) -> None:
+    def _resample(self, sources: list[Source]) -> None:
         # A generator of its own for every time, so that a resumed cell draws what it would have drawn.
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step_index)
         dead = self.dead()
-        resample(self.sae, coded, dead, self.optimizers, generator)
+        resample(self.sae, sources, dead, self.optimizers, generator)
         self.last_fired.masked_fill_(dead, self.tokens)
 
     def drain(self) -> dict[str, float]:

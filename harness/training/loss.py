@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from harness.sae.model import SAE, Coded
-from harness.sae.penalties import PENALTIES, activity, aux_k_error, prefix_error
+from harness.sae.penalties import ACTIVITY, PENALTIES, OfMeans, aux_k_error, prefix_error
 from harness.study.recipe import Recipe, parse_shares
 
+Pull = list[Tensor]  # gradients of a term by the means that it is made of
 
-def loss_of(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> tuple[Tensor, Tensor]:
+
+def loss_of(
+    recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor, pulls: Sequence[Pull] | None = None
+) -> tuple[Tensor, Tensor]:
     """The loss, with gradient, and the mean squared error in it: two numbers.
 
-    x [B, D]: what the SAE saw; dead [latents]: those silent for the dead window.
+    x [B, D]: what the SAE saw; dead [latents]: those silent for the dead window. pulls: for a part of a batch,
+    `pulls_of` all its means; the parts' gradients, weighted by their tokens, are then those of the whole.
     """
     error = loss = mse_loss(coded.reconstruction, x)
-    if recipe.penalty:
-        loss = loss + recipe.penalty * PENALTIES[recipe.penalty_on](sae, coded)
-    if recipe.sparsity:
-        loss = loss + recipe.sparsity * activity(sae, coded)
+    for number, (weight, term) in enumerate(terms_of_means(recipe)):
+        if pulls is None:
+            loss = loss + weight * term(sae, coded)
+        else:
+            parts = zip(pulls[number], term.means(sae, coded), strict=True)
+            loss = loss + weight * torch.stack([(pull * mean).sum() for pull, mean in parts]).sum()
     if recipe.aux_k and recipe.aux_weight:
         loss = loss + recipe.aux_weight * aux_k_error(sae, coded, dead, recipe.aux_k)
     if shares := parse_shares(recipe.prefixes):
         loss = loss + prefix_error(sae, coded, x, shares)
     return loss, error.detach()
+
+
+def terms_of_means(recipe: Recipe) -> list[tuple[float, OfMeans]]:
+    """Terms of the loss, with their weights, that are no means over tokens themselves."""
+    terms = [(recipe.penalty, PENALTIES[recipe.penalty_on]), (recipe.sparsity, ACTIVITY)]
+    return [(weight, term) for weight, term in terms if weight]
+
+
+def pulls_of(recipe: Recipe, sae: SAE, means: Sequence[Sequence[Tensor]]) -> list[Pull]:
+    """The gradients of the `terms_of_means` by their means over a batch, given for each term."""
+    pulls: list[Pull] = []
+    for (_, term), given in zip(terms_of_means(recipe), means, strict=True):
+        leaves = [mean.detach().requires_grad_() for mean in given]
+        pulls.append(list(torch.autograd.grad(term.value(sae, leaves), leaves)))
+    return pulls
 
 
 def active_at(step: int, recipe: Recipe) -> int:

@@ -67,11 +67,13 @@ def fired(coded: Coded) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(code: Callable[[Tensor], Coded], held_out: HeldOut, dead_window: int) -> Quality:
+def evaluate(
+    code: Callable[[Tensor], Coded], held_out: HeldOut, dead_window: int, batch: int = EVALUATION_BATCH
+) -> Quality:
     """Measure an SAE, given as what it makes of a batch; firing is counted on the first `dead_window` tokens."""
     errors, counts, window_counts, remainders = [], [], [], []
-    for start in range(0, len(held_out.x), EVALUATION_BATCH):
-        x = held_out.x[start : start + EVALUATION_BATCH]
+    for start in range(0, len(held_out.x), batch):
+        x = held_out.x[start : start + batch]
         coded = code(x)
         errors.append((x - coded.reconstruction).square().sum(1))
         counts.append(fired(coded))

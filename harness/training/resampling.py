@@ -8,40 +8,52 @@ norm of the others', its bias 0, and the optimizer forgets it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.sae.model import SAE, Coded, Coder, Part
+from harness.sae.model import SAE, Coded, Coder
 from harness.training.optimizers import Optimizer
 
 SHARE = 0.2  # of the other encoder rows' mean norm
 
 
+class Source(NamedTuple):
+    """What dead latents of one coder start again from."""
+
+    inputs: Tensor  # [B, W]: what its sparse layer saw
+    loss: Tensor  # [B]: squared error that it left over
+
+
+def sources(coded: Coded) -> list[Source]:
+    """Of each coder, without gradient."""
+    return [Source(part.input.detach(), part.residual.detach().square().sum(1)) for part in coded.parts]
+
+
 @torch.no_grad()
 def resample(
-    sae: SAE, coded: Coded, dead: Tensor, optimizers: Sequence[Optimizer], generator: torch.Generator
+    sae: SAE, sources: Sequence[Source], dead: Tensor, optimizers: Sequence[Optimizer], generator: torch.Generator
 ) -> None:
-    """Restart the dead latents (bool, [latents of all coders]) from what this batch was coded as.
+    """Restart the dead latents (bool, [latents of all coders]) from one source for each coder.
 
     generator: a CPU generator, so that the draws are the same on every device.
     """
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
-    for coder, part, mask in zip(sae.stack(), coded.parts, masks, strict=True):
+    for coder, source, mask in zip(sae.stack(), sources, masks, strict=True):
         rows = mask.nonzero()[:, 0]
         if len(rows):
-            _restart(coder, part, mask, rows, generator)
+            _restart(coder, source, mask, rows, generator)
             for parameter in (coder.encoder, coder.decoder, coder.bias):
                 _forget(optimizers, parameter, rows)
 
 
-def _restart(coder: Coder, part: Part, dead: Tensor, rows: Tensor, generator: torch.Generator) -> None:
-    loss = part.residual.square().sum(1)
+def _restart(coder: Coder, source: Source, dead: Tensor, rows: Tensor, generator: torch.Generator) -> None:
     # nan_to_num: a cell that diverges shall be found out by its curve, not by the draw
-    weights = loss.cpu().double().square().nan_to_num(0, 1) + 1e-30
+    weights = source.loss.cpu().double().square().nan_to_num(0, 1) + 1e-30
     drawn = torch.multinomial(weights, len(rows), replacement=True, generator=generator).to(rows.device)
-    directions = normalize(part.input[drawn], dim=1)
+    directions = normalize(source.inputs[drawn], dim=1)
     alive = coder.encoder[~dead]
     norm = torch.linalg.vector_norm(alive, dim=1).mean() if len(alive) else coder.encoder.new_ones(())
     coder.encoder[rows] = SHARE * norm * directions

@@ -68,7 +68,7 @@ def train(
         if turn.save:
             checkpoints.save(cell.step_index, cell.state())
     with cell.evaluating():
-        return evaluate(cell.code, held_out, cell.recipe.dead_window)
+        return evaluate(cell.code, held_out, cell.recipe.dead_window, cell.evaluation_batch)
 
 
 def logging_steps(steps: int) -> set[int]:
@@ -82,7 +82,7 @@ def curve_point(cell: Cell, curve_set: HeldOut) -> Point:
     if not math.isfinite(training["fvu"]) or training["fvu"] > DIVERGED_FVU:
         raise Diverged(f"training FVU {training['fvu']:g} at {cell.tokens} tokens")
     with cell.evaluating():
-        quality = evaluate(cell.code, curve_set, CURVE_TOKENS)
+        quality = evaluate(cell.code, curve_set, CURVE_TOKENS, cell.evaluation_batch)
     return {
         "step": cell.step_index,
         "tokens": cell.tokens,

@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
-from harness.sae.penalties import PENALTIES, activity, aux_k_error, prefix_error
+from harness.sae.penalties import ACTIVITY, PENALTIES, aux_k_error, prefix_error
 from harness.sae.roles import MATRICES, Role, parameter_roles
 from harness.sae.sparsifiers import SPARSIFIERS
 from harness.study.plan import cost
@@ -31,7 +31,7 @@ def test_every_optimizer_but_sgd_has_a_default_learning_rate():
 
 def whole_loss(sae, coded, x):
     """All terms at once."""
-    terms = [(x - coded.reconstruction).square().mean(), activity(sae, coded), prefix_error(sae, coded, x, (0.5,))]
+    terms = [(x - coded.reconstruction).square().mean(), ACTIVITY(sae, coded), prefix_error(sae, coded, x, (0.5,))]
     terms += [penalty(sae, coded) for penalty in PENALTIES.values()]
     dead = torch.arange(sae.latents) % 3 == 0
     return torch.stack([*terms, aux_k_error(sae, coded, dead, 3)]).sum()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.sae.penalties import PENALTIES, activity, aux_k_error, prefix_error
+from harness.sae.penalties import ACTIVITY, PENALTIES, aux_k_error, prefix_error
 from harness.sae.sparsifiers import SPARSIFIERS
 from tests.sae.references import LAYERS, activations, before, behind, build, dense, differentiable
 
@@ -49,7 +49,7 @@ def test_spreads_by_hand():
 def test_activity_of_relu_is_the_sum_of_the_codes(layers):
     sae, x = small(layers, "relu")
     expected = torch.stack([code.sum() / len(x) for _, _, code, _ in dense(sae, x)]).sum()
-    same(activity(sae, sae(x)), expected, [x, *sae.parameters()])
+    same(ACTIVITY(sae, sae(x)), expected, [x, *sae.parameters()])
 
 
 @pytest.mark.parametrize("sparsifier", SPARSIFIERS)

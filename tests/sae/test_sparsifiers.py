@@ -72,20 +72,24 @@ def test_batch_top_k_lets_the_largest_of_the_batch_through(batch, latents, k, se
 
 def test_relu_charges_the_sum_of_a_token():
     sparsifier = SPARSIFIERS["relu"](2, 4, 1.0)
-    assert sparsifier.cost(code(sparsifier, PRE)) == (5 + 4 + 3 + 1 + 2) / 2
+    assert charge(sparsifier, code(sparsifier, PRE)) == (5 + 4 + 3 + 1 + 2) / 2
 
 
 def test_jumprelu_charges_the_relative_distance_from_k():
     sparsifier = JumpReLU(2, 4, 1.5)  # three fire on the first token and one on the second
-    assert sparsifier.cost(code(sparsifier, PRE)) == 0
+    assert charge(sparsifier, code(sparsifier, PRE)) == 0
     sparsifier.k = 4
-    assert sparsifier.cost(code(sparsifier, PRE)) == (2 / 4 - 1) ** 2
+    assert charge(sparsifier, code(sparsifier, PRE)) == (2 / 4 - 1) ** 2
 
 
 @pytest.mark.parametrize("name", ["topk", "batchtopk"])
 def test_what_holds_k_by_itself_charges_nothing(name):
     sparsifier = SPARSIFIERS[name](2, 4, 1.0)
-    assert sparsifier.cost(code(sparsifier, PRE)) == 0
+    assert charge(sparsifier, code(sparsifier, PRE)) == 0
+
+
+def charge(sparsifier, code):
+    return sparsifier.charge(sparsifier.activity(code))
 
 
 def near(z, threshold, bandwidth):
@@ -114,7 +118,7 @@ def test_jumprelus_thresholds_have_the_papers_pseudo_derivatives(layers):
     assert torch.allclose(torch.autograd.grad(squares, jump.log_threshold, retain_graph=True)[0], expected)
 
     l0 = fires.double().sum() / len(x)
-    cost = jump.cost(part.code)
+    cost = charge(jump, part.code)
     assert cost.item() == pytest.approx(float((l0 / k - 1) ** 2))
     expected = 2 * (l0 / k - 1) / k * -kernel.sum(0) / len(x) * threshold
     assert torch.allclose(torch.autograd.grad(cost, jump.log_threshold, retain_graph=True)[0], expected)
@@ -124,7 +128,7 @@ def test_what_jumprelu_charges_reaches_the_thresholds_alone():
     sae = build("none", "jumprelu")
     (coder,) = sae.stack()
     (part,) = sae(activations()).parts
-    grads = torch.autograd.grad(coder.sparsifier.cost(part.code), list(sae.parameters()), allow_unused=True)
+    grads = torch.autograd.grad(charge(coder.sparsifier, part.code), list(sae.parameters()), allow_unused=True)
     reached = {name for (name, _), grad in zip(sae.named_parameters(), grads, strict=True) if grad is not None}
     assert reached == {"coders.0.sparsifier.log_threshold"}
 

@@ -160,3 +160,18 @@ def test_free_memory_is_what_the_control_groups_leave(tmp_path, groups, files, e
 def test_free_memory_of_this_machine_is_some_and_no_more_than_there_is():
     total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     assert 0 < free_ram() <= total
+
+
+def test_a_cell_that_memory_is_too_small_for_is_tried_alone_and_then_in_ever_smaller_parts():
+    large, other = cells = [cell("a"), cell("b")]
+    waiting = queue(cells)
+    assert waiting.take(NO_LIMITS) == cells
+    tried = []
+    while waiting.crowded(large):
+        waiting.put_back([other])
+        assert waiting.take(NO_LIMITS) == [large]
+        tried.append(waiting.micro_batches(["a"]))
+        waiting.moved("a", len(tried))  # that it comes further does not give it more memory
+        assert waiting.take(NO_LIMITS) == [other]
+        assert waiting.micro_batches(["b"]) == 1
+    assert tried == [1, 2, 4, 8]

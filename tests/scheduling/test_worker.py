@@ -103,10 +103,8 @@ def test_a_cell_ends_the_same_alone_and_beside_cells_that_fail_in_every_way(star
     assert outcome("deep") == outcome("deep-alone")
     assert "training FVU" in folder("exploding").result()["reason"]
     assert "Error" in folder("obstructed").failure()["reason"]
-    assert folder("large").failure() is None  # there may be room for it alone
-
-    assert ends(start(preexec_fn=limit_addresses), job({"large": LARGE})) == {"large": ["failed"]}
-    assert folder("large").failure()["reason"].startswith("out of memory: RuntimeError")
+    assert folder("large").failure() is None  # there may be room for it alone, or in micro-batches
+    assert "memory" in folder("large").log.read_text()
 
 
 def test_cells_that_are_done_or_in_other_hands_do_not_hold_the_others_up(start):
@@ -154,7 +152,7 @@ def test_an_error_that_disables_the_gpu_ends_the_worker_and_not_the_cells(small_
     def broken() -> Data:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    members = {name: run_cell(folder(name).path, RECIPE, broken, alone=False) for name in ("one", "two")}
+    members = {name: run_cell(folder(name).path, RECIPE, broken) for name in ("one", "two")}
     with pytest.raises(torch.AcceleratorError):
         Cohort(members).train(lambda step: torch.zeros(128, 16), seconds=1e9)
     assert "device-side assert" in folder("one").log.read_text()

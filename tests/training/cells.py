@@ -28,8 +28,8 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe(**{**given, "sparsity": 0.1 if charged else 0.0, **changes})
 
 
-def cell(**changes: Any) -> Cell:
-    return Cell(recipe(**changes), WIDTH, torch.device("cpu"), MEAN)
+def cell(micro_batches: int = 1, **changes: Any) -> Cell:
+    return Cell(recipe(**changes), WIDTH, torch.device("cpu"), MEAN, micro_batches)
 
 
 def batches(step: int) -> Tensor:

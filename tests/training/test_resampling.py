@@ -5,7 +5,7 @@ import torch
 
 from harness.sae.model import SAE
 from harness.training.optimizers import Optimizer, build_optimizers
-from harness.training.resampling import resample
+from harness.training.resampling import resample, sources
 from tests.sae.references import activations, build
 from tests.training.cells import BATCH, DATA, cell, recipe
 
@@ -34,7 +34,7 @@ def test_dead_latents_become_directions_of_the_input_and_nothing_else_changes(la
     dead, coded = mask(sae, layers), sae(activations())
     before = {name: p.detach().clone() for name, p in sae.named_parameters()}
     norms = [coder.encoder.norm(dim=1) for coder in sae.stack()]
-    resample(sae, coded, dead, optimizers, torch.Generator().manual_seed(0))
+    resample(sae, sources(coded), dead, optimizers, torch.Generator().manual_seed(0))
 
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
     for coder, part, rows, norm in zip(sae.stack(), coded.parts, masks, norms, strict=True):
@@ -65,7 +65,7 @@ def test_the_optimizer_forgets_the_restarted_rows_alone(optimizer):
         {p: {name: v.clone() for name, v in moments.items() if torch.is_tensor(v)} for p, moments in s.items()}
         for s in states
     ]
-    resample(sae, sae(activations()), dead, optimizers, torch.Generator().manual_seed(0))
+    resample(sae, sources(sae(activations())), dead, optimizers, torch.Generator().manual_seed(0))
 
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
     rows_of = {id(p): m for c, m in zip(sae.stack(), masks, strict=True) for p in (c.encoder, c.bias, c.decoder)}
@@ -89,7 +89,13 @@ def test_tokens_are_drawn_by_their_squared_loss():
     sae, optimizers = trained("none", "sgd")
     x = activations(2)
     x[1] *= 20  # its loss is hundreds of times as large, and that squared decides
-    resample(sae, sae(x), torch.ones(sae.latents, dtype=torch.bool), optimizers, torch.Generator().manual_seed(0))
+    resample(
+        sae,
+        sources(sae(x)),
+        torch.ones(sae.latents, dtype=torch.bool),
+        optimizers,
+        torch.Generator().manual_seed(0),
+    )
     direction = torch.nn.functional.normalize(x[1], dim=0)
     assert torch.allclose(sae.stack()[0].decoder, direction.expand(sae.latents, -1), atol=1e-6)
     assert torch.allclose(sae.stack()[0].encoder.norm(dim=1), torch.tensor(0.2), atol=1e-6)  # none is alive

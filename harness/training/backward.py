@@ -1,0 +1,78 @@
+"""The gradients of a step: of a batch at once, or of one micro-batch after the other, with less memory.
+
+Both are the same to rounding. What depends on means over the batch (`harness.sae.penalties.OfMeans`) is linearised
+about the means of all micro-batches, which takes a first pass without gradient: its gradient is exact that way.
+
+Shape letters: B tokens, D activation width, N latents of all coders.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.sae.model import SAE, Coded
+from harness.study.recipe import Recipe
+from harness.training.loss import Pull, loss_of, pulls_of, terms_of_means
+from harness.training.metrics import fired
+from harness.training.resampling import Source, sources
+
+
+class Indivisible(Exception):
+    """The recipe cannot be trained in micro-batches."""
+
+
+class Seen(NamedTuple):
+    """What a step saw, without gradient."""
+
+    error: Tensor  # mean squared error
+    firings: Tensor  # tokens that each latent fired on, [N]
+    sources: list[Source]  # of each coder, if asked for
+
+
+def backward(
+    recipe: Recipe, sae: SAE, x: Tensor, dead: Tensor, *, micro_batches: int = 1, keep_sources: bool = False
+) -> Seen:
+    """Put the gradients of the loss on x [B, D] into the SAE's parameters. dead [N]: see `loss_of`."""
+    parts = torch.split(x, math.ceil(len(x) / micro_batches))
+    pulls = None if len(parts) == 1 else pulls_of(recipe, sae, _means(recipe, sae, parts))
+    seen = [_backward(recipe, sae, part, len(part) / len(x), dead, pulls, keep_sources) for part in parts]
+    coders = zip(*(part.sources for part in seen), strict=True)
+    return Seen(
+        torch.stack([part.error for part in seen]).sum(),
+        torch.stack([part.firings for part in seen]).sum(0),
+        [Source(*map(torch.cat, zip(*coder, strict=True))) for coder in coders],
+    )
+
+
+def _backward(
+    recipe: Recipe, sae: SAE, x: Tensor, share: float, dead: Tensor, pulls: Sequence[Pull] | None, keep: bool
+) -> Seen:
+    """Of one micro-batch, with this share of the batch's tokens."""
+    coded = _coded(recipe, sae, x)
+    loss, error = loss_of(recipe, sae, coded, x, dead, pulls)
+    torch.autograd.backward(loss * share)
+    return Seen(error * share, fired(coded), sources(coded) if keep else [])
+
+
+@torch.no_grad()
+def _means(recipe: Recipe, sae: SAE, parts: Sequence[Tensor]) -> list[list[Tensor]]:
+    """The means of each of the `terms_of_means` over a batch."""
+    terms = [term for _, term in terms_of_means(recipe)]
+    tokens = sum(map(len, parts))
+    total: list[list[Tensor]] = []
+    for x in parts if terms else ():
+        coded = _coded(recipe, sae, x)
+        means = [[mean * (len(x) / tokens) for mean in term.means(sae, coded)] for term in terms]
+        total = [list(map(torch.add, *both)) for both in zip(total, means, strict=True)] if total else means
+    return total
+
+
+def _coded(recipe: Recipe, sae: SAE, x: Tensor) -> Coded:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        coded: Coded = sae(x)
+    return coded
