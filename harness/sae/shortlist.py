@@ -17,7 +17,8 @@ from torch import Tensor
 from harness.sae.selection import top_k
 from harness.sae.sparse import Support
 
-CANDIDATES = 2  # for each that is looked for: with these, the proof fails for less than one token in a hundred
+CANDIDATES = 2  # for each that is looked for: with these, the proof fails for few tokens in a hundred
+MORE = 4  # the same for those tokens, before they get their products in float32
 LEAST = 96  # latents for each that is looked for: with fewer, a product in float32 is as fast
 UNIT = 2.0**-8  # of rounding to bfloat16, relative
 EXACT = 2.0**-22  # for each term of a sum in float32, relative to its size, with room to spare
@@ -45,17 +46,30 @@ def top_k_of_product(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[T
     """
     rough_x, rough_weight = x.bfloat16(), weight.bfloat16()
     rough = torch.addmm(bias.bfloat16(), rough_x, rough_weight.T)
-    shortlist, candidates = top_k(rough, CANDIDATES * k)
-    support = Support.of_rows(candidates, len(weight))
-    exact = (support.inner_products(x, weight) + bias[support.indices]).view_as(candidates)
-    values, places = exact.topk(k, dim=1, sorted=False)
-    indices = candidates.gather(1, places)
-    others = shortlist.amin(1).float()  # no entry outside the shortlist is larger, roughly
-    others += UNIT * others.abs() + _error(x, rough_x, weight, rough_weight, bias)
-    unproved = (~(values.amin(1) > others)).nonzero()[:, 0]  # NaN proves nothing
-    if len(unproved):
-        values[unproved], indices[unproved] = top_k(torch.addmm(bias, x[unproved], weight.T), k)
+    error = _error(x, rough_x, weight, rough_weight, bias)
+    values, indices, proved = _among(CANDIDATES * k, rough, error, x, weight, bias, k)
+    if len(rows := (~proved).nonzero()[:, 0]):
+        again = _among(MORE * k, rough[rows], error[rows], x[rows], weight, bias, k)
+        values[rows], indices[rows], proved[rows] = again
+    if len(rows := (~proved).nonzero()[:, 0]):
+        values[rows], indices[rows] = top_k(torch.addmm(bias, x[rows], weight.T), k)
     return values, indices
+
+
+def _among(
+    candidates: int, rough: Tensor, error: Tensor, x: Tensor, weight: Tensor, bias: Tensor, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The k largest of so many candidates a row: values [B, K], indices [B, K]; whether that is proved [B].
+
+    The bits of bfloat16 are ordered like numbers where they are positive, and quicker to compare as such.
+    """
+    bits, places = top_k(rough.view(torch.int16), candidates)
+    others = bits.amin(1).clamp_min(0).view(torch.bfloat16).float()  # no entry outside is larger, roughly
+    others += UNIT * others + error
+    support = Support.of_rows(places, len(weight))
+    exact = (support.inner_products(x, weight) + bias[support.indices]).view_as(places)
+    values, chosen = exact.topk(k, dim=1, sorted=False)
+    return values, places.gather(1, chosen), values.amin(1) > others  # NaN proves nothing
 
 
 def _error(x: Tensor, rough_x: Tensor, weight: Tensor, rough_weight: Tensor, bias: Tensor) -> Tensor:

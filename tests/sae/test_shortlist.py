@@ -44,6 +44,13 @@ def test_one_long_row_widens_the_bound_and_not_the_error():
     assert_exact(x, weight, bias)
 
 
+@pytest.mark.parametrize("shift", [-3, -8, -100])
+def test_where_few_or_none_are_positive(shift):
+    """There the bits of bfloat16 are not ordered like its numbers."""
+    x, weight, bias = drawn(2, 1.0)
+    assert_exact(x, weight, bias + shift)
+
+
 def test_rows_of_zeros_and_not_a_number_come_out_as_from_the_whole_product():
     x, weight, bias = drawn(1, 1.0)
     x[0], x[1] = 0, torch.nan
