@@ -274,6 +274,13 @@ def _run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-seconds", type=_seconds, default=30.0, help="time between two checkpoints (default: 30)"
     )
+    parser.add_argument(
+        "--patience-seconds",
+        type=_seconds,
+        default=1800.0,
+        help="a worker that has said nothing for so long hangs: it is killed, and its cells go on in another "
+        "(default: 1800)",
+    )
 
 
 def _count(text: str) -> int:
@@ -336,7 +343,8 @@ def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False)
         raise UserError(f"--device: expected 'cpu', since {'Ray' if cluster else 'torch'} finds no GPU here")
     devices = ("cuda",) if cluster and gpus else tuple(f"cuda:{number}" for number in range(gpus))
     workers = options.workers or gpus or max(1, cpus // options.threads)
-    return Options(workers, options.threads, devices or ("cpu",), options.checkpoint_seconds, options.cohort)
+    times = options.checkpoint_seconds, options.patience_seconds
+    return Options(workers, options.threads, devices or ("cpu",), *times, options.cohort)
 
 
 def _count_gpus() -> int:

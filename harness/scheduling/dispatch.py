@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from harness.scheduling.books import Books
 from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, MOST_MICRO_BATCHES, Limits, Queue
-from harness.scheduling.display import CellProgress, Display, SweepProgress
+from harness.scheduling.display import CellProgress, Display, SweepProgress, duration
 from harness.scheduling.engine import Engine, Event
 from harness.scheduling.job import Job
 from harness.study.cells import Cell
@@ -28,6 +29,7 @@ class Options:
     threads: int  # a worker
     devices: tuple[str, ...]  # one a slot, used in turn
     checkpoint_seconds: float
+    patience_seconds: float  # after which a worker that has said nothing counts as hung
     cohort: int | None = None  # most cells that a worker trains together
 
 
@@ -47,6 +49,8 @@ class Dispatcher:
         self._progress = progress
         self._options = options
         self._activations = activations
+        self._heard: dict[int, float] = {}  # when a slot was given work, or its worker last said something
+        self._leaving: set[int] = set()  # slots whose workers were told to stop, by whomever
         self._open = 0  # cells that have not come to their ends
         self._cells: dict[str, Cell] = {}
         self._costs: dict[str, Cost] = {}
@@ -70,6 +74,7 @@ class Dispatcher:
             self._hand_out()
             for event in self._engine.wait(POLL):
                 self._on(event)
+            self._end_hung(display)
             if time.monotonic() - looked >= (POLL if self._books.pruned_by else SEND):
                 looked = time.monotonic()
                 for cell, progress in self._progress.running.items():
@@ -81,12 +86,15 @@ class Dispatcher:
     def _hand_out(self) -> None:
         """Fill free slots."""
         for slot in range(self._options.workers):
-            while (room := self._engine.room(slot)) is not None and not self._progress.on(slot):
+            while (room := self._engine.room(slot)) is not None and self._free(slot):
                 share = self._progress.work_left() / self._options.workers
                 limits = Limits(self._options.cohort or LARGEST, room, share)
                 if not (cohort := self._queue.take(limits)):
                     return
                 self._start(slot, cohort)
+
+    def _free(self, slot: int) -> bool:
+        return slot not in self._leaving and not self._progress.on(slot)
 
     def _start(self, slot: int, cohort: list[Cell]) -> None:
         for cell in cohort:
@@ -96,6 +104,7 @@ class Dispatcher:
             if self._books.folder(cell.id).result() is not None:  # another study, or an orphan, has finished it
                 self._finish(cell.id)
         if names := self._progress.on(slot):
+            self._heard[slot] = time.monotonic()
             self._engine.submit(slot, self._job(slot, names))
 
     def _job(self, slot: int, names: list[str]) -> Job:
@@ -109,8 +118,19 @@ class Dispatcher:
             pruned_by=self._books.pruned_by,
         )
 
+    def _end_hung(self, display: Display) -> None:
+        """Kill workers that have been silent for too long: one that is only slow speaks after every step."""
+        for slot in {cell.slot for cell in self._progress.running.values()}:
+            silent = time.monotonic() - self._heard[slot]
+            if silent > self._options.patience_seconds:
+                self._heard[slot] = math.inf  # until its end is known and the slot has work again
+                display.say(f"worker {slot} has said nothing for {duration(silent)}: it hangs and is killed")
+                self._engine.kill(slot)
+
     def _on(self, event: Event) -> None:
+        self._heard[event.slot] = time.monotonic()
         if event.message is None:
+            self._leaving.discard(event.slot)
             for cell in self._progress.on(event.slot):
                 self._crowded(cell) if event.out_of_memory else self._lost(cell, event.exit_code)
         elif "tokens" in event.message:
@@ -118,12 +138,15 @@ class Dispatcher:
                 self._progress.running[cell].tokens = tokens
                 self._queue.moved(cell, tokens)
         else:
-            self._ended(event.message["cell"], event.message["end"])
+            self._ended(event.slot, event.message["cell"], event.message["end"])
 
-    def _ended(self, cell: str, how: str) -> None:
-        if how == "busy":  # an orphan or another study trains it: look again in a moment
+    def _ended(self, slot: int, cell: str, how: str) -> None:
+        if how in ("busy", "stopped"):
             del self._progress.running[cell]
             self._queue.put_back([self._cells[cell]])
+        if how == "stopped":
+            self._leaving.add(slot)
+        elif how == "busy":  # an orphan or another study trains it: look again in a moment
             time.sleep(POLL)
         elif how == "crowded":
             self._crowded(cell)

@@ -104,6 +104,10 @@ class Display:
             self._last_line = now
             self._console.print(self._headline(), soft_wrap=True)
 
+    def say(self, what: str) -> None:
+        """A line that stays, above the panel where there is one."""
+        self._console.print(what, soft_wrap=True, markup=False, highlight=False)
+
     def _headline(self) -> str:
         p = self._progress
         done = f"{p.study}{PHASES[p.phase]}: {p.done} of {p.cells} cells done"

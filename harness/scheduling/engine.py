@@ -33,5 +33,8 @@ class Engine(Protocol):
     def wait(self, seconds: float) -> list[Event]:
         """What the workers said within this time; returns as soon as one has said something."""
 
+    def kill(self, slot: int) -> None:
+        """End the worker of a slot at once; that it has ended is an event."""
+
     def stop(self, grace: float) -> None:
         """Ask all workers to checkpoint and end; kill those that have not after `grace` seconds."""

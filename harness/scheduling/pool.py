@@ -86,6 +86,10 @@ class Pool:
         before, self._oom_kills = self._oom_kills, oom_kills()
         return Event(slot, None, exit_code, exit_code == -signal.SIGKILL and self._oom_kills > before)
 
+    def kill(self, slot: int) -> None:
+        if (worker := self._workers[slot]) is not None:
+            worker.kill()
+
     def stop(self, grace: float) -> None:
         workers = [worker for worker in self._workers if worker is not None]
         for worker in workers:

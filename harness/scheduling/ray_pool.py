@@ -182,6 +182,9 @@ class RayPool:
         slot.asked = None
         return [replace(event, slot=number) for event in answer]
 
+    def kill(self, slot: int) -> None:
+        ray.kill(self._slots[slot].host)  # whose worker the kernel kills with it
+
     def stop(self, grace: float) -> None:
         """Also leaves the cluster, which ends the actors."""
         if ends := [slot.host.stop.remote(grace) for slot in self._slots if slot.room is not None]:
