@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test suite lint demo browser peers ray screenshots bench lock clean
+.PHONY: repro test suite lint demo browser peers ray chaos screenshots bench lock clean
 
 repro: .venv/.installed
 	dvc repro report@depth
@@ -42,6 +42,10 @@ peers: .venv-peers/.installed
 # Runs a sweep on a Ray cluster of two nodes on this machine, and kills one.
 ray: .venv/.ray-installed
 	python -m pytest -n 0 -m ray
+
+# Kills workers and controllers of a sweep dozens of times, and takes its servers away; some minutes.
+chaos: .venv/.test-installed
+	python -m pytest -n 0 -m chaos
 
 # Times a step, a grid and the harness around them, beside the peers' packages; half an hour on a quiet machine.
 bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .venv-dictionary-learning/.installed

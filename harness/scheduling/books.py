@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import UserError
+from harness.scheduling.account import Account, reason_of
 from harness.scheduling.cell_folder import CellFolder, Record
 from harness.scheduling.ledger import Ledger
 from harness.scheduling.tracking import Tracker
@@ -18,23 +21,36 @@ from harness.secrets import masked
 from harness.study.cells import Cell
 from harness.study.spec import Study
 
+OPTUNA, MLFLOW = "Optuna's database", "MLflow"
+
 
 class Books:
-    """A trial and a run for each cell; points of its curve are passed on as they come."""
+    """A trial and a run for each cell; points of its curve are passed on as they come.
 
-    def __init__(self, study: Study, workspace: Workspace, activations: dict[str, float]) -> None:
-        """`activations`: figures of the study's activations, by name."""
+    What happens here goes on while a database is away, and is told to it later (`Account`).
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        workspace: Workspace,
+        activations: dict[str, float],
+        say: Callable[[str], Any] = lambda _: None,
+    ) -> None:
+        """`activations`: figures of the study's activations, by name. `say` takes lines for people."""
         self._workspace = workspace
         self._study = study
         name = workspace.name()
-        with _opening("Optuna's database", workspace.storage):
+        with _opening(OPTUNA, workspace.storage):
             owner = workspace.owner() if workspace.storage_url else None  # a file in runs/ is the workspace's own
             self._ledger = Ledger(workspace.storage, study, owner, name)
-        with _opening("MLflow", workspace.tracking):
+        with _opening(MLFLOW, workspace.tracking):
             owner = workspace.owner() if workspace.tracking_url else None
             self._tracker = Tracker(workspace.tracking, workspace.artifacts, study, owner, name)
             self._tracker.describe(activations)
-        self._sent: dict[str, int] = {}  # points of its curve that a cell's run has
+        self._trials = Account(OPTUNA, workspace.storage, self._ledger.refresh, say)
+        self._runs = Account(MLFLOW, workspace.tracking, self._tracker.refresh, say)
+        self._sent: dict[str, int] = {}  # points of its curve that were passed on
 
     @property
     def pruned_by(self) -> str | None:
@@ -47,11 +63,11 @@ class Books:
         """Give a cell its trial; whether it is done already."""
         folder = self.folder(cell.id)
         result = folder.result()
-        self._ledger.add(cell, result, folder.points() if result else [])
+        self._trials.tell(partial(self._ledger.add, cell, result, folder.points() if result else []))
         if result is not None and not self._tracker.finished(cell):
-            self._tracker.start(cell)
+            self._runs.tell(partial(self._tracker.start, cell))
             self.pass_on(cell.id)
-            self._tracker.finish(cell.id, result)
+            self._runs.tell(partial(self._tracker.finish, cell.id, result))
         return result is not None
 
     def started(self) -> list[str]:
@@ -60,17 +76,15 @@ class Books:
 
     def start(self, cell: Cell) -> None:
         """Start the cell's trial and open its run."""
-        self._ledger.start(cell.id)
-        self._tracker.start(cell)
+        self._trials.tell(partial(self._ledger.start, cell.id))
+        self._runs.tell(partial(self._tracker.start, cell))
 
     def pass_on(self, cell: str) -> Record | None:
         """Pass on what has been added to the cell's curve; its last point, if it has any."""
         points = self.folder(cell).points()
-        sent = self._sent.get(cell, 0)
-        if len(points) > sent:
-            self._tracker.log(cell, points[sent:])
-            if cell in self._ledger.running():
-                self._ledger.report(cell, points[sent:])
+        if new := points[self._sent.get(cell, 0) :]:
+            self._runs.tell(partial(self._tracker.log, cell, new))
+            self._trials.tell(partial(self._ledger.report, cell, new))
             self._sent[cell] = len(points)
         return points[-1] if points else None
 
@@ -86,17 +100,24 @@ class Books:
         folder = self.folder(cell)
         result = folder.result()
         outcome = result or folder.failure() or {"state": "failed", "reason": "unknown"}
-        self._ledger.finish(cell, outcome)
-        self._tracker.finish(cell, outcome)
+        self._trials.tell(partial(self._ledger.finish, cell, outcome))
+        self._runs.tell(partial(self._tracker.finish, cell, outcome))
         return result is not None
 
-    def drop_others(self) -> None:
-        """Close the trials of cells that the study no longer asks for."""
-        self._ledger.drop_others()
+    def catch_up(self) -> None:
+        """Tell a database that was away what it has missed, where it is time to try."""
+        self._trials.catch_up()
+        self._runs.catch_up()
+
+    def settle(self) -> None:
+        """Close the trials of cells that the study no longer asks for, and wait until all is told."""
+        self._trials.tell(self._ledger.drop_others)
+        self._trials.settle()
+        self._runs.settle()
 
     def close(self, *, complete: bool) -> None:
         """Close the study's run, and let the next controller have the study."""
-        self._tracker.close(complete=complete)
+        self._runs.tell(partial(self._tracker.close, complete=complete))
         self._ledger.close()
 
 
@@ -106,6 +127,4 @@ def _opening(what: str, url: str) -> Iterator[None]:
     try:
         yield
     except (OptunaError, SQLAlchemyError, MlflowException, OSError) as error:
-        while isinstance(error, OptunaError | SQLAlchemyError) and error.__cause__:
-            error = error.__cause__
-        raise UserError(f"{what} at {masked(url)}: {masked(' '.join(str(error).split()))}") from None
+        raise UserError(f"{what} at {masked(url)}: {reason_of(error)}") from None

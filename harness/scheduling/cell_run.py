@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from harness.files import append, write_atomically
 from harness.ground_truth import recovery
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.data import Data
@@ -44,10 +45,10 @@ def run_cell(
         except Stopped:
             return "stopped" if folder.result() is None else "done"
         except torch.AcceleratorError:  # a GPU does nothing more for this process, whichever cell it came from
-            folder.log.write_text(traceback.format_exc(), encoding="utf-8")
+            write_atomically(folder.log, traceback.format_exc().encode())
             raise
         except Exception as failure:  # ours, not the user's: kept whole in the log, one line goes up
-            folder.log.write_text(traceback.format_exc(), encoding="utf-8")
+            write_atomically(folder.log, traceback.format_exc().encode())
             if is_out_of_memory(failure):
                 return "crowded"
             folder.fail(reason_of(failure))
@@ -67,7 +68,7 @@ def _train(
         outcome: dict[str, Any] = {"state": "complete", "reason": None, "heldout": None}
 
         def point(figures: dict[str, float | int]) -> None:
-            curve.write(json.dumps(figures) + "\n")
+            append(curve, json.dumps(figures) + "\n")
             if folder.result() is not None:  # the study has pruned it
                 raise Stopped
 

@@ -12,6 +12,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -86,7 +87,8 @@ class Sweep:
     def _run(self, console: Console) -> None:
         with console.status("opening Optuna's and MLflow's databases"):
             known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
-            self.books = Books(self.study, self.workspace, known)
+            say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+            self.books = Books(self.study, self.workspace, known, say)
         engine = self.start(self.options, self.workspace.runs / f"{self.study.name}.log", self._shared_bytes())
         dispatcher = Dispatcher(engine, self.books, self.progress, self.options, self.store.path)
         try:
@@ -95,7 +97,7 @@ class Sweep:
                     dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
                     dispatcher.work_off(display)
-            self.books.drop_others()
+            self.books.settle()
         finally:
             engine.stop(GRACE)
             self.books.close(complete=self.progress.done == self.progress.cells)

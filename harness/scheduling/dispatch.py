@@ -75,6 +75,7 @@ class Dispatcher:
             for event in self._engine.wait(POLL):
                 self._on(event)
             self._end_hung(display)
+            self._books.catch_up()
             if time.monotonic() - looked >= (POLL if self._books.pruned_by else SEND):
                 looked = time.monotonic()
                 for cell, progress in self._progress.running.items():

@@ -56,6 +56,7 @@ class Ledger:
     def __init__(self, url: str, study: Study, owner: str | None = None, workspace: str = "") -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
+        self._asked = study
         self._warmup = study.pruning.warmup if study.pruning else 0.0
         self._warm: dict[str, float] = {}  # cell -> steps before which it is not pruned
         choices = levels(study)
@@ -92,7 +93,12 @@ class Ledger:
                 self._study.set_user_attr(name, value)
 
     def refresh(self) -> None:
-        """Read the trials again: after an error nobody knows whether what was written has arrived."""
+        """Read the trials again: after an error nobody knows whether what was written has arrived.
+
+        Raises UserError if another controller has taken the study over meanwhile.
+        """
+        if not self._lock.held():
+            raise already_run(self._asked, self._study.user_attrs.get("controller", "another controller"))
         trials = [trial for trial in self._study.get_trials(deepcopy=False) if "cell" in trial.user_attrs]
         # A cell that was trained again, after a failure or since its folder is gone, has a new trial: it counts.
         self._entries = {trial.user_attrs["cell"]: _Entry.of(trial) for trial in trials}
@@ -144,9 +150,9 @@ class Ledger:
         return [cell for cell, entry in self._entries.items() if entry.state == TrialState.RUNNING]
 
     def report(self, cell: str, points: Sequence[Point]) -> None:
-        """Add points of the curve to a running trial, and ask the pruner at each; those already there stay."""
+        """Add points of the curve to a trial, if it runs, and ask the pruner at each; those there already stay."""
         entry = self._entries[cell]
-        for point in points:
+        for point in points if entry.state == TrialState.RUNNING else ():
             if point["step"] not in entry.steps:
                 self._storage.set_trial_intermediate_value(entry.trial_id, point["step"], point[CURVE])
                 entry.steps.add(point["step"])
@@ -158,7 +164,8 @@ class Ledger:
 
     def unpromising(self, cell: str) -> Point | None:
         """The point of its curve at which the study's pruner would have stopped a cell, if it would."""
-        return self._entries[cell].unpromising
+        entry = self._entries.get(cell)
+        return entry.unpromising if entry else None
 
     def finish(self, cell: str, result: Result) -> None:
         """Say in a running trial what its cell came to."""

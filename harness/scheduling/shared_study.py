@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from harness.errors import UserError
 from harness.study.spec import Study
 
-CONNECT_SECONDS = 10  # until a server that does not answer counts as away
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as away
 
 
 def this_process() -> str:
@@ -37,7 +37,8 @@ def belongs_to(what: str, workspace: str | None, option: str) -> UserError:
 def open_storage(url: str) -> RDBStorage:
     """The database, made ready for Optuna; a connection that has been lost meanwhile is opened again."""
     server = make_url(url).get_backend_name() == "postgresql"
-    patience = {"connect_args": {"connect_timeout": CONNECT_SECONDS}} if server else {}
+    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * ANSWER_SECONDS}
+    patience = {"connect_args": limits} if server else {}
     return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **patience})
 
 

@@ -7,6 +7,7 @@ and the step, so that a curve that is sent twice after a crash has no point twic
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from harness.scheduling.shared_study import belongs_to
+from harness.scheduling.shared_study import ANSWER_SECONDS, belongs_to
 from harness.study.cells import Cell
 from harness.study.grid import describe
 from harness.study.recipe import RECIPE_FIELDS
@@ -37,14 +38,21 @@ class Tracker:
     ) -> None:
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is no news
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # says what is raised, URL and all
+        # MLflow itself would wait for minutes for a server that is away; `Account` waits, and says so.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_SECONDS))
         self._client = MlflowClient(tracking_uri=uri)
         place = (
             None if uri.startswith("http") else artifacts.absolute().as_uri()
         )  # a server has a place of its own
         tags = {"owner": owner, "workspace": workspace} if owner is not None else {}
         self._experiment = self._open_experiment(study.name, place, tags)
-        self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
+        self.refresh()
         self._parent = self._open_parent(study)
+
+    def refresh(self) -> None:
+        """Read the runs again: after an error nobody knows whether what was written has arrived."""
+        self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
 
     def _open_experiment(self, name: str, artifacts: str | None, tags: dict[str, str]) -> str:
         experiment = self._client.get_experiment_by_name(name)

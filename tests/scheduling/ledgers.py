@@ -1,5 +1,7 @@
-"""What Optuna and MLflow hold of a workspace, read through their own interfaces."""
+"""What Optuna and MLflow hold of a workspace, read through their own interfaces; where the environment says that
+its databases are elsewhere, from there."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -8,12 +10,14 @@ from mlflow import MlflowClient
 
 
 def trials(root: Path, study: str = "small") -> list[optuna.trial.FrozenTrial]:
-    return optuna.load_study(study_name=study, storage=f"sqlite:///{root / 'runs' / 'optuna.db'}").trials
+    url = os.environ.get("HARNESS_STORAGE", f"sqlite:///{root / 'runs' / 'optuna.db'}")
+    return optuna.load_study(study_name=study, storage=url.replace("postgresql:", "postgresql+psycopg:")).trials
 
 
 def client(root: Path) -> MlflowClient:
     # absolute: MLflow keeps what it has opened by URI, whatever the current folder has become
-    return MlflowClient(tracking_uri=f"sqlite:///{(root / 'runs' / 'mlflow.db').absolute()}")
+    ours = f"sqlite:///{(root / 'runs' / 'mlflow.db').absolute()}"
+    return MlflowClient(tracking_uri=os.environ.get("HARNESS_TRACKING", ours))
 
 
 def mlflow_runs(root: Path, study: str = "small"):
