@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes on two cores: more threads only get in each other's way
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from harness.activations.store_writer import StoreWriter
+from tests.scheduling.servers import PostgreSQL, binaries
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
@@ -80,6 +83,18 @@ def databases(tmp_path_factory) -> Path:
     RDBStorage(workspace.storage)
     MlflowClient(tracking_uri=workspace.tracking).search_experiments()
     return workspace.runs
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A server of its own."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL's server is not installed: Debian's package `postgresql` has it")
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are for one user alone
+        server = PostgreSQL(Path(folder))
+        yield server
+        if server.running():
+            server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -160,6 +160,8 @@ class Ledger:
                     entry.unpromising = point
 
     def _prunes(self, entry: _Entry) -> bool:
+        if isinstance(self._study.pruner, optuna.pruners.NopPruner):
+            return False  # without reading the trial
         return self._study.pruner.prune(self._study, self._storage.get_trial(entry.trial_id))
 
     def unpromising(self, cell: str) -> Point | None:

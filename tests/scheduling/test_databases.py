@@ -3,7 +3,6 @@
 import http.server
 import os
 import shutil
-import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -20,21 +19,8 @@ from harness.secrets import masked
 from harness.study.cells import cells
 from harness.study.spec import load_study
 from tests.conftest import make_workspace
-from tests.scheduling.servers import ESCAPED, PASSWORD, PostgreSQL, binaries
+from tests.scheduling.servers import ESCAPED, PASSWORD, PostgreSQL
 from tests.test_cli import fails
-
-needs_postgresql = pytest.mark.skipif(
-    binaries() is None, reason="PostgreSQL's server is not installed: Debian's package `postgresql` has it"
-)
-
-
-@pytest.fixture(scope="module")
-def postgresql():
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are for one user alone
-        server = PostgreSQL(Path(folder))
-        yield server
-        if server.running():
-            server.stop()
 
 
 def ledger(server: PostgreSQL, study: Path, owner: str = "me") -> Ledger:
@@ -46,7 +32,6 @@ def names(server: PostgreSQL) -> list[str]:
     return sorted(name for (name,) in server.execute("SELECT study_name FROM studies"))
 
 
-@needs_postgresql
 def test_a_sweep_on_postgresql_ends_like_one_on_files(postgresql, undisturbed, tmp_path, monkeypatch, capfd):
     make_workspace(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -68,7 +53,6 @@ def test_a_sweep_on_postgresql_ends_like_one_on_files(postgresql, undisturbed, t
         assert secret.encode() not in written
 
 
-@needs_postgresql
 def test_a_study_of_somebody_else_is_left_alone(postgresql, small_study):
     first = ledger(postgresql, small_study, "somebody")
     first._study.enqueue_trial({}, user_attrs={"cell": "theirs"})
@@ -85,7 +69,6 @@ def test_a_study_of_somebody_else_is_left_alone(postgresql, small_study):
     assert (earlier, later[:6]) == ("small", "small ")
 
 
-@needs_postgresql
 def test_one_controller_a_study_on_any_host(postgresql, small_study):
     """The lock is the connection's: a controller that dies, or whose connection does, frees it."""
     study = small_study.rename(small_study.with_name("locked.yaml"))
@@ -99,7 +82,6 @@ def test_one_controller_a_study_on_any_host(postgresql, small_study):
     ledger(postgresql, study).close()
 
 
-@needs_postgresql
 def test_trials_are_found_again_whose_start_or_end_was_not_heard_of(postgresql, small_study):
     """As if the connection had gone after the commit: what has arrived is read, and nothing added twice."""
     study = small_study.rename(small_study.with_name("unheard.yaml"))
@@ -124,7 +106,6 @@ def test_trials_are_found_again_whose_start_or_end_was_not_heard_of(postgresql, 
         assert len(ours._study.trials) == 2
 
 
-@needs_postgresql
 def test_a_failing_login_is_one_line_without_the_password(postgresql, small_study, capsys):
     line = fails(capsys, "run", str(small_study), "--storage", postgresql.url(password="wrong%2Fpass"))
     assert "Optuna's database at postgresql" in line

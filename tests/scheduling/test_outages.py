@@ -5,7 +5,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,7 +14,7 @@ import pytest
 
 from tests.conftest import make_workspace
 from tests.scheduling.ledgers import assert_each_cell_once
-from tests.scheduling.servers import ESCAPED, PASSWORD, MlflowServer, PostgreSQL, binaries
+from tests.scheduling.servers import ESCAPED, PASSWORD, MlflowServer
 from tests.scheduling.test_sweep import FILES, RUN, points, records, wait_until
 
 ROOM = 24 * 2**20  # bytes of the disk that gets full
@@ -63,32 +62,28 @@ def assert_as_undisturbed(root: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.chaos
-@pytest.mark.skipif(binaries() is None, reason="PostgreSQL's server is not installed")
-def test_servers_that_are_away_are_told_later(undisturbed, tmp_path, monkeypatch):
+def test_servers_that_are_away_are_told_later(undisturbed, postgresql, tmp_path, monkeypatch):
     root = tmp_path / "here"
     make_workspace(root)
-    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are for one user alone
-        database, tracking = PostgreSQL(Path(folder)), MlflowServer(tmp_path / "mlflow")
-        monkeypatch.setenv("HARNESS_STORAGE", database.url())
-        monkeypatch.setenv("HARNESS_TRACKING", tracking.url)
-        sweep = Sweep(root, tmp_path / "said")
-        try:
-            sweep.wait_for_results(1)
-            database.stop()
-            tracking.kill()
-            before = sweep.results()
-            sweep.wait_for("Optuna's database at postgresql", "MLflow at http://127.0.0.1", "Training goes on")
-            sweep.wait_for_results(before + 1)
-            database.start()
-            tracking.start()
-            sweep.wait_for("Optuna's database at postgresql", f"MLflow at {tracking.url} is back after")
-            sweep.finish()
-            assert_as_undisturbed(root, undisturbed)
-        finally:
-            sweep.kill()
-            tracking.kill()
-            if database.running():
-                database.stop()
+    tracking = MlflowServer(tmp_path / "mlflow")
+    monkeypatch.setenv("HARNESS_STORAGE", postgresql.url())
+    monkeypatch.setenv("HARNESS_TRACKING", tracking.url)
+    sweep = Sweep(root, tmp_path / "said")
+    try:
+        sweep.wait_for_results(1)
+        postgresql.stop()
+        tracking.kill()
+        before = sweep.results()
+        sweep.wait_for("Optuna's database at postgresql", "MLflow at http://127.0.0.1", "Training goes on")
+        sweep.wait_for_results(before + 1)
+        postgresql.start()
+        tracking.start()
+        sweep.wait_for("/optuna is back after", f"MLflow at {tracking.url} is back after")
+        sweep.finish()
+        assert_as_undisturbed(root, undisturbed)
+    finally:
+        sweep.kill()
+        tracking.kill()
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert not any(secret.encode() in written for secret in (PASSWORD, ESCAPED))
 

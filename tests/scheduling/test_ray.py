@@ -68,7 +68,10 @@ def holders(root: Path) -> set[int]:
     return {int(fields[4]) for fields in locks if fields[5].split(":")[2] in inodes}
 
 
-def test_a_sweep_that_loses_a_node_ends_like_an_undisturbed_one(cluster, databases, tmp_path, monkeypatch):
+def test_a_sweep_that_loses_a_node_ends_like_an_undisturbed_one(
+    cluster, postgresql, databases, tmp_path, monkeypatch
+):
+    """Its ledger is on PostgreSQL, its curves are in a file."""
     undisturbed, root = tmp_path / "undisturbed", tmp_path / "killed"
     for folder in (undisturbed, root):
         make_24_cells(folder, databases)
@@ -76,6 +79,7 @@ def test_a_sweep_that_loses_a_node_ends_like_an_undisturbed_one(cluster, databas
     main(["run", "studies/small.yaml", "--workers", "2"])
 
     monkeypatch.chdir(root)
+    monkeypatch.setenv("HARNESS_STORAGE", postgresql.url())
     engine = ["--engine", "ray", "--address", cluster.address, "--workers", "4"]
     run = [sys.executable, "-m", "harness", *ARGUMENTS, *engine]
     sweep = subprocess.Popen(run, stderr=subprocess.PIPE)
@@ -92,6 +96,7 @@ def test_a_sweep_that_loses_a_node_ends_like_an_undisturbed_one(cluster, databas
     cells = [row["cell"] for row in records(root, "cells.jsonl")]
     assert len(cells) == 24
     assert_each_cell_once(root, cells, points(root))
+    assert postgresql.execute("SELECT state, count(*) FROM trials GROUP BY state") == [("COMPLETE", 24)]
 
 
 def test_a_wrong_address_is_one_line(small_study, capsys):
