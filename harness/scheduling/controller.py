@@ -19,17 +19,16 @@ from rich.console import Console
 
 from harness.activations.store import ActivationStore
 from harness.files import write_atomically
-from harness.scheduling.books import Books
 from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.scheduling.claims import already_run, this_process
 from harness.scheduling.cohorts import in_order
 from harness.scheduling.device_memory import room
 from harness.scheduling.dispatch import Dispatcher, Options
 from harness.scheduling.display import Display, SweepProgress
 from harness.scheduling.engine import Engine
 from harness.scheduling.pool import Pool
-from harness.scheduling.shared_study import already_run, this_process
 from harness.scheduling.workspace import Workspace, code_fingerprint
-from harness.study.cells import Cell, Score, size
+from harness.study.cells import Cell, Score, fingerprint, size
 from harness.study.edits import asked
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
@@ -85,6 +84,11 @@ class Sweep:
         return self.progress
 
     def _run(self, console: Console) -> None:
+        if self._settled():
+            with Display(self.progress, console):
+                return
+        from harness.scheduling.books import Books  # and with it Optuna and MLflow: two seconds of imports
+
         with console.status("opening Optuna's and MLflow's databases"):
             known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
             say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
@@ -101,6 +105,28 @@ class Sweep:
         finally:
             engine.stop(GRACE)
             self.books.close(complete=self.progress.done == self.progress.cells)
+        if self.progress.done == self.progress.cells:
+            write_atomically(self.workspace.settled(self.study.name), self._told(list(self.cells.values())))
+
+    def _settled(self) -> bool:
+        """Take up all cells if they are done, and if the databases have been told of just these already."""
+        cells = self.known(lambda cell: self._folder(cell).score())
+        path = self.workspace.settled(self.study.name)
+        if len(cells) < self.progress.cells or not path.exists() or path.read_bytes() != self._told(cells):
+            return False
+        if any(self._folder(cell.id).result() is None for cell in cells):
+            return False
+        self.cells = {cell.id: cell for cell in cells}
+        self.progress.done = len(cells)
+        return True
+
+    def _told(self, cells: list[Cell]) -> bytes:
+        """Stands for what the databases are told of finished cells, and for the databases."""
+        said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
+        return fingerprint([self.study.question, sorted(said, key=str), self.workspace.databases()]).encode()
+
+    def _folder(self, cell: str) -> CellFolder:
+        return CellFolder(self.workspace.cell(cell), self.study.pruned_by)
 
     def _shared_bytes(self) -> int:
         """What a worker holds of the held-out activations, at the end also all codes of one cell at a time."""
@@ -112,10 +138,10 @@ class Sweep:
         """The cells of one phase after the other; those of the second are asked for when the first is over."""
 
         def score(cell: str) -> float | None:
-            return CellFolder(self.workspace.cell(cell), self.study.pruned_by).score()
+            return self._folder(cell).score()
 
         tuning = [cell for cell in self.known(lambda cell: None) if cell.phase == "tuning"]
-        if any(CellFolder(self.workspace.cell(cell.id), self.study.pruned_by).result() is None for cell in tuning):
+        if any(self._folder(cell.id).result() is None for cell in tuning):
             self.progress.phase = "tuning"
             yield tuning
         self.progress.phase = "reported" if tuning else None

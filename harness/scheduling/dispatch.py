@@ -8,14 +8,17 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.scheduling.books import Books
 from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, MOST_MICRO_BATCHES, Limits, Queue
 from harness.scheduling.display import CellProgress, Display, SweepProgress, duration
 from harness.scheduling.engine import Engine, Event
 from harness.scheduling.job import Job
 from harness.study.cells import Cell
 from harness.study.plan import Cost
+
+if TYPE_CHECKING:
+    from harness.scheduling.books import Books
 
 POLL = 0.25  # seconds between two looks at the workers
 SEND = 2.0  # seconds between two looks at the curves: a commit to a database costs as much as many points

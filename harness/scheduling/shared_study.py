@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
-import time
 
 import optuna
 from optuna.pruners import BasePruner
@@ -13,25 +10,9 @@ from optuna.storages import RDBStorage
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from harness.errors import UserError
-from harness.study.spec import Study
+from harness.scheduling.claims import belongs_to
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as away
-
-
-def this_process() -> str:
-    """What a second controller is told of this one."""
-    return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
-
-
-def already_run(study: Study, by: str) -> UserError:
-    watch = f"harness status {study.file.path} --follow"
-    return UserError(f"{study.name}: already being run by {by}; to watch it: {watch}")
-
-
-def belongs_to(what: str, workspace: str | None, option: str) -> UserError:
-    expected = f"a study file of another name, or a database of your own ({option})"
-    return UserError(f"{what} belongs to {workspace or 'somebody else'}; expected {expected}")
 
 
 def open_storage(url: str) -> RDBStorage:

@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from harness.scheduling.shared_study import ANSWER_SECONDS, belongs_to
+from harness.scheduling.claims import belongs_to
+from harness.scheduling.shared_study import ANSWER_SECONDS
 from harness.study.cells import Cell
 from harness.study.grid import describe
 from harness.study.recipe import RECIPE_FIELDS

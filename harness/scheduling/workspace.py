@@ -52,6 +52,12 @@ class Workspace:
         """MLflow's database or server as a URL."""
         return self.tracking_url or f"sqlite:///{(self.runs / 'mlflow.db').absolute()}"
 
+    def databases(self) -> list[str | int]:
+        """Tells databases from others that were made anew: a server by its URL, a file of ours by its inode."""
+        files = {"optuna.db": self.storage_url, "mlflow.db": self.tracking_url}
+        paths = {name: self.runs / name for name in files}
+        return [url or (paths[name].stat().st_ino if paths[name].exists() else 0) for name, url in files.items()]
+
     def owner(self) -> str:
         """Stands for this workspace in databases that others may use, too: made once, and kept in runs/."""
         path = self.runs / "owner"
@@ -80,6 +86,10 @@ class Workspace:
     def asked(self, study: str) -> Path:
         """What the last run of a study was asked for (harness/study/edits.py)."""
         return self.runs / f"{study}.asked.json"
+
+    def settled(self, study: str) -> Path:
+        """What Optuna and MLflow were told when a study was last finished."""
+        return self.runs / f"{study}.settled"
 
     def results(self, study: str) -> Path:
         return self.root / "results" / study

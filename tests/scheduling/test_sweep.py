@@ -235,6 +235,22 @@ tuning_seeds: [1]
 """
 
 
+def test_a_finished_study_opens_no_database_until_there_is_something_to_say(undisturbed, tmp_path, monkeypatch):
+    shutil.copytree(undisturbed, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    main(ARGUMENTS)  # these are other files than those that were told
+    Path("results/small/cells.jsonl").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.scheduling.books.Books.__init__", lambda *_: pytest.fail("opened"))
+        main(ARGUMENTS)
+    assert records(Path(), "cells.jsonl") == records(undisturbed, "cells.jsonl")
+    study = Path("studies/small.yaml")
+    study.write_text(study.read_text().replace("Does one more layer help?", "Does it?"))
+    Path("runs/optuna.db").unlink()
+    main(ARGUMENTS)
+    assert len(trials(Path())) == 8
+
+
 def test_cells_whose_folders_are_gone_are_trained_again(undisturbed, tmp_path, monkeypatch):
     """Whatever Optuna and MLflow say: the folders are what is true."""
     shutil.copytree(undisturbed, tmp_path / "copy")

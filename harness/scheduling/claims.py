@@ -1,0 +1,25 @@
+"""Who runs a study, and whose it is, as others are told."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from harness.errors import UserError
+from harness.study.spec import Study
+
+
+def this_process() -> str:
+    """What a second controller is told of this one."""
+    return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
+
+
+def already_run(study: Study, by: str) -> UserError:
+    watch = f"harness status {study.file.path} --follow"
+    return UserError(f"{study.name}: already being run by {by}; to watch it: {watch}")
+
+
+def belongs_to(what: str, workspace: str | None, option: str) -> UserError:
+    expected = f"a study file of another name, or a database of your own ({option})"
+    return UserError(f"{what} belongs to {workspace or 'somebody else'}; expected {expected}")
