@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import curve, grids, steps
+from benchmarks import curve, grids, ledger, steps
 from benchmarks.shape import QUICK, SIZES, Shape
 from benchmarks.turns import Effort
 
@@ -47,6 +47,10 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
         "overhead": (
             "What the harness adds to a study of one-minute cells",
             lambda: grids.overhead(scale, effort),
+        ),
+        "ledger": (
+            "Cells that cost nothing, by four workers: seconds a cell, and of a restart of the finished study",
+            lambda: ledger.growth((20, 40) if quick else (200, 2000), servers=not quick),
         ),
     }
 

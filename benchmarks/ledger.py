@@ -25,6 +25,7 @@ from benchmarks.table import Value, table
 from benchmarks.turns import ROOT
 from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
+from harness.scheduling.addresses import storage_url, tracking_url
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.controller import Sweep
 from harness.scheduling.dispatch import Options
@@ -86,7 +87,12 @@ class Instant:
 def sweep(path: Path) -> float:
     """Seconds that all cells of a study take."""
     study = load_study(path)
-    workspace = Workspace(Path(), os.environ.get("HARNESS_STORAGE"), os.environ.get("HARNESS_TRACKING"))
+    storage, tracking = os.environ.get("HARNESS_STORAGE"), os.environ.get("HARNESS_TRACKING")
+    workspace = Workspace(
+        Path(),
+        storage and storage_url(storage, "HARNESS_STORAGE"),
+        tracking and tracking_url(tracking, "HARNESS_TRACKING"),
+    )
     store = ActivationStore.open(workspace.data / study.source.name / "activations")
 
     def known(score: Any) -> list[Any]:
@@ -98,12 +104,12 @@ def sweep(path: Path) -> float:
     return time.perf_counter() - start
 
 
-def growth(numbers: tuple[int, int]) -> str:
+def growth(numbers: tuple[int, int], *, servers: bool = True) -> str:
     """Seconds a cell at two numbers of cells, and those of a restart with nothing to do, by database."""
     rows: list[list[Value]] = []
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         databases: dict[str, PostgreSQL | None] = {"SQLite": None}
-        if binaries():
+        if servers and binaries():
             server = PostgreSQL(Path(folder))
             stack.callback(server.stop)
             databases["PostgreSQL"] = server

@@ -94,12 +94,12 @@ class Books:
         if point is not None and self._study.pruning is not None and self.folder(cell).result() is None:
             self.folder(cell).prune(point, self._study.pruning.kind)
 
-    def finish(self, cell: str) -> bool:
-        """Close the trial and the run of a cell that has ended; whether it has a result."""
+    def finish(self, cell: str, retries: int = 0) -> bool:
+        """Close the trial and the run of a cell that has ended, after so many retries; whether it has a result."""
         self.pass_on(cell)
         folder = self.folder(cell)
         result = folder.result()
-        outcome = result or folder.failure() or {"state": "failed", "reason": "unknown"}
+        outcome = {**(result or folder.failure() or {"state": "failed", "reason": "unknown"}), "retries": retries}
         self._trials.tell(partial(self._ledger.finish, cell, outcome))
         self._runs.tell(partial(self._tracker.finish, cell, outcome))
         return result is not None

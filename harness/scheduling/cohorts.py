@@ -46,6 +46,7 @@ class Queue:
         self._costs = costs
         self._again: list[Cell] = []
         self._losses: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()  # of each cell in all, whatever it was lost for
         self._furthest: dict[str, int] = {}  # tokens
         self._micro_batches: dict[str, int] = {}  # of cells that memory was too small for
 
@@ -93,18 +94,18 @@ class Queue:
     def lost(self, cell: Cell) -> bool:
         """Its worker vanished; whether it is worth another try, which it has alone. Else it has failed."""
         self._losses[cell.id] += 1
-        if self._losses[cell.id] < MAX_LOSSES:
-            self._again.append(cell)
-            return True
-        return False
+        return self._retry(cell, self._losses[cell.id] < MAX_LOSSES)
 
     def crowded(self, cell: Cell) -> bool:
         """Memory ran out; whether it is worth another try: alone, then in ever smaller micro-batches."""
         self._micro_batches[cell.id] = 2 * self._micro_batches.get(cell.id, 0) or 1
-        if self._micro_batches[cell.id] <= MOST_MICRO_BATCHES:
+        return self._retry(cell, self._micro_batches[cell.id] <= MOST_MICRO_BATCHES)
+
+    def _retry(self, cell: Cell, worth_it: bool) -> bool:
+        if worth_it:
             self._again.append(cell)
-            return True
-        return False
+            self.retries[cell.id] += 1
+        return worth_it
 
     def micro_batches(self, cohort: Sequence[str]) -> int:
         """In how many a cohort is to be trained: one, unless it is a cell alone that needs more."""

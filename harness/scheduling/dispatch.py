@@ -172,13 +172,14 @@ class Dispatcher:
         """A cell is back in the queue, or has failed for this reason."""
         if reason is None:
             del self._progress.running[cell]
+            self._progress.retries += 1
         else:
             self._books.folder(cell).fail(reason)
             self._finish(cell)
 
     def _finish(self, cell: str) -> None:
         self._open -= 1
-        if self._books.finish(cell):
+        if self._books.finish(cell, self._queue.retries[cell]):
             self._progress.done += 1
         else:
             self._progress.failed += 1

@@ -46,6 +46,7 @@ class SweepProgress:
     phase: Phase | None = None  # of a study that has two
     done: int = 0
     failed: int = 0
+    retries: int = 0  # of cells whose workers were lost or whose memory was too small
     work: float = 0.0  # of all cells that this run has to train, as far as they are known, in FLOPs
     work_done: float = 0.0  # of those that ended
     tokens_done: int = 0  # of those that ended, in this run
@@ -112,6 +113,8 @@ class Display:
         p = self._progress
         done = f"{p.study}{PHASES[p.phase]}: {p.done} of {p.cells} cells done"
         parts = [done, f"{len(p.running)} running", f"{p.failed} failed"]
+        if p.retries:
+            parts.append(f"{p.retries} retried")
         elapsed = self._samples[-1][0] - self._samples[0][0] if self._samples else 0.0
         if p.running and elapsed > 1:
             work = (self._samples[-1][1] - self._samples[0][1]) / elapsed

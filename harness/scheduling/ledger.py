@@ -151,19 +151,25 @@ class Ledger:
         return [cell for cell, entry in self._entries.items() if entry.state == TrialState.RUNNING]
 
     def report(self, cell: str, points: Sequence[Point]) -> None:
-        """Add points of the curve to a trial, if it runs, and ask the pruner at each; those there already stay."""
+        """Add points of the curve to a trial, if it runs, and ask the pruner at each; those there already stay.
+
+        It is asked at these, too: a controller may have died between a point and the pruner's verdict.
+        """
         entry = self._entries[cell]
         for point in points if entry.state == TrialState.RUNNING else ():
             if point["step"] not in entry.steps:
                 self._storage.set_trial_intermediate_value(entry.trial_id, point["step"], point[CURVE])
                 entry.steps.add(point["step"])
-                if point["step"] >= self._warm[cell] and not entry.unpromising and self._prunes(entry):
-                    entry.unpromising = point
+            if point["step"] >= self._warm[cell] and not entry.unpromising and self._prunes(entry, point["step"]):
+                entry.unpromising = point
 
-    def _prunes(self, entry: _Entry) -> bool:
+    def _prunes(self, entry: _Entry, last: int) -> bool:
+        """Whether the pruner would have stopped the cell at this step."""
         if isinstance(self._study.pruner, optuna.pruners.NopPruner):
             return False  # without reading the trial
-        return self._study.pruner.prune(self._study, self._storage.get_trial(entry.trial_id))
+        trial = self._storage.get_trial(entry.trial_id)
+        trial.intermediate_values = {s: value for s, value in trial.intermediate_values.items() if s <= last}
+        return self._study.pruner.prune(self._study, trial)
 
     def unpromising(self, cell: str) -> Point | None:
         """The point of its curve at which the study's pruner would have stopped a cell, if it would."""
@@ -217,6 +223,7 @@ def _attributes(result: Result | None) -> dict[str, Any]:
     """What the dashboard shows beside the value."""
     if result is None:
         return {}
+    retries = {"retries": result["retries"]} if result.get("retries") else {}
     if result["state"] != "complete":
-        return {"state": result["state"], "reason": result["reason"]}
-    return {"state": "complete", "dead_fraction": result["heldout"]["dead_fraction"]}
+        return {"state": result["state"], "reason": result["reason"], **retries}
+    return {"state": "complete", "dead_fraction": result["heldout"]["dead_fraction"], **retries}

@@ -118,6 +118,8 @@ class Tracker:
         if result["reason"]:
             tags.append(RunTag("reason", result["reason"][:5000]))
         final = {**(result.get("heldout") or {}), **_by_layer(result), "seconds": result.get("seconds", 0.0)}
+        if result.get("retries"):
+            tags.append(RunTag("retries", str(result["retries"])))
         # At step 0: the UI then compares them as bars, not as curves of one point.
         metrics = [Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items()]
         self._client.log_batch(info.run_id, metrics=metrics, tags=tags)

@@ -45,6 +45,9 @@ def test_all_cells_of_a_killed_worker_go_on_to_the_same_results(undisturbed, dat
     assert sweep.wait(120) == 0
     assert_same_results(tmp_path, undisturbed)
     assert_each_cell_once(tmp_path, [c["cell"] for c in records(tmp_path, "cells.jsonl")], points(tmp_path))
+    assert sum(trial.user_attrs.get("retries", 0) for trial in trials(tmp_path)) == 4
+    runs, _ = mlflow_runs(tmp_path)
+    assert sum(int(run.data.tags.get("retries", 0)) for run in runs) == 4
 
 
 def test_a_cell_that_is_too_large_fails_alone_and_harms_no_other(small_study, databases, monkeypatch):

@@ -1,13 +1,19 @@
 """Pruning on real sweeps: a pruned cell stays pruned for its study, and for nobody else."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import optuna
 
 from harness.cli import main
 from tests.conftest import make_workspace
 from tests.scheduling.ledgers import mlflow_runs, trials
+from tests.scheduling.test_sweep import FILES, alive, wait_until, workers_of
 
 RULE = "pruning: {threshold: {fvu: 0.5, warmup: 0.1}}\n"
 
@@ -16,14 +22,20 @@ def rows(root, study: str = "small") -> list[dict]:
     return [json.loads(line) for line in (root / "results" / study / "cells.jsonl").read_text().splitlines()]
 
 
-def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, databases, monkeypatch, capsys):
-    """The bound stops the cells that hardly learn; lost databases and a second run change nothing."""
-    root = tmp_path
+def workspace(root: Path, databases: Path) -> Path:
+    """Four cells of some seconds, two of which hardly learn."""
     study = make_workspace(root)
     shutil.copytree(databases, root / "runs")
     text = study.read_text().replace("tokens: 25_000", "tokens: 400_000")
-    text = text[: text.index("axes:")] + "axes:\n  lr: [1e-9, 4e-3]\nseeds: [0, 1]\n"
-    study.write_text(text + RULE)
+    study.write_text(text[: text.index("axes:")] + "axes:\n  lr: [1e-9, 4e-3]\nseeds: [0, 1]\n" + RULE)
+    return study
+
+
+def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, databases, monkeypatch, capsys):
+    """The bound stops the cells that hardly learn; lost databases and a second run change nothing."""
+    root = tmp_path
+    study = workspace(root, databases)
+    text = study.read_text().removesuffix(RULE)
     monkeypatch.chdir(root)
     main(["run", "studies/small.yaml", "--workers", "1"])
     first = rows(root)
@@ -58,3 +70,28 @@ def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, da
     steps = [json.loads(line)["step"] for line in curve]
     assert steps == sorted(set(steps))
     assert len(steps) == 12
+
+
+def test_a_controller_that_is_killed_while_it_prunes_changes_no_table(tmp_path, databases, monkeypatch):
+    """Also where it died between a point of the curve and the verdict."""
+    undisturbed, root = tmp_path / "undisturbed", tmp_path / "killed"
+    for folder in (undisturbed, root):
+        workspace(folder, databases)
+    arguments = ["run", "studies/small.yaml", "--workers", "1", "--checkpoint-seconds", "0.1"]
+    monkeypatch.chdir(undisturbed)
+    main(arguments)
+    assert sorted(row["state"] for row in rows(undisturbed)) == ["complete"] * 2 + ["pruned"] * 2
+
+    monkeypatch.chdir(root)
+    sweep = subprocess.Popen([sys.executable, "-m", "harness", *arguments], start_new_session=True)
+    wait_until(lambda: list(root.glob("runs/cells/*/pruned-*.json")))
+    workers = workers_of(sweep)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    wait_until(lambda: not alive(workers))
+    assert optuna.trial.TrialState.RUNNING in {trial.state for trial in trials(root)}
+    for verdict in root.glob("runs/cells/*/pruned-*.json"):
+        verdict.unlink()  # as if it had died a moment before, when Optuna had the point already
+    main(arguments)
+    for name in FILES:
+        assert (root / "results/small" / name).read_bytes() == (undisturbed / "results/small" / name).read_bytes()
