@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +22,7 @@ from harness.secrets import masked
 from harness.study.cells import Cell
 from harness.study.spec import Study
 
+HOLD = 15.0  # seconds between two looks at the lock
 OPTUNA, MLFLOW = "Optuna's database", "MLflow"
 
 
@@ -50,6 +52,7 @@ class Books:
             self._tracker.describe(activations)
         self._trials = Account(OPTUNA, workspace.storage, self._ledger.refresh, say)
         self._runs = Account(MLFLOW, workspace.tracking, self._tracker.refresh, say)
+        self._held = time.monotonic()
         self._sent: dict[str, int] = {}  # points of its curve that were passed on
 
     @property
@@ -105,7 +108,13 @@ class Books:
         return result is not None
 
     def catch_up(self) -> None:
-        """Tell a database that was away what it has missed, where it is time to try."""
+        """Tell a database that was away what it has missed, where it is time to try.
+
+        Raises UserError if another controller has taken the study over meanwhile.
+        """
+        if time.monotonic() - self._held >= HOLD:
+            self._held = time.monotonic()
+            self._trials.tell(self._ledger.hold)
         self._trials.catch_up()
         self._runs.catch_up()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -87,24 +87,27 @@ class Sweep:
         if self._settled():
             with Display(self.progress, console):
                 return
-        from harness.scheduling.books import Books  # and with it Optuna and MLflow: two seconds of imports
+        options = replace(self.options, workers=min(self.options.workers, self.progress.cells))
+        engine = self.start(options, self.workspace.runs / f"{self.study.name}.log", self._shared_bytes())
+        books = None
+        try:  # workers get ready while the databases are opened
+            with console.status("opening Optuna's and MLflow's databases"):
+                from harness.scheduling.books import Books  # and with it both: two seconds of imports
 
-        with console.status("opening Optuna's and MLflow's databases"):
-            known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
-            say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-            self.books = Books(self.study, self.workspace, known, say)
-        engine = self.start(self.options, self.workspace.runs / f"{self.study.name}.log", self._shared_bytes())
-        dispatcher = Dispatcher(engine, self.books, self.progress, self.options, self.store.path)
-        try:
+                known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
+                say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+                self.books = books = Books(self.study, self.workspace, known, say)
+            dispatcher = Dispatcher(engine, books, self.progress, options, self.store.path)
             for cells in self._phases():
                 with console.status("bringing them up to the cells on disk"):
                     dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
                     dispatcher.work_off(display)
-            self.books.settle()
+            books.settle()
         finally:
             engine.stop(GRACE)
-            self.books.close(complete=self.progress.done == self.progress.cells)
+            if books is not None:
+                books.close(complete=self.progress.done == self.progress.cells)
         if self.progress.done == self.progress.cells:
             write_atomically(self.workspace.settled(self.study.name), self._told(list(self.cells.values())))
 

@@ -15,6 +15,7 @@ GROUPS = {
     "": ("", "memory.max", "memory.current", "inactive_file"),
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
+KILLS = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}  # folder, and who was killed there
 
 
 def room(devices: Sequence[str], workers: int, shared: int) -> list[int]:
@@ -50,7 +51,15 @@ def free_ram(system: Path = Path("/")) -> int:
 
 
 def oom_kills(system: Path = Path("/")) -> int:
-    """Processes that this machine's kernel has killed for want of memory; 0 if it does not say."""
+    """Processes killed for want of memory in this one's control group, else on this machine; 0 if nobody says."""
+    cgroup = system / "proc" / "self" / "cgroup"
+    for line in cgroup.read_text().splitlines() if cgroup.exists() else ():
+        _, controller, path = line.split(":", 2)
+        if controller in KILLS:
+            folder, name = KILLS[controller]
+            events = system / "sys" / "fs" / "cgroup" / folder / path.lstrip("/") / name
+            if events.exists():
+                return _number(events, "oom_kill")
     vmstat = system / "proc" / "vmstat"
     return _number(vmstat, "oom_kill") if vmstat.exists() else 0
 

@@ -94,15 +94,16 @@ class Ledger:
                 self._study.set_user_attr(name, value)
 
     def refresh(self) -> None:
-        """Read the trials again: after an error nobody knows whether what was written has arrived.
-
-        Raises UserError if another controller has taken the study over meanwhile.
-        """
-        if not self._lock.held():
-            raise already_run(self._asked, self._study.user_attrs.get("controller", "another controller"))
+        """Read the trials again: after an error nobody knows whether what was written has arrived."""
+        self.hold()
         trials = [trial for trial in self._study.get_trials(deepcopy=False) if "cell" in trial.user_attrs]
         # A cell that was trained again, after a failure or since its folder is gone, has a new trial: it counts.
         self._entries = {trial.user_attrs["cell"]: _Entry.of(trial) for trial in trials}
+
+    def hold(self) -> None:
+        """Make sure of the lock, which goes with its connection. Raises UserError if another controller has it."""
+        if not self._lock.held():
+            raise already_run(self._asked, self._study.user_attrs.get("controller", "another controller"))
 
     def close(self) -> None:
         """Let another controller have the study."""

@@ -30,6 +30,9 @@ class Pool:
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * len(room)
         self._unread = [b""] * len(room)
         self._oom_kills = oom_kills()
+        self._hung: set[int] = set()  # slots whose workers we have killed
+        for slot in range(len(room)):
+            self._start(slot)  # a worker takes seconds to get ready
 
     def room(self, slot: int) -> int:
         return self._room[slot]
@@ -82,12 +85,15 @@ class Pool:
         return events
 
     def _end(self, slot: int, exit_code: int) -> Event:
-        """Killed while the kernel killed for want of memory: then it is the one, or was in the way of it."""
+        """Killed, not by us, while the kernel killed for want of memory: then it is the one."""
         before, self._oom_kills = self._oom_kills, oom_kills()
-        return Event(slot, None, exit_code, exit_code == -signal.SIGKILL and self._oom_kills > before)
+        killed = exit_code == -signal.SIGKILL and slot not in self._hung
+        self._hung.discard(slot)
+        return Event(slot, None, exit_code, killed and self._oom_kills > before)
 
     def kill(self, slot: int) -> None:
         if (worker := self._workers[slot]) is not None:
+            self._hung.add(slot)
             worker.kill()
 
     def stop(self, grace: float) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.scheduling.cohorts import MAX_LOSSES, Limits, Queue, in_order
-from harness.scheduling.device_memory import free_ram
+from harness.scheduling.device_memory import free_ram, oom_kills
 from harness.study.cells import Cell
 from harness.study.memory import together
 from harness.study.plan import cost
@@ -175,3 +175,23 @@ def test_a_cell_that_memory_is_too_small_for_is_tried_alone_and_then_in_ever_sma
         assert waiting.take(NO_LIMITS) == [other]
         assert waiting.micro_batches(["b"]) == 1
     assert tried == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        ("0::/\n", {}, 7),
+        ("0::/job\n", {"job/memory.events": "low 0\noom 3\noom_kill 2\n"}, 2),
+        ("4:memory:/job\n0::/\n", {"memory/job/memory.oom_control": "oom_kill_disable 0\noom_kill 1\n"}, 1),
+    ],
+    ids=["no group", "a group", "version 1"],
+)
+def test_those_killed_for_memory_are_our_own_groups_where_it_says(tmp_path, groups, files, expected):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/vmstat").write_text("oom_kill 7\n")
+    (tmp_path / "proc/self/cgroup").write_text(groups)
+    for name, value in files.items():
+        path = tmp_path / "sys/fs/cgroup" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(value)
+    assert oom_kills(tmp_path) == expected

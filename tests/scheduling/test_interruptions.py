@@ -14,7 +14,7 @@ from tests.scheduling.ledgers import assert_each_cell_once
 from tests.scheduling.test_sweep import FILES, alive, points, records, wait_until, workers_of
 
 ARGUMENTS = ["run", "studies/small.yaml", "--workers", "2", "--cohort", "1", "--checkpoint-seconds", "0.1"]
-PATIENCE = 4.0  # seconds: a worker takes three to import torch
+PATIENCE = 6.0  # seconds: a worker takes three to import torch
 
 
 def workspace(root: Path, databases: Path) -> Path:
