@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from harness.cli import main
 from tests.conftest import make_workspace
 from tests.scheduling.ledgers import assert_each_cell_once
@@ -52,6 +54,7 @@ def finish(sweep: subprocess.Popen[str]) -> str:
     return said
 
 
+@pytest.mark.chaos
 def test_hung_slow_and_preempted_workers_and_a_preempted_controller_change_nothing(
     tmp_path, databases, monkeypatch
 ):

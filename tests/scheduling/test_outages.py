@@ -88,6 +88,7 @@ def test_servers_that_are_away_are_told_later(undisturbed, postgresql, tmp_path,
     assert not any(secret.encode() in written for secret in (PASSWORD, ESCAPED))
 
 
+@pytest.mark.chaos
 def test_files_that_somebody_else_has_locked_are_told_later(undisturbed, databases, tmp_path):
     root = tmp_path / "here"
     make_workspace(root)
