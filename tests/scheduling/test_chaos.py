@@ -1,5 +1,6 @@
 """Workers that die every few moments, and controllers now and then: the tables are those of an undisturbed run."""
 
+import math
 import os
 import random
 import shutil
@@ -55,8 +56,17 @@ def workspace(root: Path, databases: Path, size: Size) -> Path:
 
 def training(sweep: subprocess.Popen) -> list[int]:
     """Workers that have been at it long enough to have imported torch."""
-    old = time.time() - 1.0
-    return [pid for pid in workers_of(sweep) if alive([pid]) and Path(f"/proc/{pid}").stat().st_mtime < old]
+    now = float(Path("/proc/uptime").read_text().split()[0])
+    return [pid for pid in workers_of(sweep) if now - started(pid) > 1.0]
+
+
+def started(pid: int) -> float:
+    """Seconds after this machine's own start; infinity for a process that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return math.inf
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def kill_again_and_again(size: Size, log: Path) -> int:

@@ -44,15 +44,21 @@ def points(root: Path) -> dict[str, list[tuple[int, float]]]:
 def workers_of(controller: subprocess.Popen) -> list[int]:
     """Process ids of the live children of a controller, from /proc."""
     children = Path(f"/proc/{controller.pid}/task/{controller.pid}/children")
-    return [int(pid) for pid in children.read_text().split()] if children.exists() else []
+    try:
+        return [int(pid) for pid in children.read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def alive(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if Path(f"/proc/{pid}/stat").exists() and _state(pid) != "Z"]
+    return [pid for pid in pids if _state(pid) not in ("gone", "Z")]
 
 
 def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # it may go between the opening and the reading
+        return "gone"
 
 
 def wait_until(condition, seconds: float = 60) -> None:
