@@ -19,7 +19,15 @@ from harness.sae.layers import DenseDecoder, DenseEncoder
 from harness.sae.roles import Role
 from harness.sae.shortlist import pays, top_k_of_product
 from harness.sae.sizes import apportion, layer_widths
-from harness.sae.sparse import SparseCode, Support, active_entries, decode, pre_activations, row_products
+from harness.sae.sparse import (
+    SparseCode,
+    Support,
+    active_entries,
+    decode,
+    normalise_rows,
+    pre_activations,
+    project_rows,
+)
 from harness.sae.sparsifiers import SPARSIFIERS
 
 
@@ -141,18 +149,16 @@ class SAE(nn.Module):
     def decoders(self) -> list[nn.Parameter]:
         return [coder.decoder for coder in self.stack()]
 
-    @torch.no_grad()
     def normalise_decoders(self) -> None:
         """Bring every latent's decoder row back to unit norm."""
         for decoder in self.decoders():
-            decoder.div_(torch.linalg.vector_norm(decoder, dim=1, keepdim=True).clamp_min_(1e-12))
+            normalise_rows(decoder)
 
-    @torch.no_grad()
     def project_decoder_gradients(self) -> None:
         """Remove the part of each decoder row's gradient that would only change the row's norm."""
         for decoder in self.decoders():
             if decoder.grad is not None:
-                decoder.grad.addcmul_(row_products(decoder.grad, decoder).unsqueeze(1), decoder, value=-1)
+                project_rows(decoder.grad, decoder)
 
 
 def build_sae(

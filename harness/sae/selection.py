@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from harness.sae import native
 from harness.sae.sparse import Support
 
 GROUP = 4  # entries a group
@@ -21,6 +22,8 @@ def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     are found in the same way. A group is every N/4-th entry, so that the maxima are taken over whole rows of
     memory. Which of equal entries is taken is not specified.
     """
+    if native.usable(pre_activations):
+        return native.top_k(pre_activations, k)
     batch, latents = pre_activations.shape
     if latents % GROUP or latents < LEAST * GROUP * k:
         values, indices = pre_activations.topk(k, dim=1, sorted=False)

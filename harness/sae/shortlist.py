@@ -1,8 +1,9 @@
 """The exact top-k of pre-activations most of which are only known roughly.
 
-Candidates come from a product in bfloat16, which takes half of the time or less where the processor has one. They
-are computed again in float32, and a bound on the rounding proves, token by token, that nobody else is among the k
-largest. A token without proof gets its product in float32.
+Candidates come from a product of lower precision, which takes half of the time or less: in bfloat16 where the
+processor has one, else in int16, which is a kernel of our own. They are computed again in float32. The kernels
+take as many for each token as a bound on the rounding demands. The plain-PyTorch version takes a fixed number and
+proves by the same bound that nobody else is among the k largest; a token without proof has its product in float32.
 
 Shape letters: B tokens, N latents, W width, K selected latents a token.
 """
@@ -14,6 +15,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from harness.sae import native
 from harness.sae.selection import top_k
 from harness.sae.sparse import Support
 
@@ -28,7 +30,9 @@ def pays(x: Tensor, latents: int, k: int) -> bool:
     """Whether a shortlist is faster for x [B, W]: measured on CPUs (docs/benchmarks.md), not yet on GPUs."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    return latents >= LEAST * k and has_bfloat16()
+    if has_bfloat16():
+        return latents >= LEAST * k
+    return native.usable(x) and native.has_int16()
 
 
 @cache
@@ -44,9 +48,14 @@ def top_k_of_product(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[T
     x [B, W], weight [N, W], bias [N], all float32. Which of entries that differ by float32's rounding alone is
     taken is not specified.
     """
+    compiled = native.usable(x, weight, bias)
+    if compiled and native.has_int16():
+        return native.top_k_of_product(x, weight, bias, k)
     rough_x, rough_weight = x.bfloat16(), weight.bfloat16()
     rough = torch.addmm(bias.bfloat16(), rough_x, rough_weight.T)
     error = _error(x, rough_x, weight, rough_weight, bias)
+    if compiled:
+        return native.top_k_near(rough, error, UNIT, x, weight, bias, k)
     values, indices, proved = _among(CANDIDATES * k, rough, error, x, weight, bias, k)
     if len(rows := (~proved).nonzero()[:, 0]):
         again = _among(MORE * k, rough[rows], error[rows], x[rows], weight, bias, k)

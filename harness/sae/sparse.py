@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from harness.sae import native
+
 
 class Support:
     """Which entries of a batch's [B, N] are computed on, token after token, and the same ordered by latent.
@@ -54,6 +56,8 @@ class Support:
     @cached_property
     def _by_latent(self) -> tuple[Tensor, Tensor, Tensor]:
         """order [A] of the entries by latent, their tokens [A], each latent's first entry [N]."""
+        if self.indices.device.type == "cpu" and native.library() is not None:
+            return native.by_latent(self.indices, self.tokens, self.latents)
         order = torch.sort(self.indices, stable=True).indices
         counts = torch.bincount(self.indices, minlength=self.latents)
         return order, self.tokens[order], counts.cumsum(0) - counts
@@ -81,10 +85,24 @@ class Support:
         return _products(rows.contiguous(), weight, self.indices, self.starts, self.tokens)
 
 
-def row_products(left: Tensor, right: Tensor) -> Tensor:
-    """Each row times the other's row in its place: two of [N, W] -> [N]. Reads both once and writes no [N, W]."""
-    places = torch.arange(len(left), device=left.device)
-    return _products(left, right, places, places, places)
+@torch.no_grad()
+def project_rows(gradient: Tensor, weight: Tensor) -> None:
+    """Take from each row of gradient [N, W] its part along the row of weight [N, W], which has unit norm."""
+    if native.usable(gradient, weight):
+        native.project(gradient, weight)
+        return
+    places = torch.arange(len(weight), device=weight.device)
+    along = _products(gradient, weight, places, places, places)  # reads both once and writes no [N, W]
+    gradient.addcmul_(along.unsqueeze(1), weight, value=-1)
+
+
+@torch.no_grad()
+def normalise_rows(weight: Tensor) -> None:
+    """Bring each row of weight [N, W] to unit norm."""
+    if native.usable(weight):
+        native.normalise(weight)
+    else:
+        weight.div_(torch.linalg.vector_norm(weight, dim=1, keepdim=True).clamp_min_(1e-12))
 
 
 def _products(rows: Tensor, weight: Tensor, indices: Tensor, starts: Tensor, tokens: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.files import append, write_atomically
 from harness.ground_truth import recovery
+from harness.sae import native
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.data import Data
 from harness.study.recipe import Recipe
@@ -87,6 +88,7 @@ def _train(
         "torch": torch.__version__,
         "device": device_name(data.device),
         "threads": torch.get_num_threads(),
+        "kernels": "compiled" if native.library() else "plain",
         "micro_batches": micro_batches,
     }
     seconds = round(clock.seconds, 3)

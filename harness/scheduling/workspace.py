@@ -8,6 +8,7 @@ results/<study>/ what came out: tables, figures, report
 from __future__ import annotations
 
 import ast
+import re
 import socket
 import uuid
 from dataclasses import dataclass, field
@@ -101,14 +102,26 @@ def code_fingerprint() -> str:
     It is part of a cell's identity, so that no cell trained by other code passes for one of this code.
     """
     package = Path(harness.__file__).parent
-    paths = [p for part in TRAINING_CODE for p in sorted((package / part).rglob("*.py")) or [package / part]]
-    return fingerprint({str(p.relative_to(package)): _meaning(p.read_text(encoding="utf-8")) for p in paths})
+    files = [p for part in TRAINING_CODE for p in sorted((package / part).rglob("*")) or [package / part]]
+    return fingerprint({str(p.relative_to(package)): _meaning(p) for p in files if p.suffix in MEANING})
 
 
-def _meaning(source: str) -> str:
+def _meaning(path: Path) -> str:
+    return MEANING[path.suffix](path.read_text(encoding="utf-8"))
+
+
+def _meaning_of_cpp(source: str) -> str:
+    """Its words, comments left out."""
+    return " ".join(re.sub(r"//[^\n]*", "", source).split())
+
+
+def _meaning_of_python(source: str) -> str:
     """The syntax tree as text, docstrings left out."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
     return ast.dump(tree)
+
+
+MEANING = {".py": _meaning_of_python, ".cpp": _meaning_of_cpp, ".h": _meaning_of_cpp}

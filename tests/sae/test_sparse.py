@@ -12,9 +12,10 @@ from harness.sae.sparse import (
     Support,
     active_entries,
     decode,
+    normalise_rows,
     positive_means,
     pre_activations,
-    row_products,
+    project_rows,
 )
 
 SEEDS = st.integers(0, 2**31)
@@ -52,9 +53,24 @@ def test_a_support_of_rows_is_that_of_their_mask():
     assert support.weighted_rows(torch.ones(4), torch.tensor([[1.0], [2.0], [4.0]])).tolist() == [[5.0], [6.0]]
 
 
-def test_row_products_are_those_of_the_rows_in_the_same_place():
-    left, right = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0)).double()
-    assert torch.allclose(row_products(left, right), (left * right).sum(1))
+# float64 takes the plain-PyTorch versions, float32 the compiled kernels.
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("rows", "width"), [(7, 5), (3, 100), (40, 64), (0, 4)])
+def test_rows_are_normalised_and_gradients_projected(rows, width, dtype):
+    weight, gradient = torch.randn(2, rows, width, generator=torch.Generator().manual_seed(0)).to(dtype)
+    wanted = weight / weight.norm(dim=1, keepdim=True)
+    normalise_rows(weight)
+    torch.testing.assert_close(weight, wanted)
+    before = gradient.clone()
+    project_rows(gradient, weight)
+    torch.testing.assert_close(gradient, before - (before * weight).sum(1, keepdim=True) * weight)
+
+
+def test_a_row_of_zeros_stays_one():
+    for dtype in (torch.float32, torch.float64):
+        weight = torch.zeros(2, 3, dtype=dtype)
+        normalise_rows(weight)
+        assert not weight.any()
 
 
 @pytest.mark.parametrize(("batch", "latents", "share"), [(1, 2, 1.0), (7, 33, 0.2), (16, 128, 0.02), (4, 9, 0.0)])

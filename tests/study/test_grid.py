@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.scheduling.workspace import _meaning, code_fingerprint
+from harness.scheduling.workspace import MEANING, code_fingerprint
 from harness.study.axes import Axis
 from harness.study.cells import cell_id, cells
 from harness.study.grid import describe, settings
@@ -115,9 +115,12 @@ def test_identity_does_not_depend_on_how_a_number_is_written():
 
 def test_comments_and_docstrings_are_no_part_of_the_code():
     plain = "def f(x):\n    return x + 1\n"
-    assert _meaning('"""Doc."""\n# why\ndef f(x):\n    """More."""\n    return (x + 1)\n') == _meaning(plain)
-    assert _meaning("def f(x):\n    return x + 2\n") != _meaning(plain)
+    meaning = MEANING[".py"]
+    assert meaning('"""Doc."""\n# why\ndef f(x):\n    """More."""\n    return (x + 1)\n') == meaning(plain)
+    assert meaning("def f(x):\n    return x + 2\n") != meaning(plain)
     assert ast.parse(plain)
+    assert MEANING[".cpp"]("int f() {  // why\n  return 1; }") == MEANING[".h"]("int f() { return 1; }")
+    assert MEANING[".cpp"]("return 1;") != MEANING[".cpp"]("return 2;")
     assert code_fingerprint() == code_fingerprint()
 
 
