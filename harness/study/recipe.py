@@ -125,8 +125,10 @@ class Recipe:
     warmup: float = setting("share of the steps in which the learning rate rises from 0", 0.05, ge=0, le=1)
     decay: float = setting("share of the steps, at the end, in which it falls to 0", 0.2, ge=0, le=1)
     gradient_clip: float = setting("largest global norm of the gradient; 0: any", 1.0, ge=0)
-    precision: Literal["float32", "bfloat16"] = setting(
-        "of dense products in training; weights and the active latents' values stay float32", "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = setting(
+        "of dense products in training (tf32: on GPUs, elsewhere float32); weights stay float32, with "
+        "bfloat16 the active latents' values too",
+        "float32",
     )
     dead_window: int = setting("a latent that did not fire in this many tokens is dead", 32_768, ge=1)
     seed: int = setting("seed of the initial weights and of the order of the batches", 0, ge=0)

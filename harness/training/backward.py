@@ -19,6 +19,7 @@ from harness.sae.model import SAE, Coded
 from harness.study.recipe import Recipe
 from harness.training.loss import Pull, loss_of, pulls_of, terms_of_means
 from harness.training.metrics import fired
+from harness.training.precision import float32_products
 from harness.training.resampling import Source, sources
 
 
@@ -39,8 +40,9 @@ def backward(
 ) -> Seen:
     """Put the gradients of the loss on x [B, D] into the SAE's parameters. dead [N]: see `loss_of`."""
     parts = torch.split(x, math.ceil(len(x) / micro_batches))
-    pulls = None if len(parts) == 1 else pulls_of(recipe, sae, _means(recipe, sae, parts))
-    seen = [_backward(recipe, sae, part, len(part) / len(x), dead, pulls, keep_sources) for part in parts]
+    with float32_products(recipe.precision, x.device):
+        pulls = None if len(parts) == 1 else pulls_of(recipe, sae, _means(recipe, sae, parts))
+        seen = [_backward(recipe, sae, part, len(part) / len(x), dead, pulls, keep_sources) for part in parts]
     coders = zip(*(part.sources for part in seen), strict=True)
     return Seen(
         torch.stack([part.error for part in seen]).sum(),

@@ -21,6 +21,7 @@ CELLS = [
     *({"layers": "dense_encoder 2", "penalty": 0.1, "penalty_on": name} for name in PENALTIES),
     *({"precision": "bfloat16", "layers": "dense 2-2", "sparsifier": s, "penalty": 0.1} for s in SPARSIFIERS),
     {"precision": "bfloat16", **REMEDIES},
+    {"precision": "tf32", "layers": "dense 2-2", "penalty": 0.1},
     {"decoder_norm": "free", "gradient_clip": 0.0},
 ]
 
