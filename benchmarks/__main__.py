@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import curve, grids, ledger, steps
+from benchmarks import curve, gpu, steps
 from benchmarks.shape import QUICK, SIZES, Shape
 from benchmarks.turns import Effort
 
 FULL = Effort(rounds=5, steps=3, threads=2)
 SHORT = Effort(rounds=1, steps=1, threads=2)
+ON_GPU = Effort(rounds=7, steps=20, threads=2)  # a group of steps is long beside the waiting for its end
 
 
 def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], str]]]:
@@ -26,7 +27,6 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
     base = QUICK[0] if quick else steps.BASE
     effort = SHORT if quick else FULL
     learned, length = (base, 20) if quick else (Shape(256, 4096, 32, 1024), 500)
-    scale = grids.QUICK if quick else grids.FULL
     return {
         "step": (
             "A step of a top-k SAE, milliseconds (medians)",
@@ -40,27 +40,50 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
         "variants": (f"Other SAEs and optimizers, {base}", lambda: steps.by_variant(base, effort)),
         "growth": (f"As one thing grows, from {base}", lambda: steps.growth(base, effort)),
         "curve": ("The losses beside a dense reference's", lambda: curve.curve(learned, length)),
+        "gpu": ("A step on a GPU", lambda: gpu.section(SHORT if quick else ON_GPU, quick=quick)),
         "grid": (
             "A grid of twelve cells, from text to results, seconds",
-            lambda: grids.grid(scale, effort, peers=peers),
+            lambda: _grid(effort, quick=quick, peers=peers),
         ),
         "overhead": (
             "What the harness adds to a study of one-minute cells",
-            lambda: grids.overhead(scale, effort),
+            lambda: _overhead(effort, quick=quick),
         ),
         "ledger": (
             "Cells that cost nothing, by four workers: seconds a cell, and of a restart of the finished study",
-            lambda: ledger.growth((20, 40) if quick else (200, 2000), servers=not quick),
+            lambda: _ledger(quick=quick),
         ),
     }
+
+
+# What follows imports what a GPU machine with torch alone does not have: language models, Optuna, MLflow.
+
+
+def _grid(effort: Effort, *, quick: bool, peers: bool) -> str:
+    from benchmarks import grids
+
+    return grids.grid(grids.QUICK if quick else grids.FULL, effort, peers=peers)
+
+
+def _overhead(effort: Effort, *, quick: bool) -> str:
+    from benchmarks import grids
+
+    return grids.overhead(grids.QUICK if quick else grids.FULL, effort)
+
+
+def _ledger(*, quick: bool) -> str:
+    from benchmarks import ledger
+
+    return ledger.growth((20, 40) if quick else (200, 2000), servers=not quick)
 
 
 def machine() -> str:
     """What this ran on."""
     model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
     cpu = model.partition(": ")[2] or platform.processor()
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return (
-        f"Measured {time.strftime('%F')} on {cpu}, {os.cpu_count()} cores, torch {torch.__version__} "
+        f"Measured {time.strftime('%F')} on {cpu}, {os.cpu_count()} cores{device}, torch {torch.__version__} "
         f"({torch.backends.cpu.get_cpu_capability()}), two threads, float32, one allocator setting for all."
     )
 

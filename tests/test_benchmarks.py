@@ -3,6 +3,14 @@
 import subprocess
 import sys
 
+from benchmarks import gpu
+from benchmarks.turns import Effort
+
+# What a GPU machine that has what a cell imports need not have.
+ABSENT = (
+    "datasets dvc jinja2 matplotlib mlflow optuna polars psycopg pytest ray schedulefree tokenizers transformers"
+)
+
 
 def test_every_contender_of_ours_makes_its_row():
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "step", "--only", "curve"]
@@ -17,3 +25,26 @@ def test_cells_that_cost_nothing_have_their_books_kept():
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "| Optuna and MLflow on | of 20 | of 40 | ratio | a restart of the larger |" in page
     assert "| SQLite |" in page
+
+
+def test_the_section_for_a_gpu_needs_what_a_cell_needs_and_does_with_a_cpu():
+    code = f"""if True:
+        import runpy, sys
+        sys.modules.update(dict.fromkeys({ABSENT.split()}))
+        runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+    """
+    command = [sys.executable, "-c", code, "--quick", "--only", "gpu"]
+    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "| d, latents, k, batch |  | float32 | tf32 | bfloat16 |" in page
+    for row in ("product alone, ms", "step, ms", "step, of the product", "memory at its peak, MiB"):
+        assert f"| 32, 256, 8, 256 | {row} |" in page
+    operators = page.rstrip().partition("| operator |")[2].splitlines()[2:]
+    assert len(operators) == gpu.OPERATORS + 1
+    assert any(line.startswith("| aten::") for line in operators)
+
+
+def test_without_a_gpu_its_section_says_so_in_a_line(monkeypatch):
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    said = gpu.section(Effort(rounds=1, steps=1, threads=1), quick=False)
+    assert said.startswith("Left out")
+    assert said.count("\n") == 1
