@@ -1,4 +1,4 @@
-"""Activations on disk: memory-mapped shards, read as centred and scaled float32. numpy only."""
+"""Activations on disk: memory-mapped shards, and what centres and scales them. numpy only."""
 
 from __future__ import annotations
 
@@ -33,8 +33,6 @@ class ActivationStore:
         self.manifest = manifest
         self._shards = shards
         self._starts = {s: np.cumsum([0, *map(len, shards[s])]) for s in shards}
-        self._mean = np.array(manifest["mean"], dtype=np.float32)
-        self._scale = np.float32(manifest["scale"])
 
     @classmethod
     def open(cls, path: Path) -> ActivationStore:
@@ -61,23 +59,31 @@ class ActivationStore:
         """Tokens of `split`, which is `train` or `held_out`."""
         return int(self._starts[split][-1])
 
-    def read(self, split: str, start: int, stop: int) -> Floats:
-        """Activations [stop - start, width]: (x - mean) / scale, both of the training split.
+    @property
+    def mean(self) -> Floats:
+        """Of the training split, [width]: with `scale`, activations are used as (x - mean) / scale."""
+        return np.array(self.manifest["mean"], dtype=np.float32)
+
+    @property
+    def scale(self) -> float:
+        """Root of the mean square of all entries of x - mean."""
+        return float(self.manifest["scale"])
+
+    def read(self, split: str, start: int, stop: int) -> NDArray[Any]:
+        """Activations [stop - start, width] as they were written, in a new array.
 
         Raises IndexError where [start, stop) is not within the split.
         """
         starts = self._starts[split]
         if not 0 <= start <= stop <= starts[-1]:
             raise IndexError(f"{split} has tokens [0, {starts[-1]}), asked for [{start}, {stop})")
-        out = np.empty((stop - start, self.width), dtype=np.float32)
+        out = np.empty((stop - start, self.width), dtype=self.manifest["dtype"])
         first = int(np.searchsorted(starts, start, side="right")) - 1
         for shard, begin in zip(self._shards[split][first:], starts[first:], strict=False):
             if begin >= stop:
                 break
             low, high = max(start, begin), min(stop, begin + len(shard))
             out[low - start : high - start] = shard[low - begin : high - begin]
-        out -= self._mean
-        out /= self._scale
         return out
 
     def features(self) -> Floats | None:

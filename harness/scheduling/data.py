@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from harness.activations.store import ActivationStore, Floats
+from harness.activations.store import ActivationStore
 from harness.study.recipe import Recipe
 from harness.training.metrics import HeldOut
 from harness.training.stream import batch_rows
@@ -21,10 +23,12 @@ class Data:
         self.device = device
         self._store = ActivationStore.open(path)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        scale = self._store.manifest["scale"]
+        self._mean = torch.from_numpy(self._store.mean).to(device)
+        self._scale = torch.tensor(self._store.scale).to(device)
         self.width = self._store.width
-        self.mean = torch.tensor(self._store.manifest["mean"]) / scale  # [width], of the training split
-        self.held_out = HeldOut(self._put(self._store.read("held_out", 0, self._store.tokens("held_out"))), scale)
+        self.mean = self._mean / self._scale  # [width], of the training split
+        held_out = self._store.read("held_out", 0, self._store.tokens("held_out"))
+        self.held_out = HeldOut(self._put(held_out), self._store.scale)
 
     def batch(self, recipe: Recipe, step: int) -> Tensor:
         """Activations [recipe.batch, width] of a step (0-based)."""
@@ -36,16 +40,23 @@ class Data:
         features = self._store.features()
         return None if features is None else torch.from_numpy(features).to(self.device)
 
-    def _put(self, rows: Floats) -> Tensor:
-        """Rows on the device, ready to be used by any thread."""
+    def _put(self, rows: NDArray[Any]) -> Tensor:
+        """Rows on the device, centred and scaled, ready to be used by any thread.
+
+        They travel as they are stored, and are not used where numpy put them: a product's last bits can depend on
+        the alignment.
+        """
         x = torch.from_numpy(rows)
         if self._copies is None:
-            return x.clone()  # where torch puts its tensors: a product's last bits can depend on the alignment
+            return self._centred(x)
         with torch.cuda.stream(self._copies):  # beside the kernels of the step before
-            there = x.pin_memory().to(self.device, non_blocking=True)
+            there = self._centred(x.pin_memory().to(self.device, non_blocking=True))
         self._copies.synchronize()
         there.record_stream(torch.cuda.default_stream(self.device))
         return there
+
+    def _centred(self, x: Tensor) -> Tensor:
+        return x.to(torch.float32, copy=True).sub_(self._mean).div_(self._scale)
 
 
 @lru_cache(maxsize=1)

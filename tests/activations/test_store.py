@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
 from harness.errors import UserError
+from harness.scheduling.data import Data
+from harness.study.recipe import Recipe
 
 
 def written(folder: Path, rows: np.ndarray[Any, Any], shard: int = 4, dtype: str = "float32") -> ActivationStore:
@@ -40,18 +43,23 @@ def test_any_range_is_that_of_the_plain_array(data: st.DataObject, count: int, s
     rows = some_rows(count)
     with tempfile.TemporaryDirectory() as folder:
         store = written(Path(folder), rows, shard, dtype)
-        kept = rows.astype(dtype).astype(np.float32)
-        plain = (kept - np.float32(store.manifest["mean"])) / np.float32(store.manifest["scale"])
+        kept = rows.astype(dtype)
         read = store.read("train", start, stop)
-        assert read.dtype == np.float32
-        assert np.array_equal(read, plain[start:stop])
+        assert read.dtype == dtype
+        assert np.array_equal(read, kept[start:stop])
         assert store.tokens("train") == count
+        if count > 1:
+            held_out = Data(Path(folder), torch.device("cpu")).held_out.x.numpy()
+            assert np.array_equal(held_out, (kept[:1].astype(np.float32) - store.mean) / np.float32(store.scale))
 
 
-def test_the_training_split_is_read_centred_with_unit_variance(tmp_path: Path) -> None:
-    read = written(tmp_path, some_rows(5_000, 8) * np.arange(1, 9), shard=700).read("train", 0, 5_000)
-    assert np.abs(read.mean(0)).max() < 1e-5
-    assert np.square(read, dtype=np.float64).mean() == pytest.approx(1)
+def test_the_training_split_is_trained_on_centred_with_unit_variance(tmp_path: Path) -> None:
+    written(tmp_path, some_rows(5_000, 8) * np.arange(1, 9), shard=700)
+    data = Data(tmp_path, torch.device("cpu"))
+    whole = data.batch(Recipe(latents=8, k=1, batch=5_000, tokens=5_000), 0).numpy()
+    assert whole.dtype == np.float32
+    assert np.abs(whole.mean(0)).max() < 1e-5
+    assert np.square(whole, dtype=np.float64).mean() == pytest.approx(1)
 
 
 def test_moments(tmp_path: Path) -> None:
