@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
+import shutil
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -19,12 +19,14 @@ import torch
 import yaml
 
 from benchmarks.shape import Shape
+from benchmarks.slices import in_slices
 from benchmarks.steps import FASTEST
 from benchmarks.table import Value, table
-from benchmarks.turns import ROOT, Effort, Entry, in_turns
+from benchmarks.turns import ROOT, Effort, Entry, in_turns, taking_turns
 from harness.activations.capture import TOKENS_AT_ONCE, find_module, hidden_states, load_model
 from harness.scheduling.pool import ALLOCATOR
 from harness.study.source import SourceFolders, TextSource, load_source
+from harness.training.trainer import CURVE_POINTS
 
 TEXT = ["numpy", "scipy", "pandas", "sklearn", "matplotlib", "polars", "torch", "optuna", "datasets", "sqlalchemy"]
 CONTEXT = 64
@@ -45,10 +47,10 @@ class Scale:
 
 FULL = Scale(
     base=Shape(256, 4096, 32, 4096),
-    tokens=400_000,
+    tokens=800_000,
     axes={"latents": [2048, 4096], "k": [16, 32, 64], "lr": [2e-4, 4e-4]},
     layers=5,
-    minute=2_400_000,
+    minute=2_800_000,
     minutes=4,
 )
 QUICK = Scale(
@@ -67,17 +69,18 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
     shapes = [
         replace(scale.base, latents=latents, k=k) for latents, k, _ in product(*scale.axes.values())
     ]  # the learning rate costs nothing
-    before = _alone(shapes, scale, effort)
-    with _workplace(scale) as root:
+    entries = {str(shape): Entry("harness", shape) for shape in shapes}
+    with _workplace(scale) as root, taking_turns(entries, replace(effort, steps=1)) as (times, turn):
         source = load_source(root / "studies" / "sources" / "bench.yaml")
         assert isinstance(source, TextSource)
-        captured = _harness(root, "activations", str(source.path), threads=effort.threads)
-        one_pass = _one_pass(source, root, effort.threads)
-        cohort = _sweep(root, "grid", effort.threads, cohort=12)
-        separate = _sweep(root, "grid", effort.threads, cohort=1)
+        passes = Passes(source, root, effort.threads)
+        captured = _harness(root, "activations", str(source.path), threads=effort.threads, between=passes)
+        one_pass = passes.seconds
+        turn()
+        cohort = _sweep(root, "grid", effort.threads, cohort=12, between=turn)
+        separate = _sweep(root, "grid", effort.threads, cohort=1, between=turn)
         fewer = {count: _sweep(root, f"grid{count}", effort.threads, cohort=12) for count in (1, 4)}
-    after = _alone(shapes, scale, effort)
-    steps = (before["harness"] + after["harness"]) / 2
+    steps = sum(times[str(shape)].median for shape in shapes) * (scale.tokens // scale.base.batch) / 1e3
     least = steps + one_pass
     apart = 12 * captured + separate
     rows: list[list[Value]] = [
@@ -104,43 +107,61 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
 
 def overhead(scale: Scale, effort: Effort) -> str:
     """A sweep of cells of about a minute, one at a time, against their steps alone."""
-    shape, steps = scale.base, scale.minute // scale.base.batch * scale.minutes
-    entry = {"step": Entry("harness", shape)}
-    longer = replace(effort, rounds=4 * effort.rounds)
-    before = in_turns(entry, longer, "steps alone")["step"].ms
-    with _workplace(scale) as root:
+    steps = scale.minute // scale.base.batch
+    entry = {"step": Entry("harness", scale.base)}
+    with _workplace(scale) as root, taking_turns(entry, replace(effort, steps=4)) as (times, turn):
         _harness(root, "activations", str(root / "studies" / "sources" / "bench.yaml"), threads=effort.threads)
-        whole = _sweep(root, "minutes", effort.threads, cohort=1)
-        cells = [json.loads(path.read_text())["seconds"] for path in root.glob("runs/cells/*/result.json")]
-    after = in_turns(entry, longer, "steps alone")["step"].ms
-    times = sorted(before + after)
-    alone = steps * times[len(times) // 2] / 1e3
+        turn()
+        whole = _sweep(root, "minutes", effort.threads, cohort=1, between=turn)
+        least = _sweep(root, "moments", effort.threads, cohort=1, between=turn)
+    step = times["step"].median / 1e3
+    alone, around = steps * scale.minutes * step, least - CURVE_POINTS * scale.minutes * step
     rows: list[list[Value]] = [
-        [f"steps alone, {scale.minutes} cells", alone, 1.0],
-        [
-            "their cells, with metrics, curves, checkpoints and the held-out evaluation",
-            sum(cells),
-            sum(cells) / alone,
-        ],
-        ["the sweep, from command to results: workers, Optuna, MLflow as well", whole, whole / alone],
+        [f"steps alone: {scale.minutes} cells of {steps:,}", alone, 1.0],
+        ["the sweep, from command to results", whole, whole / alone],
+        [f"a sweep of {scale.minutes} cells of {CURVE_POINTS} steps, less those steps", around, around / alone],
     ]
     return table(["", "seconds", "of the steps"], rows)
 
 
-def _alone(
-    shapes: list[Shape], scale: Scale, effort: Effort, who: dict[str, tuple[str, ...]] | None = None
-) -> dict[str, float]:
+class Passes:
+    """The language model's pass over as many tokens as the activations need, some batches at a time."""
+
+    def __init__(self, source: TextSource, root: Path, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._model, _ = load_model(SourceFolders(source, root / "data").language_model)
+        self._module = find_module(source, self._model)
+        self._ids = torch.randint(300, (TOKENS_AT_ONCE // CONTEXT, CONTEXT))
+        wanted = source.activations
+        self._batches = -(-(wanted.tokens + wanted.held_out_tokens) // TOKENS_AT_ONCE)
+        self._times: list[float] = []
+        hidden_states(self._model, self._module, self._ids)
+
+    def __call__(self) -> None:
+        """Time two batches, up to the hook."""
+        for _ in range(2):
+            start = time.perf_counter()
+            hidden_states(self._model, self._module, self._ids)
+            self._times.append(time.perf_counter() - start)
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole pass."""
+        if not self._times:
+            self()
+        return self._batches * statistics.median(self._times)
+
+
+def _alone(shapes: list[Shape], scale: Scale, effort: Effort, who: dict[str, tuple[str, ...]]) -> dict[str, float]:
     """Seconds that the steps of all cells take, by who takes them, each in its fastest configuration."""
-    contenders = who or {"harness": ("harness",)}
-    seconds = {}
-    for name, several in contenders.items():
-        seconds[name] = 0.0
-        for shape in dict.fromkeys(map(str, shapes)):
-            cells = [candidate for candidate in shapes if str(candidate) == shape]
-            entries = {one: Entry(one, cells[0]) for one in several}
-            times = in_turns(entries, replace(effort, rounds=max(1, effort.rounds // 2)), f"{name} on {shape}")
+    seconds = dict.fromkeys(who, 0.0)
+    for shape in dict.fromkeys(map(str, shapes)):
+        cells = [candidate for candidate in shapes if str(candidate) == shape]
+        entries = {one: Entry(one, cells[0]) for several in who.values() for one in several}
+        times = in_turns(entries, replace(effort, rounds=max(1, effort.rounds // 2)), f"the peers on {shape}")
+        for name, several in who.items():
             steps = len(cells) * (scale.tokens // scale.base.batch)
-            seconds[name] += steps * min(each.median for each in times.values()) / 1e3
+            seconds[name] += steps * min(times[one].median for one in several) / 1e3
     return seconds
 
 
@@ -169,11 +190,14 @@ def _workplace(scale: Scale) -> Iterator[Path]:
     axes = {name: list(values) for name, values in scale.axes.items()}
     some = {"k": [base.k // 2, base.k], "lr": scale.axes["lr"]}
     cheap = {"lr": scale.axes["lr"]}  # costs nothing, so that all cells' steps cost the same
+    seeds = list(range(3, 3 + scale.minutes // 2))
+    moment = CURVE_POINTS * base.batch  # as many points of a curve, and little else
     studies = {
         "grid": _study(recipe | {"tokens": scale.tokens}, axes, [0]),
         "grid4": _study(recipe | {"tokens": scale.tokens}, some, [1]),
         "grid1": _study(recipe | {"tokens": scale.tokens}, {"k": [base.k]}, [2]),
-        "minutes": _study(recipe | {"tokens": scale.minute}, cheap, list(range(3, 3 + scale.minutes // 2))),
+        "minutes": _study(recipe | {"tokens": scale.minute}, cheap, seeds),
+        "moments": _study(recipe | {"tokens": moment}, cheap, seeds),
     }
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -194,35 +218,20 @@ def _study(recipe: dict[str, Any], axes: dict[str, list[Any]], seeds: list[int])
     return {"question": question, "source": "sources/bench.yaml", "recipe": recipe, "axes": axes, "seeds": seeds}
 
 
-def _harness(root: Path, *arguments: str, threads: int) -> float:
-    """Seconds that a command takes. Raises CalledProcessError, its output behind it, if it fails."""
-    start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "harness", "--root", str(root), *arguments],
-        env={**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        check=True,
+def _harness(root: Path, *arguments: str, threads: int, between: Callable[[], Any] = lambda: None) -> float:
+    """Seconds that a command takes; `between` its slices others have their turns."""
+    command = [sys.executable, "-m", "harness", "--root", str(root), *arguments]
+    return in_slices(
+        command, {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}, between
     )
-    return time.perf_counter() - start
 
 
-def _sweep(root: Path, study: str, threads: int, *, cohort: int) -> float:
+def _sweep(
+    root: Path, study: str, threads: int, *, cohort: int, between: Callable[[], Any] = lambda: None
+) -> float:
     """Seconds that `harness run` takes, by one worker, with nothing known of before."""
-    subprocess.run(["rm", "-rf", str(root / "runs")], check=True)
+    shutil.rmtree(root / "runs", ignore_errors=True)
     options = ("--workers", "1", "--threads", str(threads), "--cohort", str(cohort))
-    return _harness(root, "run", str(root / "studies" / f"{study}.yaml"), *options, threads=threads)
-
-
-def _one_pass(source: TextSource, root: Path, threads: int) -> float:
-    """Seconds that the language model takes for as many tokens, up to the hook, as the activations need."""
-    torch.set_num_threads(threads)
-    model, _ = load_model(SourceFolders(source, root / "data").language_model)
-    module = find_module(source, model)
-    wanted = source.activations
-    batches = -(-(wanted.tokens + wanted.held_out_tokens) // TOKENS_AT_ONCE)
-    ids = torch.randint(300, (TOKENS_AT_ONCE // CONTEXT, CONTEXT))
-    hidden_states(model, module, ids)
-    start = time.perf_counter()
-    for _ in range(batches):
-        hidden_states(model, module, ids)
-    return time.perf_counter() - start
+    return _harness(
+        root, "run", str(root / "studies" / f"{study}.yaml"), *options, threads=threads, between=between
+    )

@@ -8,7 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,15 +57,28 @@ class Entry:
 
 def in_turns(entries: Mapping[str, Entry], effort: Effort, what: str) -> dict[str, Times]:
     """Time all entries, by name."""
+    with taking_turns(entries, effort) as (times, turn):
+        for _ in track(range(effort.rounds), effort.rounds, what):
+            turn()
+    return times
+
+
+@contextmanager
+def taking_turns(
+    entries: Mapping[str, Entry], effort: Effort
+) -> Iterator[tuple[dict[str, Times], Callable[[], None]]]:
+    """The times of all entries, by name, and what lets each of them take its steps once more."""
     times = {name: Times() for name in entries}
     with ExitStack() as stack:
         running = {name: stack.enter_context(_process(entry, effort.threads)) for name, entry in entries.items()}
-        for _ in track(range(effort.rounds), effort.rounds, what):
+
+        def turn() -> None:
             for name, process in running.items():
                 answer = _ask(process, effort.steps)
                 times[name].ms += answer["ms"]
                 times[name].bytes = answer["bytes"]
-    return times
+
+        yield times, turn
 
 
 @contextmanager

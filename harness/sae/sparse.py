@@ -74,6 +74,8 @@ class Support:
     def weighted_tokens(self, values: Tensor, rows: Tensor) -> Tensor:
         """Sum over a latent's active tokens of value · token row: values [A], rows [B, W] -> [N, W]."""
         order, tokens, starts = self._by_latent
+        if native.usable(values, rows):
+            return native.weighted_tokens(values, rows, order, tokens, starts)
         return embedding_bag(tokens, rows, starts, per_sample_weights=values[order], mode="sum")
 
     def totals(self, values: Tensor) -> Tensor:
@@ -82,7 +84,10 @@ class Support:
 
     def inner_products(self, rows: Tensor, weight: Tensor) -> Tensor:
         """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [A]."""
-        return _products(rows.contiguous(), weight, self.indices, self.starts, self.tokens)
+        rows = rows.contiguous()
+        if native.usable(rows, weight):
+            return native.inner_products(rows, weight, self.indices, self.starts)
+        return _products(rows, weight, self.indices, self.starts, self.tokens)
 
 
 @torch.no_grad()

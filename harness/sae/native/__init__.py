@@ -92,6 +92,22 @@ def by_latent(indices: Tensor, tokens: Tensor, latents: int) -> tuple[Tensor, Te
     return order, ordered, starts
 
 
+def inner_products(rows: Tensor, weight: Tensor, indices: Tensor, starts: Tensor) -> Tensor:
+    """Each token's row [B, D] times its active rows of weight [N, D]: indices [A], starts [B] -> [A]."""
+    products = rows.new_empty(len(indices))
+    _call("inner_products", rows, weight, indices, starts, len(rows), len(indices), rows.shape[1], products)
+    return products
+
+
+def weighted_tokens(values: Tensor, rows: Tensor, order: Tensor, tokens: Tensor, starts: Tensor) -> Tensor:
+    """Sum over a latent's active tokens of value · token row: values [A], rows [B, D] -> [N, D]; the others as
+    `by_latent` gives them."""
+    sums = rows.new_empty(len(starts), rows.shape[1])
+    sizes = (len(starts), len(values), rows.shape[1])
+    _call("weighted_tokens", values, rows, order, tokens, starts, *sizes, sums)
+    return sums
+
+
 def project(gradient: Tensor, weight: Tensor) -> None:
     """Take from each row of gradient [N, D] its part along the row of weight [N, D], which has unit norm."""
     _call("project", gradient, weight, *weight.shape)

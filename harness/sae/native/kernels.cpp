@@ -80,6 +80,41 @@ void by_latent(const Size* indices, const Size* tokens, Size a, Size n, Size* or
     }
 }
 
+// Each token's row times its active weight rows: rows [B, D], weight [N, D], indices [A] of latents, starts [B] -> [A].
+void inner_products(const float* rows, const float* weight, const Size* indices, const Size* starts, Size b, Size a,
+                    Size d, float* products) {
+#pragma omp parallel for schedule(static)
+    for (Size token = 0; token < b; ++token) {
+        const Size end = token + 1 < b ? starts[token + 1] : a;
+        for (Size i = starts[token]; i < end; ++i) products[i] = dot(rows + token * d, weight + indices[i] * d, d);
+    }
+}
+
+// The sum over a latent's active tokens of value times token row: values [A], rows [B, D] -> sums [N, D]; order, tokens
+// and starts as `by_latent` gives them. Few latents have most of the entries, hence the small shares.
+void weighted_tokens(const float* values, const float* rows, const Size* order, const Size* tokens,
+                     const Size* starts, Size n, Size a, Size d, float* sums) {
+#pragma omp parallel for schedule(dynamic, 16)
+    for (Size latent = 0; latent < n; ++latent) {
+        const Size begin = starts[latent], end = latent + 1 < n ? starts[latent + 1] : a;
+        float* sum = sums + latent * d;
+        Size column = 0;
+        for (; column + 64 <= d; column += 64) {  // as many as registers hold
+            Eight wide[8] = {};
+            for (Size i = begin; i < end; ++i) {
+                const float value = values[order[i]], *row = rows + tokens[i] * d + column;
+#pragma GCC unroll 8
+                for (int j = 0; j < 8; ++j) wide[j] += value * *reinterpret_cast<const Eight*>(row + 8 * j);
+            }
+#pragma GCC unroll 8
+            for (int j = 0; j < 8; ++j) *reinterpret_cast<Eight*>(sum + column + 8 * j) = wide[j];
+        }
+        std::fill(sum + column, sum + d, 0.0f);
+        for (Size i = begin; i < end; ++i)
+            for (Size c = column; c < d; ++c) sum[c] += values[order[i]] * rows[tokens[i] * d + c];
+    }
+}
+
 // Takes from each row of `gradient` [N, D] its part along the row of `weight` [N, D], which has unit norm.
 void project(float* gradient, const float* weight, Size n, Size d) {
 #pragma omp parallel for schedule(static)
