@@ -22,9 +22,9 @@ def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     are found in the same way. A group is every N/4-th entry, so that the maxima are taken over whole rows of
     memory. Which of equal entries is taken is not specified.
     """
-    if native.usable(pre_activations):
-        return native.top_k(pre_activations, k)
     batch, latents = pre_activations.shape
+    if k <= latents and native.usable(pre_activations):
+        return native.top_k(pre_activations, k)
     if latents % GROUP or latents < LEAST * GROUP * k:
         values, indices = pre_activations.topk(k, dim=1, sorted=False)
         return values, indices

@@ -32,7 +32,7 @@ def pays(x: Tensor, latents: int, k: int) -> bool:
         return False
     if has_bfloat16():
         return latents >= LEAST * k
-    return native.usable(x) and native.has_int16()
+    return k <= latents and native.usable(x) and native.has_int16()
 
 
 @cache

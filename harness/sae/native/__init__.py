@@ -43,7 +43,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels are there and take these: float32, contiguous, on a CPU, outside of autocast."""
+    """Whether the kernels are there and take these: float32, contiguous, on a CPU, outside of autocast.
+
+    They trust their callers: no more entries are asked for than a row has, and indices lie within it.
+    """
     fit = all(t.dtype == torch.float32 and t.device.type == "cpu" and t.is_contiguous() for t in tensors)
     return fit and not torch.is_autocast_enabled("cpu") and library() is not None
 
