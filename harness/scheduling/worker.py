@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from harness.sae import native
 from harness.scheduling.cell_run import End, run_cell
 from harness.scheduling.data import open_data
 from harness.scheduling.job import Job
@@ -89,10 +90,19 @@ def main() -> None:
     """Work off the jobs on standard input."""
     _die_with_parent()
     messages = Messages()
+    _get_ready()
     for line in sys.stdin:
         run_job(Job(**json.loads(line)), messages)
         if messages.stop:
             break
+
+
+def _get_ready() -> None:
+    """What the first cell would wait for, while the controller still opens its databases."""
+    native.library()
+    torch.optim.SGD(
+        [torch.nn.Parameter(torch.zeros(1))]
+    )  # the first optimizer imports torch's compiler: two seconds
 
 
 def _die_with_parent() -> None:

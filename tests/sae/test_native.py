@@ -20,7 +20,7 @@ def compiled(**variables: str) -> bool:
     said = subprocess.run(
         [sys.executable, "-c", SAYS], env=environment, capture_output=True, text=True, check=True
     )
-    return said.stdout.strip() == b"True"
+    return said.stdout.strip() == "True"
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
