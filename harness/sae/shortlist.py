@@ -1,7 +1,7 @@
 """The exact top-k of pre-activations most of which are only known roughly.
 
-Candidates come from a product of lower precision, which takes half of the time or less: in bfloat16 where the
-processor has one, else in int16, which is a kernel of our own. They are computed again in float32. The kernels
+Candidates come from a product of lower precision, which takes half of the time or less: in int16, by a kernel of
+our own, or in bfloat16 where that is faster or no kernel can be. They are computed again in float32. The kernels
 take as many for each token as a bound on the rounding demands. The plain-PyTorch version takes a fixed number and
 proves by the same bound that nobody else is among the k largest; a token without proof has its product in float32.
 
@@ -30,9 +30,9 @@ def pays(x: Tensor, latents: int, k: int) -> bool:
     """Whether a shortlist is faster for x [B, W]: measured on CPUs (docs/benchmarks.md), not yet on GPUs."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
-    if has_bfloat16():
-        return latents >= LEAST * k
-    return k <= latents and native.usable(x) and native.has_int16()
+    if native.usable(x) and native.has_int16():
+        return k <= latents
+    return has_bfloat16() and latents >= LEAST * k
 
 
 @cache

@@ -52,7 +52,7 @@ def usable(*tensors: Tensor) -> bool:
 
 
 def has_int16() -> bool:
-    """Whether `top_k_of_product` is there: on processors with AVX2 and without AVX-512."""
+    """Whether `top_k_of_product` is there: on processors with AVX512-VNNI without AMX, or AVX2 without AVX-512."""
     return hasattr(library(), "top_k_of_product")
 
 

@@ -3,7 +3,9 @@
 // A = B K active entries.
 #include "rows.h"
 
-#if defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)  // those with AVX-512 multiply float32 as fast
+// Elsewhere products in bfloat16 (AMX) or float32 (AVX-512 without VNNI) are as fast.
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && !defined(__AMX_BF16__) || \
+    defined(__AVX2__) && defined(__FMA__) && !defined(__AVX512F__)
 #define HAS_INT16
 #include <omp.h>
 
