@@ -1,8 +1,6 @@
 """Sweeps on a real Ray cluster of two nodes on this machine: `make ray`."""
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -45,8 +43,8 @@ def cluster():
         made.shutdown()
 
 
-def raylet(node) -> int:
-    return node.all_processes["raylet"][0].process.pid
+def raylet(node) -> subprocess.Popen:
+    return node.all_processes["raylet"][0].process
 
 
 def below(pid: int) -> list[int]:
@@ -84,9 +82,10 @@ def test_a_sweep_that_loses_a_node_ends_like_an_undisturbed_one(
     run = [sys.executable, "-m", "harness", *ARGUMENTS, *engine]
     sweep = subprocess.Popen(run, stderr=subprocess.PIPE)
     *_, node = cluster.worker_nodes
-    wait_until(lambda: len(holders(root) & set(training(below(raylet(node))))) == 2)
-    workers = training(below(raylet(node)))
-    os.kill(raylet(node), signal.SIGKILL)
+    wait_until(lambda: len(holders(root) & set(training(below(raylet(node).pid)))) == 2)
+    workers = training(below(raylet(node).pid))
+    raylet(node).kill()
+    raylet(node).wait()  # as init would: actors look for the process, and one that nobody waited for is still there
     wait_until(lambda: not alive(workers))
     _, errors = sweep.communicate(timeout=120)
     assert (sweep.returncode, errors) == (0, b"")
