@@ -28,12 +28,19 @@ class Data:
         self.width = self._store.width
         self.mean = self._mean / self._scale  # [width], of the training split
         held_out = self._store.read("held_out", 0, self._store.tokens("held_out"))
-        self.held_out = HeldOut(self._put(held_out), self._store.scale)
+        self.held_out = HeldOut(self.centred(self._put(held_out)), self._store.scale)
 
-    def batch(self, recipe: Recipe, step: int) -> Tensor:
-        """Activations [recipe.batch, width] of a step (0-based)."""
+    def read(self, recipe: Recipe, step: int) -> Tensor:
+        """Activations [recipe.batch, width] of a step (0-based), on the device, as they are stored."""
         rows = batch_rows(step, recipe.batch, self._store.tokens("train"), recipe.seed)
         return self._put(self._store.read("train", *rows))
+
+    def centred(self, rows: Tensor) -> Tensor:
+        """What is trained on: activations in float32, centred and scaled.
+
+        In memory of their own, not where numpy put them: a product's last bits can depend on the alignment.
+        """
+        return rows.to(torch.float32, copy=True).sub_(self._mean).div_(self._scale)
 
     def features(self) -> Tensor | None:
         """True features [held-out tokens, F]; None where they are not known."""
@@ -41,22 +48,15 @@ class Data:
         return None if features is None else torch.from_numpy(features).to(self.device)
 
     def _put(self, rows: NDArray[Any]) -> Tensor:
-        """Rows on the device, centred and scaled, ready to be used by any thread.
-
-        They travel as they are stored, and are not used where numpy put them: a product's last bits can depend on
-        the alignment.
-        """
+        """Rows on the device, ready to be used by any thread."""
         x = torch.from_numpy(rows)
         if self._copies is None:
-            return self._centred(x)
+            return x
         with torch.cuda.stream(self._copies):  # beside the kernels of the step before
-            there = self._centred(x.pin_memory().to(self.device, non_blocking=True))
+            there = x.pin_memory().to(self.device, non_blocking=True)
         self._copies.synchronize()
         there.record_stream(torch.cuda.default_stream(self.device))
         return there
-
-    def _centred(self, x: Tensor) -> Tensor:
-        return x.to(torch.float32, copy=True).sub_(self._mean).div_(self._scale)
 
 
 @lru_cache(maxsize=1)

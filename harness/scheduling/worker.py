@@ -80,9 +80,10 @@ def run_job(job: Job, messages: Messages) -> None:
     }
     cohort = Cohort(cells, messages.end)
     cohort.train(
-        lambda step: data().batch(shared, step),
+        lambda step: data().read(shared, step),
         job.checkpoint_seconds,
         lambda: messages.beat(cohort.waiting, shared.batch),
+        lambda rows: data().centred(rows),
     )
 
 

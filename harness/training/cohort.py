@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.training.trainer import Turn
 
-Batches = Callable[[int], Tensor]  # step (0-based) -> activations [batch, width], centred and scaled
+Rows = Callable[[int], Tensor]  # step (0-based) -> activations [batch, width], as they are stored
 End = TypeVar("End")
 
 
@@ -34,21 +34,30 @@ class Cohort(Generic[End]):
         self._ended = ended
         self.waiting: dict[str, int] = {}  # cell -> step
 
-    def train(self, batches: Batches, seconds: float, beat: Callable[[], Any] = lambda: None) -> None:
+    def train(
+        self,
+        read: Rows,
+        seconds: float,
+        beat: Callable[[], Any] = lambda: None,
+        centred: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ) -> None:
         """Bring all cells to their ends. Every batch is made once; a cell that is further on waits for the others.
 
-        seconds: time between two checkpoints, of all cells after the same step. beat: called after every turn;
-        it raises Stopped to end. That, and what `batches` raises, is raised in every cell that waits.
+        read: gets the rows of a step, a thread of its own those of the next one. seconds: time between two
+        checkpoints, of all cells after the same step. beat: called after every turn; it raises Stopped to end.
+        That, and what `read` raises, is raised in every cell that waits.
+        centred: makes of rows what cells train on, in this thread: another that calculates gets threads of its own
+        from OpenMP, which take the cores from the step.
         """
         for name in self._cells:
             self._go_on(name, self._cells[name].__next__)
         saved = time.monotonic()
-        with Ahead(batches) as batch:
+        with Ahead(read) as rows:
             while self.waiting:
                 step = min(self.waiting.values())
                 save = time.monotonic() - saved >= seconds
                 try:
-                    turn = Turn(batch(step), save)
+                    turn = Turn(centred(rows(step)), save)
                 except Exception as failure:
                     self._interrupt(failure)
                     continue
@@ -78,17 +87,17 @@ class Cohort(Generic[End]):
 
 
 class Ahead:
-    """`batches`, with the next one made by a thread while this one is trained on; use as a context manager."""
+    """What `read` reads, the next of it by a thread while this one is trained on; use as a context manager."""
 
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-        self._thread = ThreadPoolExecutor(1, "batches")
+    def __init__(self, read: Rows) -> None:
+        self._read = read
+        self._thread = ThreadPoolExecutor(1, "read")
         self._ahead: dict[int, Future[Tensor]] = {}  # of one step at most
 
     def __call__(self, step: int) -> Tensor:
-        """The batch at `step`. Raises what `batches` raised for it."""
-        wanted = self._ahead.get(step) or self._thread.submit(self._batches, step)
-        self._ahead = {step + 1: self._thread.submit(self._batches, step + 1)}
+        """The rows of `step`. Raises what `read` raised for it."""
+        wanted = self._ahead.get(step) or self._thread.submit(self._read, step)
+        self._ahead = {step + 1: self._thread.submit(self._read, step + 1)}
         return wanted.result()
 
     def __enter__(self) -> Ahead:

@@ -54,7 +54,7 @@ def train(
 ) -> Generator[int, Turn, Quality]:
     """Train `cell` to its end, from wherever it is, and measure it on all held-out activations.
 
-    Yields the step (0-based) whose batch it waits for, and is sent this Turn; `lockstep` does that for many cells.
+    Yields the step (0-based) whose batch it waits for, and is sent this Turn; `Cohort` does that for many cells.
     point: takes each point of the cell's curves. clock: stands still while the cell waits. Raises Diverged.
     """
     curve_set = held_out.head(CURVE_TOKENS)

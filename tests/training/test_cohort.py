@@ -133,7 +133,7 @@ def test_a_cohort_that_is_told_to_stop_stops_every_cell_at_once():
     ends, _ = together(cells, beat=beat)
     assert {type(end) for end in ends.values()} == {Stopped}
     assert [one.step_index for one in cells.values()] == [5, 5] + [4] * (len(cells) - 2)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
 
 
 def test_batches_that_cannot_be_made_end_every_cell():
@@ -144,7 +144,7 @@ def test_batches_that_cannot_be_made_end_every_cell():
 
     ends, _ = together({name: cell(**CHANGES[name]) for name in ("wide", "short")}, source=source)
     assert [str(end) for end in ends.values()] == ["the disk is gone"] * 2
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
 
 
 def test_the_next_batch_is_made_while_the_current_one_trains():
