@@ -7,7 +7,8 @@ packages are imported where they are used, since each is installed in one enviro
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import replace
+from itertools import count, pairwise
 from typing import Any
 
 import torch
@@ -46,6 +47,20 @@ def harness(shape: Shape) -> Step:
         with torch.no_grad():
             cell.sae.stack()[0].bias[: shape.dead] = -1e4
     return step
+
+
+def harness_reading(shape: Shape) -> Step:
+    """Ours, on batches that it reads as a worker does, from the store that `more` names: a training script that
+    keeps no curve, no checkpoint and no books, and evaluates nothing."""
+    from harness.scheduling.data import open_data
+    from harness.study.recipe import Recipe
+    from harness.training.cohort import Ahead
+
+    data = open_data(shape.more["store"], "cpu")
+    recipe = Recipe(latents=shape.latents, k=shape.k, batch=shape.batch, tokens=LONG)
+    rows, steps = Ahead(lambda step: data.read(recipe, step)), count()
+    step = harness(replace(shape, more={}))
+    return lambda _: step(data.centred(rows(next(steps))))
 
 
 def floor(shape: Shape) -> Step:
@@ -182,5 +197,15 @@ def dictionary_learning(shape: Shape) -> Step:
 
 CONTENDERS: dict[str, Callable[[Shape], Step]] = {
     make.__name__: make
-    for make in (harness, floor, dense_floor, sparsify, sparsify_high, saelens, saelens_dense, dictionary_learning)
+    for make in (
+        harness,
+        harness_reading,
+        floor,
+        dense_floor,
+        sparsify,
+        sparsify_high,
+        saelens,
+        saelens_dense,
+        dictionary_learning,
+    )
 }
