@@ -27,7 +27,7 @@ FULL = Scale(
     axes={"latents": [2048, 4096], "k": [16, 32, 64], "lr": [2e-4, 4e-4]},
     layers=5,
     minute=60,
-    minutes=4,
+    minutes=8,
 )
 QUICK = Scale(
     base=Shape(32, 256, 8, 256),
@@ -46,7 +46,7 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
         replace(scale.base, latents=latents, k=k) for latents, k, _ in product(*scale.axes.values())
     ]  # the learning rate costs nothing
     entries = {str(shape): Entry("harness", shape) for shape in shapes}
-    with workplace(scale) as root, taking_turns(entries, replace(effort, steps=1)) as (times, turn):
+    with workplace(scale) as root, taking_turns(entries, replace(effort, steps=2)) as (times, turn):
         source = load_source(root / "studies" / "sources" / "bench.yaml")
         assert isinstance(source, TextSource)
         passes = Passes(source, root, effort.threads)
@@ -59,7 +59,7 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
         cohort = sweep(root, "grid", effort.threads, cohort=12, between=turn)
         separate = sweep(root, "grid", effort.threads, cohort=1, between=turn)
         fewer = {count: sweep(root, f"grid{count}", effort.threads, cohort=12) for count in (1, 4)}
-    steps = sum(times[str(shape)].median for shape in shapes) * (scale.tokens // scale.base.batch) / 1e3
+    steps = sum(times[str(shape)].mean for shape in shapes) * (scale.tokens // scale.base.batch) / 1e3
     least = steps + one_pass
     apart = 12 * captured + separate
     rows: list[list[Value]] = [
@@ -94,14 +94,14 @@ def overhead(scale: Scale, effort: Effort) -> str:
             "in memory": Entry("harness", scale.base),
             "reading": Entry("harness_reading", replace(scale.base, more=store)),
         }
-        with taking_turns(entries, replace(effort, steps=2)) as (times, turn):
+        with taking_turns(entries, replace(effort, steps=4)) as (times, turn):
             turn()
             steps = max(CURVE_POINTS, round(1e3 * scale.minute / times["reading"].median))
             _write_long(root, scale, steps)
             whole = sweep(root, "minutes", effort.threads, cohort=1, between=turn)
             least = sweep(root, "moments", effort.threads, cohort=1, between=turn)
     cells = scale.minutes
-    in_memory, alone = (steps * cells * times[name].median / 1e3 for name in entries)
+    in_memory, alone = (steps * cells * times[name].mean / 1e3 for name in entries)
     around = least - CURVE_POINTS / steps * alone
     rows: list[list[Value]] = [
         [f"{cells} cells of {steps:,} steps on batches in memory", in_memory, in_memory / alone],

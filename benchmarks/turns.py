@@ -37,6 +37,11 @@ class Times:
     def median(self) -> float:
         return statistics.median(self.ms)
 
+    @property
+    def mean(self) -> float:
+        """What a step is in a sum of many, slow ones and all."""
+        return statistics.fmean(self.ms)
+
 
 @dataclass(frozen=True)
 class Effort:
