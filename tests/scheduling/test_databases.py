@@ -180,7 +180,7 @@ def test_an_error_of_ours_shows_no_password_either(small_study, capsys, monkeypa
     def broken(source, options, console):
         raise RuntimeError(f"cannot open {options.storage} with h/ush")
 
-    monkeypatch.setattr("harness.commands._prepare", broken)
+    monkeypatch.setattr("harness.commands.running.prepare", broken)
     with pytest.raises(SystemExit) as stop:
         main(["run", str(small_study), "--storage", "postgresql://me:h%2Fush@127.0.0.1:1/d"])
     assert stop.value.code == 1

@@ -85,7 +85,7 @@ def test_a_sweep_that_loses_a_node_ends_like_an_undisturbed_one(
     wait_until(lambda: len(holders(root) & set(training(below(raylet(node).pid)))) == 2)
     workers = training(below(raylet(node).pid))
     raylet(node).kill()
-    raylet(node).wait()  # as init would: actors look for the process, and one that nobody waited for is still there
+    raylet(node).wait()  # as init would: actors look for the process, and a zombie is one
     wait_until(lambda: not alive(workers))
     _, errors = sweep.communicate(timeout=120)
     assert (sweep.returncode, errors) == (0, b"")

@@ -1,0 +1,57 @@
+"""What each command of `harness` does. Rooms are imported inside, so that `--help` and `status` start at once."""
+
+from __future__ import annotations
+
+from harness.commands.command import Command, source_argument, study_argument
+from harness.commands.looking import plan, report, report_arguments, status, status_arguments, ui, ui_arguments
+from harness.commands.running import run, run_arguments
+from harness.commands.sources import activations, corpus, language_model
+
+SOURCE = "studies/sources/docstrings.yaml"
+STUDY = "studies/depth.yaml"
+COMMANDS = (
+    Command(
+        "plan",
+        "Show the cells of a study and what they would cost; run nothing.",
+        f"plan {STUDY}",
+        study_argument,
+        plan,
+    ),
+    Command(
+        "run", "Run all cells of a study that have no result yet.", f"run {STUDY} --workers 2", run_arguments, run
+    ),
+    Command(
+        "status",
+        "Show which cells are done, running, failed or missing.",
+        f"status {STUDY} --follow",
+        status_arguments,
+        status,
+    ),
+    Command(
+        "report",
+        "Make tables, figures and the report page of a study.",
+        f"report {STUDY}",
+        report_arguments,
+        report,
+    ),
+    Command(
+        "ui",
+        "Serve Optuna's dashboard and MLflow's UI on this machine.",
+        "ui optuna",
+        ui_arguments,
+        ui,
+    ),
+    Command(
+        "corpus", "Collect a source's text and train its tokenizer.", f"corpus {SOURCE}", source_argument, corpus
+    ),
+    Command(
+        "language-model",
+        "Train a source's language model.",
+        f"language-model {SOURCE}",
+        source_argument,
+        language_model,
+    ),
+    Command(
+        "activations", "Capture a source's activations.", f"activations {SOURCE}", source_argument, activations
+    ),
+)

@@ -1,0 +1,71 @@
+"""The cells of a study on the activations that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.activations.store import ActivationStore
+    from harness.scheduling.workspace import Workspace
+    from harness.study.cells import Cell, Score
+    from harness.study.source import Source, SourceFolders
+    from harness.study.spec import Study
+
+
+def store_of(study: Study, workspace: Workspace) -> ActivationStore:
+    """The study's activations. Raises UserError if there are none, or if they are others than it asks for."""
+    from harness.activations.store import ActivationStore
+    from harness.study.source import SourceFolders
+
+    folders = SourceFolders(study.source, workspace.data)
+    store = ActivationStore.open(folders.activations)
+    _check_origin(store, study.source, folders)
+    if study.base.batch > store.tokens("train"):
+        raise study.file.error(
+            ("recipe", "batch"),
+            f"expected at most the {store.tokens('train')} activations of {store.path}, got {study.base.batch}",
+        )
+    if study.base.dead_window > store.tokens("held_out"):
+        raise study.file.error(
+            ("recipe", "dead_window"),
+            f"expected at most the {store.tokens('held_out')} held-out tokens of {store.path}, "
+            f"got {study.base.dead_window}",
+        )
+    return store
+
+
+def _check_origin(store: ActivationStore, source: Source, folders: SourceFolders) -> None:
+    """Raise UserError if the activations are not what the source file says now."""
+    from harness.study.source import SyntheticSource
+
+    again = f"make them again: harness activations {source.path}"
+    if (found := store.manifest["hook"]) != source.hook:
+        expected = f"expected {source.hook!r}, as {source.path} says"
+        raise UserError(f"{store.path}: hook: {expected}, got {found!r}; {again}")
+    if isinstance(source, SyntheticSource):
+        from harness.activations.synthetic import settings_fingerprint
+
+        if store.manifest["model_fingerprint"] != settings_fingerprint(source.synthetic):
+            raise UserError(f"{store.path}: expected what {source.path} says now, got other settings; {again}")
+    elif folders.language_model.exists():
+        store.check_model(folders.language_model)
+
+
+def known_cells(study: Study, store: ActivationStore) -> Callable[[Score], list[Cell]]:
+    """The study's cells as far as they are known, given the scores of others."""
+    from harness.scheduling.workspace import code_fingerprint
+    from harness.study.cells import cells
+
+    return partial(cells, study, store.fingerprint, code_fingerprint())
+
+
+def cells_of(study: Study, workspace: Workspace) -> list[Cell]:
+    """The cells that are known from what is on disk. Raises UserError where there are no fitting activations."""
+    from harness.scheduling.cell_folder import CellFolder
+
+    known = known_cells(study, store_of(study, workspace))
+    return known(lambda cell: CellFolder(workspace.cell(cell), study.pruned_by).score())

@@ -1,0 +1,102 @@
+"""A command, and what several of them are given."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from harness.scheduling.workspace import Workspace
+    from harness.study.spec import Study
+
+DATABASES = {"storage": "Optuna keeps its trials", "tracking": "MLflow keeps its runs"}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: how it is called and what it runs."""
+
+    name: str
+    help: str
+    example: str
+    arguments: Callable[[ArgumentParser], object]
+    run: Callable[[Namespace, Console], object]
+
+
+def source_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="a source file, as in studies/sources/docstrings.yaml")
+
+
+def study_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("study", type=Path, help="a study file, as in studies/depth.yaml")
+
+
+def results_argument(parser: ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, help="folder of the results (default: results/<study>)")
+
+
+def workspace_of(options: Namespace) -> Workspace:
+    from harness.scheduling.workspace import Workspace
+
+    return Workspace(options.root, **_addresses(options))
+
+
+def databases_arguments(parser: ArgumentParser) -> None:
+    for name, use in DATABASES.items():
+        rest = f"default: ${_variable(name)}, which keeps a password off the command line; else a file in runs/"
+        parser.add_argument(f"--{name}", metavar="URL", help=f"where {use} ({rest})")
+
+
+def _addresses(options: Namespace) -> dict[str, str]:
+    """URLs of the databases, where a command uses them and they are not the workspace's own files."""
+    given = {}
+    for name in DATABASES:
+        if text := getattr(options, name, None):
+            given[name] = text, f"--{name}"
+        elif name in options and (text := os.environ.get(_variable(name))):
+            given[name] = text, _variable(name)
+    if not given:
+        return {}
+    from harness.scheduling import addresses
+    from harness.scheduling.workspace import Workspace
+
+    check = {"storage": addresses.storage_url, "tracking": addresses.tracking_url}
+    found = {f"{name}_url": check[name](text, said_by) for name, (text, said_by) in given.items()}
+    workspace = Workspace(options.root, **found)
+    addresses.check_apart(workspace.storage, workspace.tracking)
+    return found
+
+
+def _variable(name: str) -> str:
+    return f"HARNESS_{name.upper()}"
+
+
+def load(options: Namespace) -> tuple[Study, Workspace, Path]:
+    from harness.study.spec import load_study
+
+    study = load_study(options.study)
+    workspace = workspace_of(options)
+    results = getattr(options, "results", None) or workspace.results(study.name)
+    return study, workspace, results
+
+
+def count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    return value
