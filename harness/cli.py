@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -50,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exits with 0, 1 (ours to mend), 2 (the user's to mend) or 130 (Ctrl-C)."""
     os.environ.update(QUIET)
+    atexit.register(gc.freeze)  # to take Optuna and MLflow apart object by object would take a second
     options = parser().parse_args(arguments)
     # Lines of a log are not cut at the 80 columns that a file is taken to have; names hold no markup.
     console = Console(

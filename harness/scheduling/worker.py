@@ -7,6 +7,7 @@ It ends when its input ends, when nobody reads its answers any more, or on SIGTE
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import json
@@ -113,5 +114,5 @@ def _die_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    atexit.register(gc.freeze)  # all is written; to take torch apart object by object would take a second
     main()
-    os._exit(0)  # all is written; torch would take a second to take itself apart
