@@ -27,7 +27,7 @@ FULL = Scale(
     axes={"latents": [2048, 4096], "k": [16, 32, 64], "lr": [2e-4, 4e-4]},
     layers=5,
     minute=60,
-    minutes=8,
+    minutes=4,
 )
 QUICK = Scale(
     base=Shape(32, 256, 8, 256),
