@@ -9,7 +9,6 @@ folders say what is done, and the next controller brings ledger and tracking up 
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
@@ -26,6 +25,7 @@ from harness.scheduling.device_memory import room
 from harness.scheduling.dispatch import Dispatcher, Options
 from harness.scheduling.display import Display, SweepProgress
 from harness.scheduling.engine import Engine
+from harness.scheduling.interrupts import Interrupts
 from harness.scheduling.pool import Pool
 from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Cell, Score, fingerprint, size
@@ -77,7 +77,7 @@ class Sweep:
             if not mine:
                 raise already_run(self.study, lock.read_text())
             lock.write_text(this_process())
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            self.interrupts = Interrupts()
             now = json.dumps(asked(self.study, self.store.fingerprint, code_fingerprint()))
             write_atomically(self.workspace.asked(self.study.name), now.encode())
             self._run(console)
@@ -102,7 +102,7 @@ class Sweep:
                 with console.status("bringing them up to the cells on disk"):
                     dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
-                    dispatcher.work_off(display)
+                    dispatcher.work_off(display, self.interrupts.check)
             books.settle()
         finally:
             engine.stop(GRACE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,10 +70,11 @@ class Dispatcher:
         self._queue.put_back(cell for name, cell in cells.items() if name in started)
         self._waiting.extend(cell for name, cell in cells.items() if name not in started)
 
-    def work_off(self, display: Display) -> None:
-        """Run all cells that have been added to their ends."""
+    def work_off(self, display: Display, check: Callable[[], None]) -> None:
+        """Run all cells that have been added to their ends; what `check` raises now and then stops it."""
         looked = time.monotonic()
         while self._open:
+            check()
             self._hand_out()
             for event in self._engine.wait(POLL):
                 self._on(event)

@@ -1,0 +1,28 @@
+"""Ctrl-C and SIGTERM for a sweep.
+
+A KeyboardInterrupt is lost where Python drops whatever is raised: in destructors and in callbacks of weak
+references, of which SQLAlchemy has one for each row. So it is also remembered.
+"""
+
+from __future__ import annotations
+
+import signal
+
+
+class Interrupts:
+    """Takes both signals from now on; one that was ignored stays so."""
+
+    def __init__(self) -> None:
+        self._came = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on)
+
+    def _on(self, *_: object) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one of them has come."""
+        if self._came:
+            raise KeyboardInterrupt

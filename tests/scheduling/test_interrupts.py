@@ -1,0 +1,56 @@
+"""A signal stops a sweep wherever it arrives."""
+
+import signal
+import sys
+
+import pytest
+
+from harness.scheduling.interrupts import Interrupts
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.fixture(autouse=True)
+def handlers_as_before():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Signalled:
+    """An object in whose destructor a signal arrives."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+        for _ in range(1000):  # the handler runs between two instructions of this
+            pass
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_it_is_raised_where_it_arrives(number):
+    interrupts = Interrupts()
+    interrupts.check()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_one_that_a_destructor_drops_is_remembered(number, monkeypatch):
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda what: dropped.append(what.exc_type))
+    interrupts = Interrupts()
+    Signalled(number)
+    assert dropped == [KeyboardInterrupt]
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()
+
+
+def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts = Interrupts()
+    signal.raise_signal(signal.SIGINT)
+    interrupts.check()
