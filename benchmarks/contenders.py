@@ -52,9 +52,9 @@ def harness(shape: Shape) -> Step:
 def harness_reading(shape: Shape) -> Step:
     """Ours, on batches that it reads as a worker does, from the store that `more` names: a training script that
     keeps no curve, no checkpoint and no books, and evaluates nothing."""
-    from harness.scheduling.data import open_data
     from harness.study.recipe import Recipe
     from harness.training.cohort import Ahead
+    from harness.training.data import open_data
 
     data = open_data(shape.more["store"], "cpu")
     recipe = Recipe(latents=shape.latents, k=shape.k, batch=shape.batch, tokens=LONG)

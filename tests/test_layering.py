@@ -17,7 +17,8 @@ ROOMS = ["ground", "sae", "study", "activations", "training", "scheduling", "ana
 GROUND = {"__init__", "errors", "files", "ground_truth", "progress", "muon", "secrets"}
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
-SHARED = {"harness.study.recipe", "harness.files", "harness.muon"}  # the core reads recipes, not studies
+# The core reads recipes, not studies, and rows of activations, wherever they come from.
+SHARED = {"harness.study.recipe", "harness.files", "harness.muon", "harness.activations.store"}
 
 
 def room_of(module: str) -> str:

@@ -21,7 +21,7 @@ ENTRIES = {
     "language_model": "harness.activations.language_model",
     "activations": "harness.activations.capture",
     "synthetic": "harness.activations.synthetic",
-    "sweep": "harness.training.trainer",
+    "sweep": "harness.scheduling.worker",
     "tables": "harness.analysis.tables",
     "figures": "harness.analysis.figures",
     "report": "harness.analysis.report",
@@ -35,6 +35,10 @@ IRRELEVANT = {
     "harness.sae.sizes",  # comes with study/recipe.py; what the stages name of sae/ has it anyway
     "harness.activations.folders",
     "harness.activations.quiet",
+    # Which cells a worker trains, and what it tells of them; the numbers are made below.
+    "harness.scheduling.cell_folder",
+    "harness.scheduling.job",
+    "harness.scheduling.worker",
 }
 
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.activations.documents import Split, read_documents
-from harness.activations.folders import replacing, source_error
+from harness.activations.folders import replacing
 from harness.activations.quiet import no_bars
 from harness.activations.store import MANIFEST, model_fingerprint
 from harness.activations.store_writer import StoreWriter
 from harness.activations.tokens import Ids, packed_contexts
 from harness.progress import track
-from harness.study.source import TextSource
+from harness.study.source import TextSource, source_error
 from harness.study.yaml_file import near
 
 TOKENS_AT_ONCE = 8192  # of one forward pass

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from harness.activations.docstrings import docstrings_of, package_files
 from harness.activations.documents import END_OF_TEXT, MANIFEST, TOKENIZER, Document, Split
-from harness.activations.folders import replacing, source_error, write_json
-from harness.study.source import TextSource
+from harness.activations.folders import replacing, write_json
+from harness.study.source import TextSource, source_error
 
 ENCODED_AT_ONCE = 4096  # documents
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.study.source import Source
-from harness.study.yaml_file import Location, read_yaml
 
 
 @contextmanager
@@ -72,11 +70,3 @@ def sha256_of(files: Iterable[Path]) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         total.update(f"{path.name} {digest}\n".encode())
     return total.hexdigest()
-
-
-def source_error(source: Source, where: Location, message: str) -> UserError:
-    """The error that points at the line of a key of the source file."""
-    try:
-        return read_yaml(source.path).error(where, message)
-    except UserError:  # the file was changed or moved since it was read
-        return UserError(f"{source.path}: {'.'.join(map(str, where))}: {message}")

@@ -14,13 +14,13 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from harness.activations.documents import END_OF_TEXT, TOKENIZER, Split, read_documents
-from harness.activations.folders import replacing, source_error, write_json
+from harness.activations.folders import replacing, write_json
 from harness.activations.ngrams import Bigram, Unigram
 from harness.activations.quiet import no_bars
 from harness.activations.tokens import Ids, packed_contexts
 from harness.muon import Muon
 from harness.progress import track
-from harness.study.source import TextSource
+from harness.study.source import TextSource, source_error
 
 METRICS = "metrics.json"
 EVALUATED = 100_000  # held-out tokens, at most

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from harness.errors import UserError
 
 Floats = NDArray[np.float32]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 FEATURES = "features.safetensors"
 SPLITS = ("train", "held_out")
+AGAIN = "make the activations again: harness activations"
+DECISIVE = ("format", "hook", "dtype", "width", "tokens", "shards", "features", "mean", "scale")  # of a manifest
 
 
 class ActivationStore:
@@ -40,7 +44,9 @@ class ActivationStore:
         manifest = read_json(path / MANIFEST, "an activation store")
         if manifest.get("format") != FORMAT:
             found = manifest.get("format")
-            raise UserError(f"{path / MANIFEST}: format: expected {FORMAT}, got {found!r}; capture it again")
+            raise UserError(f"{path / MANIFEST}: format: expected {FORMAT}, got {found!r}; {AGAIN}")
+        if fingerprint_of(manifest) != manifest.get("fingerprint"):
+            raise UserError(f"{path / MANIFEST}: fingerprint: expected that of the other entries; {AGAIN}")
         shards = {split: _open_shards(path, manifest, split) for split in SPLITS}
         _read_features(path, manifest, slice(0))
         return cls(path, manifest, shards)
@@ -132,6 +138,12 @@ def _read_features(path: Path, manifest: dict[str, Any], rows: slice) -> Floats 
             return np.asarray(kept[rows], np.float32)
     except (OSError, SafetensorError) as failure:
         raise UserError(f"{file}: expected complete true features: {failure}") from None
+
+
+def fingerprint_of(manifest: dict[str, Any]) -> str:
+    """sha256 over all that decides the numbers that an `ActivationStore` returns."""
+    decisive = json.dumps({name: manifest.get(name) for name in DECISIVE}, sort_keys=True)
+    return hashlib.sha256(decisive.encode()).hexdigest()
 
 
 def model_fingerprint(model: Path) -> str:

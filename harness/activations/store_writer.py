@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from harness.activations.folders import sha256_of, write_json
-from harness.activations.store import FEATURES, FORMAT, MANIFEST
+from harness.activations.store import FEATURES, FORMAT, MANIFEST, fingerprint_of
 
 SHARD_BYTES = 2**26
 ROWS_AT_ONCE = 2**14  # measured at a time
@@ -72,7 +70,7 @@ class StoreWriter:
             for array in arrays:
                 array.flush()
         shards = {split: self._describe(split) for split in self._shards}
-        manifest = {
+        manifest: dict[str, Any] = {
             "format": FORMAT,
             **about,
             "dtype": self.dtype.name,
@@ -80,9 +78,9 @@ class StoreWriter:
             "tokens": self.tokens,
             "shards": shards,
             **({"features": self._features} if self._features else {}),
-            "fingerprint": _fingerprint(about.get("hook"), self.dtype.name, shards, self._features),
             **moments(self._blocks("train"), self.width),
         }
+        manifest["fingerprint"] = fingerprint_of(manifest)
         write_json(self.folder / MANIFEST, manifest)
         return manifest
 
@@ -133,9 +131,3 @@ def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]
         "outlier_severity": float(severity.max()),
         "mean": mean.tolist(),
     }
-
-
-def _fingerprint(hook: Any, dtype: str, shards: dict[str, list[dict[str, Any]]], features: dict[str, Any]) -> str:
-    """sha256 over all that decides the numbers that an `ActivationStore` returns."""
-    decisive = json.dumps([FORMAT, hook, dtype, shards, *([features] if features else [])], sort_keys=True)
-    return hashlib.sha256(decisive.encode()).hexdigest()

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.activations.features import FeatureLaw, Floats
-from harness.activations.folders import replacing, source_error
+from harness.activations.folders import replacing
 from harness.activations.store import MANIFEST
 from harness.activations.store_writer import StoreWriter
 from harness.progress import track
 from harness.study.cells import fingerprint
-from harness.study.source import Synthetic, SyntheticSource
+from harness.study.source import Synthetic, SyntheticSource, source_error
 
 BLOCK = 4096  # tokens drawn at a time; another number would draw others
 MEASURED = 8192  # tokens of a draw of their own, on which the means and sizes below are measured

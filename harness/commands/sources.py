@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 
 def _text_source(options: Namespace) -> TextSource:
-    from harness.activations.folders import source_error
-    from harness.study.source import TextSource, load_source
+    from harness.study.source import TextSource, load_source, source_error
 
     source = load_source(options.source)
     if not isinstance(source, TextSource):

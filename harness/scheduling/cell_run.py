@@ -15,11 +15,11 @@ from harness.files import append, write_atomically
 from harness.ground_truth import recovery
 from harness.sae import native
 from harness.scheduling.cell_folder import CellFolder, exclusive
-from harness.scheduling.data import Data
 from harness.study.recipe import Recipe
 from harness.training.backward import Indivisible
 from harness.training.cell import Cell
 from harness.training.cohort import Stopped
+from harness.training.data import Data
 from harness.training.metrics import HeldOut
 from harness.training.trainer import Diverged, Stopwatch, Turn, train
 

@@ -23,10 +23,10 @@ import torch
 
 from harness.sae import native
 from harness.scheduling.cell_run import End, run_cell
-from harness.scheduling.data import open_data
 from harness.scheduling.job import Job
 from harness.study.recipe import Recipe
 from harness.training.cohort import Cohort, Stopped
+from harness.training.data import Batches, open_data
 
 BEAT_SECONDS = 0.2
 PR_SET_PDEATHSIG = 1  # of prctl
@@ -75,16 +75,17 @@ def run_job(job: Job, messages: Messages) -> None:
     data = partial(open_data, job.activations, job.device)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
     shared = next(iter(recipes.values()))  # in what decides the batches
+    batches = Batches(data, shared)
     cells = {
         path.name: run_cell(path, recipe, data, micro_batches=job.micro_batches, pruned_by=job.pruned_by)
         for path, recipe in recipes.items()
     }
     cohort = Cohort(cells, messages.end)
     cohort.train(
-        lambda step: data().read(shared, step),
+        batches.read,
         job.checkpoint_seconds,
         lambda: messages.beat(cohort.waiting, shared.batch),
-        lambda rows: data().centred(rows),
+        batches.centred,
     )
 
 

@@ -24,6 +24,8 @@ TRAINING_CODE = (
     "muon.py",
     "ground_truth.py",
     "study/recipe.py",
+    "activations/store.py",
+    "scheduling/cell_run.py",
 )  # what decides a cell's bits, below the package
 
 

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from harness.study.yaml_file import YamlFile, read_yaml
+from harness.errors import UserError
+from harness.study.yaml_file import Location, YamlFile, read_yaml
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -134,6 +135,14 @@ def load_source(path: Path) -> Source:
         raise file.error((given[0],), "unknown key; a source is named by its file")
     source: Source = file.check(_kind(file), {**file.mapping(), "name": file_name(file), "path": path})
     return source
+
+
+def source_error(source: Source, where: Location, message: str) -> UserError:
+    """The error that points at the line of a key of the source file."""
+    try:
+        return read_yaml(source.path).error(where, message)
+    except UserError:  # the file was changed or moved since it was read
+        return UserError(f"{source.path}: {'.'.join(map(str, where))}: {message}")
 
 
 def _kind(file: YamlFile) -> type[Source]:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
 from harness.errors import UserError
-from harness.scheduling.data import Data
 from harness.study.recipe import Recipe
+from harness.training.data import Data
 
 
 def written(folder: Path, rows: np.ndarray[Any, Any], shard: int = 4, dtype: str = "float32") -> ActivationStore:
@@ -114,6 +114,11 @@ def other_format(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
 
 
+def other_mean(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "mean": [0, 0, 0]}))
+
+
 def no_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
@@ -129,7 +134,11 @@ def no_json(folder: Path) -> None:
         (forget, r"train-00001\.npy: expected a complete shard of activations: No such file"),
         (swap, r"train-00001\.npy: expected \(4, 3\) of float32, got \(4, 2\) of float32"),
         (pickled, r"train-00001\.npy: expected a complete shard of activations: "),
-        (other_format, r"manifest\.json: format: expected 1, got 99; capture it again"),
+        (other_format, r"manifest\.json: format: expected 2, got 99; make the activations again"),
+        (
+            other_mean,
+            r"manifest\.json: fingerprint: expected that of the other entries; make the activations again",
+        ),
         (no_manifest, r"expected an activation store, found no manifest\.json"),
         (no_json, r"manifest\.json: expected an activation store: "),
     ],
@@ -142,6 +151,7 @@ def test_damaged_stores_are_refused(tmp_path: Path, damage: Any, message: str) -
 
 
 def test_reading_needs_neither_torch_nor_transformers() -> None:
-    code = "import sys, harness.activations.store; print({'torch', 'transformers', 'polars'} & set(sys.modules))"
+    heavy = {"torch", "transformers", "polars", "pydantic", "yaml"}
+    code = f"import sys, harness.activations.store; print({heavy} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"

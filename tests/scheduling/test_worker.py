@@ -12,10 +12,10 @@ import torch
 
 from harness.scheduling.cell_folder import CellFolder, exclusive
 from harness.scheduling.cell_run import run_cell
-from harness.scheduling.data import Data
 from harness.scheduling.job import Job
 from harness.study.recipe import Recipe
 from harness.training.cohort import Cohort
+from harness.training.data import Data
 
 RECIPE = Recipe(latents=64, k=4, tokens=8_000, batch=128, dead_window=1_024, lr=1e-3)
 DEEP = replace(RECIPE, layers="dense 2-2", optimizer="muon", k=3, latents=96)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,23 @@ class Data:
         self._copies.synchronize()
         there.record_stream(torch.cuda.default_stream(self.device))
         return there
+
+
+class Batches:
+    """The batches of cells that agree in all that decides them, from data that is opened when first wanted."""
+
+    def __init__(self, data: Callable[[], Data], recipe: Recipe) -> None:
+        """`recipe`: that of any of the cells."""
+        self._data = data
+        self._recipe = recipe
+
+    def read(self, step: int) -> Tensor:
+        """See `Data.read`."""
+        return self._data().read(self._recipe, step)
+
+    def centred(self, rows: Tensor) -> Tensor:
+        """See `Data.centred`."""
+        return self._data().centred(rows)
 
 
 @lru_cache(maxsize=1)
