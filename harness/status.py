@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.locks import is_held
+from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.controller import read_lock
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell, size
@@ -57,7 +58,6 @@ def state_of(folder: CellFolder) -> tuple[str, str | None]:
             return record["state"], record["reason"]
     if not folder.path.exists():
         return "missing", None
-    with exclusive(folder.path / "lock") as free:
-        if not free:
-            return "running", None
+    if is_held(folder.path / "lock"):
+        return "running", None
     return ("begun" if folder.curve.exists() else "missing"), None

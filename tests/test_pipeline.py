@@ -31,6 +31,7 @@ IRRELEVANT = {
     "harness",
     "harness.errors",
     "harness.files",
+    "harness.locks",
     "harness.progress",
     "harness.sae.sizes",  # comes with study/recipe.py; what the stages name of sae/ has it anyway
     "harness.activations.folders",

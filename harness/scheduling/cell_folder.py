@@ -7,13 +7,8 @@ stays, so that others go on from there.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -106,28 +101,3 @@ def _read(path: Path) -> Record | None:
 
 def _dump(record: Record) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
-
-
-@contextmanager
-def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Hold the kernel lock on `path` if nobody does: yields whether it was taken. A killed holder frees it.
-
-    patience: seconds to go on trying, for holders that only look whether it is free.
-    """
-    deadline = time.monotonic() + patience
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        while not (taken := _take(descriptor)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        yield taken
-    finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

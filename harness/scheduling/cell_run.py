@@ -13,8 +13,9 @@ from torch import Tensor
 
 from harness.files import append, write_atomically
 from harness.ground_truth import recovery
+from harness.locks import exclusive
 from harness.sae import native
-from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.scheduling.cell_folder import CellFolder
 from harness.study.recipe import Recipe
 from harness.training.backward import Indivisible
 from harness.training.cell import Cell

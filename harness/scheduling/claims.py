@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-
 from harness.errors import UserError
 from harness.study.spec import Study
-
-
-def this_process() -> str:
-    """What a second controller is told of this one."""
-    return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
 
 
 def already_run(study: Study, by: str) -> UserError:

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from harness.activations.store import ActivationStore
 from harness.files import write_atomically
-from harness.scheduling.cell_folder import CellFolder, exclusive
-from harness.scheduling.claims import already_run, this_process
+from harness.locks import exclusive, is_held, this_process
+from harness.scheduling.cell_folder import CellFolder
+from harness.scheduling.claims import already_run
 from harness.scheduling.cohorts import in_order
 from harness.scheduling.device_memory import room
 from harness.scheduling.dispatch import Dispatcher, Options
@@ -166,7 +167,4 @@ class Sweep:
 
 def read_lock(path: Path) -> str | None:
     """Who runs the study whose lock this is, or None."""
-    if not path.exists():
-        return None
-    with exclusive(path) as mine:
-        return None if mine else path.read_text()
+    return path.read_text() if is_held(path) else None

@@ -17,7 +17,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from harness.scheduling.claims import already_run, this_process
+from harness.locks import this_process
+from harness.scheduling.claims import already_run
 from harness.scheduling.shared_study import ControllerLock, open_storage, open_study
 from harness.study.cells import Cell
 from harness.study.grid import describe, levels

@@ -16,7 +16,7 @@ import pytest
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
-from harness.scheduling.cell_folder import exclusive
+from harness.locks import exclusive
 from harness.scheduling.ledger import Ledger
 from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Cell, cells

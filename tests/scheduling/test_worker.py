@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.scheduling.cell_folder import CellFolder, exclusive
+from harness.locks import exclusive
+from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.cell_run import run_cell
 from harness.scheduling.job import Job
 from harness.study.recipe import Recipe

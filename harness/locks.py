@@ -1,0 +1,53 @@
+"""Kernel locks on files: one process holds a lock, and the kernel frees it when that process ends, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
+    """Hold the kernel lock on `path` if nobody does: yields whether it was taken. A killed holder frees it.
+
+    patience: seconds to go on trying, for holders that only look whether it is free.
+    """
+    deadline = time.monotonic() + patience
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        while not (taken := _take(descriptor, fcntl.LOCK_EX)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        yield taken
+    finally:
+        os.close(descriptor)
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock on `path`. Writes nothing, so that it can be asked on a read-only disk."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _take(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def this_process() -> str:
+    """What others are told of the holder of a lock."""
+    return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
+
+
+def _take(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
