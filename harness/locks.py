@@ -1,4 +1,4 @@
-"""Kernel locks on files: one process holds a lock, and the kernel frees it when that process ends, however it ends."""
+"""Kernel locks on files. One process holds a lock; the kernel frees it when that process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lock on `path`. Writes nothing, so that it can be asked on a read-only disk."""
+    """Whether some process holds the lock on `path`. Writes nothing, so that it works on a read-only disk."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:

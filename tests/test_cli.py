@@ -126,7 +126,7 @@ def synthetic_study(small_study) -> Path:
 
 def test_a_study_of_known_features_needs_no_text(synthetic_study, capsys):
     main(["run", str(synthetic_study), "--workers", "1"])
-    assert sorted(path.name for path in Path("data/random").iterdir()) == ["activations"]
+    assert sorted(path.name for path in Path("data/random").iterdir()) == [".lock", "activations"]
     assert "2 done, 0 to run" in re.sub(r"\s+", " ", _said(capsys, "plan", str(synthetic_study)))
     assert len(Path("results/small/cells.jsonl").read_text().splitlines()) == 2
 

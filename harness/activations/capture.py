@@ -46,7 +46,7 @@ def capture_activations(source: TextSource, corpus: Path, language_model: Path, 
     Raises UserError if there is no such model, no such hook, or too little text.
     """
     wanted = source.activations
-    with replacing(out, MANIFEST) as folder:
+    with replacing(out, MANIFEST, source) as folder:
         fingerprint = model_fingerprint(language_model)
         model, tokenizer = load_model(language_model)
         module = find_module(source, model)

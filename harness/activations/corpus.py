@@ -28,7 +28,7 @@ def build_corpus(source: TextSource, out: Path) -> dict[str, Any]:
 
     Raises UserError if a package is not installed, or the text is too short for the activations asked for.
     """
-    with replacing(out, MANIFEST) as folder:
+    with replacing(out, MANIFEST, source) as folder:
         documents, dropped = _documents(source)
         splits: dict[Split, list[Document]] = {"train": [], "held_out": []}
         for document in documents:

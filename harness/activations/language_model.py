@@ -39,7 +39,7 @@ def train_language_model(source: TextSource, corpus: Path, out: Path) -> dict[st
     in nats a token, on the same held-out tokens and after the same training tokens, `tokens` trained on,
     `parameters`. Raises UserError if the sizes do not fit each other or there is no corpus.
     """
-    with replacing(out, METRICS) as folder:
+    with replacing(out, METRICS, source) as folder:
         model = new_model(source, tokenizer := load_tokenizer(source, corpus))
         wanted = source.language_model
         budgets: dict[Split, int] = {"train": wanted.tokens, "held_out": EVALUATED}

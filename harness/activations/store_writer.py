@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from harness.activations.store import FEATURES, FORMAT, MANIFEST, fingerprint_of
 
 SHARD_BYTES = 2**26
 ROWS_AT_ONCE = 2**14  # measured at a time
+ALLOCATED_AT_ONCE = 2**20  # bytes
 
 
 class StoreWriter:
@@ -31,18 +33,20 @@ class StoreWriter:
         self.folder, self.tokens, self.width, self.dtype = folder, tokens, width, np.dtype(dtype)
         self.rows = shard_tokens or max(1, SHARD_BYTES // (width * self.dtype.itemsize))
         self._shards = {split: self._create(split, count) for split, count in tokens.items()}
+        self._written = dict.fromkeys(tokens, 0)  # rows of each split
         self._features: dict[str, Any] = {}  # what the manifest says about them, if they are known
 
     def _create(self, split: str, count: int) -> list[np.memmap[Any, np.dtype[Any]]]:
         return [
-            np.lib.format.open_memmap(
-                self.folder / shard_name(split, index),
-                mode="w+",
-                dtype=self.dtype,
-                shape=(min(self.rows, count - start), self.width),
-            )
+            self._create_shard(self.folder / shard_name(split, index), min(self.rows, count - start))
             for index, start in enumerate(range(0, count, self.rows))
         ]
+
+    def _create_shard(self, file: Path, rows: int) -> np.memmap[Any, np.dtype[Any]]:
+        """A shard of zeros, with room for all of it: a disk that is full later would kill us with SIGBUS."""
+        shard = np.lib.format.open_memmap(file, mode="w+", dtype=self.dtype, shape=(rows, self.width))
+        allocate(file)
+        return shard
 
     def put(self, split: str, places: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """Write the rows `values` [n, width] to the places [n] of the split.
@@ -53,6 +57,7 @@ class StoreWriter:
             kept = values.astype(self.dtype)
         if not np.isfinite(kept).all():
             raise OverflowError(f"{self.dtype} cannot hold the value {np.abs(values).max():g}")
+        self._written[split] += len(places)
         shard, row = np.divmod(places, self.rows)
         for index in np.unique(shard):
             here = shard == index
@@ -65,7 +70,13 @@ class StoreWriter:
         self._features = {"file": file.name, "count": features.shape[1], "sha256": sha256_of([file])}
 
     def finish(self, **about: Any) -> dict[str, Any]:
-        """Measure the activations and write the manifest, with `about` in it; returns the manifest."""
+        """Measure the activations and write the manifest, with `about` in it; returns the manifest.
+
+        Raises ValueError if not every row has been put.
+        """
+        for split, count in self.tokens.items():
+            if self._written[split] != count:
+                raise ValueError(f"{split}: expected {count} rows, {self._written[split]} were put")
         for arrays in self._shards.values():
             for array in arrays:
                 array.flush()
@@ -95,6 +106,19 @@ class StoreWriter:
         for shard in self._shards[split]:
             for start in range(0, len(shard), ROWS_AT_ONCE):
                 yield shard[start : start + ROWS_AT_ONCE].astype(np.float64)
+
+
+def allocate(file: Path) -> None:
+    """Have the disk keep room for the whole of a file that has holes. Raises OSError if it is full."""
+    with file.open("r+b") as opened:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+            return
+        while block := opened.read(ALLOCATED_AT_ONCE):  # macOS: what is written has room
+            opened.seek(-len(block), os.SEEK_CUR)
+            opened.write(block)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
 def shard_name(split: str, index: int) -> str:

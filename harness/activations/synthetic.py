@@ -32,7 +32,7 @@ def make_synthetic(source: SyntheticSource, out: Path) -> dict[str, Any]:
     wanted = source.synthetic
     law = FeatureLaw(wanted, np.random.default_rng([wanted.seed, STREAMS["law"]]))
     mixture = Mixture(wanted, law, np.random.default_rng([wanted.seed, STREAMS["mixture"]]))
-    with replacing(out, MANIFEST) as folder:
+    with replacing(out, MANIFEST, source) as folder:
         counts = {"train": wanted.tokens, "held_out": wanted.held_out_tokens}
         writer = StoreWriter(folder, counts, wanted.width, wanted.dtype)
         truth = np.empty((wanted.held_out_tokens, wanted.features), np.float16)

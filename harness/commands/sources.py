@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from harness.commands.command import workspace_of
 
 if TYPE_CHECKING:
-    from harness.study.source import Source, TextSource
+    from harness.study.source import Source, SourceFolders, TextSource
 
 
 def _text_source(options: Namespace) -> TextSource:
@@ -30,9 +32,10 @@ def corpus(options: Namespace, console: Console) -> None:
     from harness.activations.corpus import build_corpus
     from harness.study.source import SourceFolders
 
-    stats = build_corpus(source, SourceFolders(source, workspace_of(options).data).corpus)
-    train, held_out = (stats["splits"][split]["tokens"] for split in ("train", "held_out"))
-    console.print(f"corpus {source.name}: {train:,} + {held_out:,} tokens")
+    with _or_made_meanwhile(console):
+        stats = build_corpus(source, SourceFolders(source, workspace_of(options).data).corpus)
+        train, held_out = (stats["splits"][split]["tokens"] for split in ("train", "held_out"))
+        console.print(f"corpus {source.name}: {train:,} + {held_out:,} tokens")
 
 
 def language_model(options: Namespace, console: Console) -> None:
@@ -42,36 +45,54 @@ def language_model(options: Namespace, console: Console) -> None:
     from harness.study.source import SourceFolders
 
     folders = SourceFolders(source, workspace_of(options).data)
-    metrics = train_language_model(source, folders.corpus, folders.language_model)
     results = workspace_of(options).results(source.name)  # where DVC compares them with the commit's
-    results.mkdir(parents=True, exist_ok=True)
-    (results / "language_model.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    console.print(
-        f"language model {source.name}: held-out loss {metrics['held_out_loss']:.3f} nats a token "
-        f"(bigram {metrics['bigram_held_out_loss']:.3f})",
-    )
+    with _or_made_meanwhile(console):
+        metrics = train_language_model(source, folders.corpus, folders.language_model)
+        results.mkdir(parents=True, exist_ok=True)
+        (results / "language_model.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        console.print(
+            f"language model {source.name}: held-out loss {metrics['held_out_loss']:.3f} nats per token "
+            f"(bigram {metrics['bigram_held_out_loss']:.3f})",
+        )
 
 
 def activations(options: Namespace, console: Console) -> None:
-    from harness.study.source import SourceFolders, SyntheticSource, load_source
+    from harness.study.source import SourceFolders, load_source
 
     source = load_source(options.source)
     folders = SourceFolders(source, workspace_of(options).data)
+    with _or_made_meanwhile(console):
+        manifest, aside = _make_activations(source, folders)
+        tokens = manifest["tokens"]
+        console.print(
+            f"activations {source.name} at {source.hook}: "
+            f"{tokens['train']:,} + {tokens['held_out']:,} tokens ({aside})"
+        )
+
+
+def _make_activations(source: Source, folders: SourceFolders) -> tuple[dict[str, Any], str]:
+    """Their manifest, and what else there is to say about them."""
+    from harness.study.source import SyntheticSource
+
     if isinstance(source, SyntheticSource):
         from harness.activations.synthetic import make_synthetic
 
-        manifest = make_synthetic(source, folders.activations)
-        aside = f"{source.synthetic.features:,} known features"
-    else:
-        from harness.activations.capture import capture_activations
+        return make_synthetic(source, folders.activations), f"{source.synthetic.features:,} known features"
+    from harness.activations.capture import capture_activations
 
-        manifest = capture_activations(source, folders.corpus, folders.language_model, folders.activations)
-        aside = f"{sum(manifest['special_left_out'].values()):,} special ones left out"
-    tokens = manifest["tokens"]
-    console.print(
-        f"activations {source.name} at {source.hook}: "
-        f"{tokens['train']:,} + {tokens['held_out']:,} tokens ({aside})"
-    )
+    manifest = capture_activations(source, folders.corpus, folders.language_model, folders.activations)
+    return manifest, f"{sum(manifest['special_left_out'].values()):,} special ones left out"
+
+
+@contextmanager
+def _or_made_meanwhile(console: Console) -> Iterator[None]:
+    """Say so where another process has done the same work."""
+    from harness.activations.folders import MadeMeanwhile
+
+    try:
+        yield
+    except MadeMeanwhile as made:
+        console.print(str(made), soft_wrap=True)
 
 
 def prepare(source: Source, options: Namespace, console: Console) -> None:

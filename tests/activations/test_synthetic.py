@@ -189,6 +189,8 @@ def test_the_fingerprint_depends_on_the_true_features(tmp_path: Path) -> None:
     def made(name: str, truth: float | None) -> str:
         (tmp_path / name).mkdir()
         writer = StoreWriter(tmp_path / name, {"train": 2, "held_out": 1}, 1, "float32")
+        writer.put("train", np.arange(2), np.zeros((2, 1), np.float32))
+        writer.put("held_out", np.arange(1), np.zeros((1, 1), np.float32))
         if truth is not None:
             writer.write_features(np.full((1, 1), truth, np.float16), np.ones((1, 1), np.float32))
         return str(writer.finish(hook="h")["fingerprint"])
