@@ -17,7 +17,7 @@ from harness import commands
 from harness.errors import UserError
 from harness.secrets import masked
 
-# Before any of these tools is imported: no telemetry, no network.
+# Before any of these tools is imported: no telemetry, no network, unless the user says otherwise.
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exits with 0, 1 (ours to mend), 2 (the user's to mend) or 130 (Ctrl-C)."""
-    os.environ.update(QUIET)
+    os.environ.update(QUIET | os.environ)
     atexit.register(gc.freeze)  # to take Optuna and MLflow apart object by object would take a second
     options = parser().parse_args(arguments)
     # Lines of a log are not cut at the 80 columns that a file is taken to have; names hold no markup.

@@ -1,5 +1,7 @@
 """The command line as a person meets it."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -89,6 +91,27 @@ def test_a_dead_window_beyond_the_held_out_set_is_one_line(small_study, capsys):
     assert "studies/small.yaml:8: recipe.dead_window: expected at most the 1024 held-out tokens" in line
 
 
+ASKED = {
+    "hook: expected 'transformer.h.1'": ("transformer.h.0", "transformer.h.1"),
+    "width: expected 32": ("width: 16", "width: 32"),
+    "dtype: expected 'float16'": ("float32", "float16"),
+    "tokens: expected {'train': 8000, 'held_out': 1024}": ("8192", "8000"),
+    "context: expected 32": ("context: 16", "context: 32"),
+    "seed: expected 1": ("dtype:", "seed: 1, dtype:"),
+}
+
+
+@pytest.mark.parametrize("message", ASKED)
+def test_activations_that_the_source_file_no_longer_asks_for_are_refused(small_study, message, capsys):
+    store, source = Path("data/random/activations/manifest.json"), Path("studies/sources/random.yaml")
+    store.write_text(json.dumps({**json.loads(store.read_text()), "context": 16, "seed": 0}))
+    main(["plan", str(small_study)])
+    source.write_text(source.read_text().replace(*ASKED[message]))
+    assert f"activations: {message}, as studies/sources/random.yaml says" in fails(
+        capsys, "plan", str(small_study)
+    )
+
+
 def test_a_batch_beyond_the_store_is_one_line(small_study, capsys):
     small_study.write_text(small_study.read_text().replace("batch: 128", "batch: 9_000"))
     line = fails(capsys, "run", str(small_study))
@@ -165,3 +188,11 @@ def test_without_the_extra_a_ray_engine_is_one_line(small_study, monkeypatch, ca
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "harness.scheduling.ray_pool", raising=False)
     assert fails(capsys, "run", str(small_study), "--engine", "ray").endswith("pip install 'harness[ray]'")
+
+
+def test_what_the_user_set_for_a_library_stands(small_study, monkeypatch, capsys):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    main(["plan", str(small_study)])
+    assert os.environ["HF_HUB_OFFLINE"] == "0"
+    assert os.environ["DO_NOT_TRACK"] == "true"

@@ -9,18 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.activations.documents import Split, read_documents
 from harness.activations.folders import replacing
-from harness.activations.quiet import no_bars
+from harness.activations.hook import check_hook, check_model, find_module, hidden_states, load_model
 from harness.activations.store import MANIFEST, model_fingerprint
-from harness.activations.store_writer import StoreWriter
+from harness.activations.store_writer import StoreWriter, Unfit
 from harness.activations.tokens import Ids, packed_contexts
 from harness.progress import track
 from harness.study.source import TextSource, source_error
-from harness.study.yaml_file import near
 
 TOKENS_AT_ONCE = 8192  # of one forward pass
 
@@ -31,9 +28,11 @@ class Positions(NamedTuple):
     ids: Ids
     kept: NDArray[np.bool_]
 
-
-class _Reached(Exception):
-    """Raised by the hook: the rest of the forward pass is not needed."""
+    def where(self, row: int, tokenizer: Any) -> str:
+        """The kept position number `row`, for people."""
+        context, position = (int(index) for index in np.argwhere(self.kept)[row])
+        token = tokenizer.decode([int(self.ids[context, position])])
+        return f"token {token!r} at position {position} of context {context}"
 
 
 def capture_activations(source: TextSource, corpus: Path, language_model: Path, out: Path) -> dict[str, Any]:
@@ -43,71 +42,41 @@ def capture_activations(source: TextSource, corpus: Path, language_model: Path, 
     Positions of special tokens (separators and padding) are left out and counted. The rows of a split are
     shuffled over the whole split. Returns the manifest. `out` is replaced as a whole, or left as it was.
 
-    Raises UserError if there is no such model, no such hook, or too little text.
+    Raises UserError if there is no such model or hook, if it has other sizes than the source file says, if a
+    value is not finite, or if there is too little text.
     """
     wanted = source.activations
     with replacing(out, MANIFEST, source) as folder:
         fingerprint = model_fingerprint(language_model)
         model, tokenizer = load_model(language_model)
+        check_model(source, language_model, model, tokenizer)
         module = find_module(source, model)
         positions = {
             "train": _positions(source, corpus, "train", wanted.tokens, tokenizer),
             "held_out": _positions(source, corpus, "held_out", wanted.held_out_tokens, tokenizer),
         }
         counts = {split: int(p.kept.sum()) for split, p in positions.items()}
-        width = hidden_states(model, module, torch.from_numpy(positions["train"].ids[:1])).shape[-1]
-        writer = StoreWriter(folder, counts, width, wanted.dtype)
+        check_hook(source, model, module, torch.from_numpy(positions["train"].ids[:2]))
+        writer = StoreWriter(folder, counts, source.width, wanted.dtype)
         for number, split in enumerate(positions):
             places = np.random.default_rng([wanted.seed, number]).permutation(counts[split])
+            done = 0
             for rows in _captured(model, module, positions[split], f"capture {split}"):
-                _put(source, writer, split, places[: len(rows)], rows)
-                places = places[len(rows) :]
+                try:
+                    writer.put(split, places[done : done + len(rows)], rows)
+                except Unfit as failure:
+                    where = positions[split].where(done + failure.row, tokenizer)
+                    raise source_error(source, ("activations", "dtype"), f"{split}, {where}: {failure}") from None
+                done += len(rows)
         return writer.finish(
             model=str(language_model),
             model_fingerprint=fingerprint,
             revision=None,
             hook=wanted.hook,
             context=source.language_model.context,
+            seed=wanted.seed,
             special_left_out={split: int((~p.kept).sum()) for split, p in positions.items()},
         )
-
-
-def load_model(folder: Path) -> tuple[Any, Any]:
-    """Model (float32, evaluation mode) and tokenizer of a local folder; nothing is downloaded or unpickled."""
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    with no_bars():
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **local)
-        model.eval()
-        return model, AutoTokenizer.from_pretrained(folder, **local)
-
-
-def find_module(source: TextSource, model: Any) -> torch.nn.Module:
-    """The module that `activations.hook` names. Raises UserError with the nearest names."""
-    hook = source.activations.hook
-    modules: dict[str, torch.nn.Module] = dict(model.named_modules())
-    if hook in modules and hook:
-        return modules[hook]
-    message = f"no module {hook!r} in the model{near(hook, [name for name in modules if name])}"
-    raise source_error(source, ("activations", "hook"), message)
-
-
-@torch.inference_mode()
-def hidden_states(model: Any, module: torch.nn.Module, ids: Tensor) -> Tensor:
-    """Output [batch, context, width] of `module` on token ids [batch, context]; what comes after does not run."""
-    seen: list[Tensor] = []
-
-    def keep(_module: torch.nn.Module, _args: Any, output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
-        raise _Reached
-
-    handle = module.register_forward_hook(keep)
-    try:
-        model(input_ids=ids, use_cache=False)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
-    return seen[0]
 
 
 def _positions(source: TextSource, corpus: Path, split: Split, tokens: int, tokenizer: Any) -> Positions:
@@ -132,13 +101,3 @@ def _captured(
         here = slice(start, start + batch)
         states = hidden_states(model, module, torch.from_numpy(positions.ids[here]))
         yield states.numpy()[positions.kept[here]]
-
-
-def _put(
-    source: TextSource, writer: StoreWriter, split: str, places: NDArray[np.int64], rows: NDArray[np.float32]
-) -> None:
-    try:
-        writer.put(split, places, rows)
-    except OverflowError as failure:
-        message = f"{failure} of the activations; expected float32"
-        raise source_error(source, ("activations", "dtype"), message) from None

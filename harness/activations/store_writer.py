@@ -20,6 +20,19 @@ ROWS_AT_ONCE = 2**14  # measured at a time
 ALLOCATED_AT_ONCE = 2**20  # bytes
 
 
+class Unfit(Exception):
+    """A value that a store cannot hold; `row` says in which of the rows that were put it is."""
+
+    def __init__(self, row: int, value: float, dtype: str) -> None:
+        self.row = row
+        if math.isnan(value):
+            super().__init__("the value is nan, which no dtype mends")
+        elif math.isinf(value):
+            super().__init__(f"the value is {value:g}, which no dtype mends")
+        else:
+            super().__init__(f"{dtype} cannot hold the value {value:g}; expected float32")
+
+
 class StoreWriter:
     """Fills a new folder with activations in any order, then describes them."""
 
@@ -51,12 +64,13 @@ class StoreWriter:
     def put(self, split: str, places: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """Write the rows `values` [n, width] to the places [n] of the split.
 
-        Raises OverflowError if a value is not finite in the store's dtype.
+        Raises Unfit if a value is not finite in the store's dtype.
         """
         with np.errstate(over="ignore"):
             kept = values.astype(self.dtype)
-        if not np.isfinite(kept).all():
-            raise OverflowError(f"{self.dtype} cannot hold the value {np.abs(values).max():g}")
+        if not (fit := np.isfinite(kept)).all():
+            row, column = (int(index) for index in np.argwhere(~fit)[0])
+            raise Unfit(row, float(values[row, column]), self.dtype.name)
         self._written[split] += len(places)
         shard, row = np.divmod(places, self.rows)
         for index in np.unique(shard):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from harness.activations.features import FeatureLaw, Floats
 from harness.activations.folders import replacing
 from harness.activations.store import MANIFEST
-from harness.activations.store_writer import StoreWriter
+from harness.activations.store_writer import StoreWriter, Unfit
 from harness.progress import track
 from harness.study.cells import fingerprint
 from harness.study.source import Synthetic, SyntheticSource, source_error
@@ -118,5 +118,6 @@ def _with_one(inputs: Floats) -> Floats:
 def _put(source: SyntheticSource, writer: StoreWriter, split: str, start: int, rows: Floats) -> None:
     try:
         writer.put(split, np.arange(start, start + len(rows)), rows)
-    except OverflowError as failure:
-        raise source_error(source, ("synthetic", "dtype"), f"{failure} of the activations") from None
+    except Unfit as failure:
+        where = f"token {start + failure.row} of {split}"
+        raise source_error(source, ("synthetic", "dtype"), f"{where}: {failure}") from None

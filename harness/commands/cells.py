@@ -40,12 +40,19 @@ def store_of(study: Study, workspace: Workspace) -> ActivationStore:
 
 def _check_origin(store: ActivationStore, source: Source, folders: SourceFolders) -> None:
     """Raise UserError if the activations are not what the source file says now."""
-    from harness.study.source import SyntheticSource
+    from harness.study.source import SyntheticSource, TextSource
 
     again = f"make them again: harness activations {source.path}"
-    if (found := store.manifest["hook"]) != source.hook:
-        expected = f"expected {source.hook!r}, as {source.path} says"
-        raise UserError(f"{store.path}: hook: {expected}, got {found!r}; {again}")
+    asked: dict[str, object] = {"hook": source.hook, "width": source.width}
+    if isinstance(source, TextSource):
+        wanted = source.activations
+        tokens = {"train": wanted.tokens, "held_out": wanted.held_out_tokens}
+        asked |= {"tokens": tokens, "dtype": wanted.dtype, "seed": wanted.seed}
+        asked |= {"context": source.language_model.context}
+    for name, value in asked.items():
+        if (found := store.manifest.get(name, value)) != value:
+            expected = f"expected {value!r}, as {source.path} says"
+            raise UserError(f"{store.path}: {name}: {expected}, got {found!r}; {again}")
     if isinstance(source, SyntheticSource):
         from harness.activations.synthetic import settings_fingerprint
 

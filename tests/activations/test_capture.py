@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from harness.activations.capture import capture_activations, hidden_states, load_model
+from harness.activations.capture import capture_activations
 from harness.activations.documents import read_documents
+from harness.activations.hook import hidden_states, load_model
+from harness.activations.language_model import load_tokenizer
 from harness.activations.store import ActivationStore
 from harness.activations.tokens import packed_contexts
 from harness.errors import UserError
@@ -107,3 +112,139 @@ def test_activations_of_another_model_are_refused(folders: SourceFolders, tmp_pa
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=r"expected activations of the model in .*other, got those of another"):
         store.check_model(other)
+
+
+@pytest.fixture(scope="session")
+def llama(source: Source, folders: SourceFolders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of another architecture, of the sizes that the tiny source says."""
+    folder = tmp_path_factory.mktemp("llama")
+    tokenizer = load_tokenizer(source, folders.corpus)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=32, **sizes)).save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+HOOKS = {
+    "model.layers": "a module that is never called",
+    "model": "BaseModelOutputWithPast",
+    "model.rotary_emb": "[1, 32, 8]",
+    "model.layers.0.mlp.up_proj": "[2, 32, 32]",
+    "lm_head": "[2, 32, 400]",
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_that_gives_no_activations_is_one_line(
+    make_source: MakeSource, folders: SourceFolders, llama: Path, tmp_path: Path, hook: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        capture_activations(make_source(("transformer.h.0", hook)), folders.corpus, llama, tmp_path / "out")
+    assert str(error.value).endswith(
+        "tiny.yaml:14: activations.hook: expected a module whose output is a tensor [2, 32, 16] "
+        f"of [contexts, context, width], got {HOOKS[hook]}"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_hook_of_another_architecture_is_captured(
+    make_source: MakeSource, folders: SourceFolders, llama: Path, tmp_path: Path
+) -> None:
+    source = make_source(("transformer.h.0", "model.layers.0"))
+    assert capture_activations(source, folders.corpus, llama, tmp_path / "out")["width"] == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("width: 16", "width: 8"),
+            r"yaml:7: language_model\.width: expected 16, the width of the model in .*, got 8$",
+        ),
+        (
+            ("context: 32", "context: 64"),
+            r"yaml:9: language_model\.context: expected at most the 32 positions of the model in .*, got 64$",
+        ),
+    ],
+)
+def test_a_model_of_other_sizes_is_one_line(
+    make_source: MakeSource, folders: SourceFolders, tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        capture_activations(make_source(change), folders.corpus, folders.language_model, tmp_path / "out")
+
+
+def without_end_of_text(folder: Path) -> None:
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in settings.items() if name != "eos_token"}))
+
+
+def without_tokenizer(folder: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
+def with_another_tokenizer(folder: Path) -> None:
+    tokenizer = load_model(folder)[1]
+    tokenizer.add_tokens(["one more"])
+    tokenizer.save_pretrained(folder)
+
+
+def with_torn_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"torn")
+
+
+def with_another_configuration(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (without_end_of_text, "eos_token: expected a tokenizer with one, to stand between documents"),
+        (without_tokenizer, "expected its tokenizer, found none with a vocabulary"),
+        (with_another_tokenizer, "expected a tokenizer of at most the model's 400 tokens, got one of 401"),
+        (with_torn_weights, "expected a causal language model: "),
+        (with_another_configuration, "expected a causal language model: "),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_one_line(
+    source: Source, folders: SourceFolders, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    model = shutil.copytree(folders.language_model, tmp_path / "model")
+    damage(model)
+    with pytest.raises(UserError) as error:
+        capture_activations(source, folders.corpus, model, tmp_path / "out")
+    assert str(error.value).startswith(f"{model}: {message}")
+    assert "\n" not in str(error.value)
+
+
+VALUES = {
+    float("nan"): "the value is nan, which no dtype mends",
+    float("inf"): "the value is inf, which no dtype mends",
+    1e5: "float16 cannot hold the value 100000; expected float32",
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_that_cannot_be_kept_is_named_with_its_token(
+    make_source: MakeSource, folders: SourceFolders, tmp_path: Path, value: float
+) -> None:
+    source = make_source(("transformer.h.0", "transformer.wte"))  # attention would spread it over the context
+    model, tokenizer = load_model(folders.language_model)
+    ids = packed_contexts(read_documents(folders.corpus, "train"), tokenizer, 32, 6_000, 0)
+    context, position = 3, 5
+    with torch.no_grad():
+        model.transformer.wte.weight[ids[context, position]] = value
+    folder = shutil.copytree(folders.language_model, tmp_path / "model")
+    model.save_pretrained(folder)
+    with pytest.raises(UserError) as error:
+        capture_activations(source, folders.corpus, folder, tmp_path / "out")
+    first = np.argwhere(ids == ids[context, position])[0]
+    token = tokenizer.decode([int(ids[context, position])])
+    assert str(error.value).endswith(
+        f"activations.dtype: train, token {token!r} at position {first[1]} of context {first[0]}: {VALUES[value]}"
+    )

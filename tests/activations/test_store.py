@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.activations.store import ActivationStore
-from harness.activations.store_writer import StoreWriter
+from harness.activations.store_writer import StoreWriter, Unfit
 from harness.errors import UserError
 from harness.study.recipe import Recipe
 from harness.training.data import Data
@@ -88,8 +88,9 @@ def test_ranges_outside_are_refused(tmp_path: Path, start: int, stop: int) -> No
 
 
 def test_values_that_the_dtype_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises(OverflowError, match="float16 cannot hold the value 70000"):
-        written(tmp_path, np.full((2, 2), 70_000, np.float32), dtype="float16")
+    with pytest.raises(Unfit, match="float16 cannot hold the value 70000; expected float32") as caught:
+        written(tmp_path, np.array([[1, 2], [3, 70_000]], np.float32), dtype="float16")
+    assert caught.value.row == 1
 
 
 def truncate(folder: Path) -> None:
