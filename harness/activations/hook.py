@@ -57,13 +57,8 @@ def check_model(source: TextSource, folder: Path, model: Any, tokenizer: Any) ->
         raise source_error(source, ("language_model", "context"), message)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: eos_token: expected a tokenizer with one, to stand between documents")
-    tokens, most = len(tokenizer), getattr(config, "vocab_size", None)
-    if tokens <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without tokenizer
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without tokenizer
         raise UserError(f"{folder}: expected its tokenizer, found none with a vocabulary")
-    if most is not None and tokens > most:
-        raise UserError(
-            f"{folder}: expected a tokenizer of at most the model's {most} tokens, got one of {tokens}"
-        )
 
 
 def check_hook(source: TextSource, model: Any, module: torch.nn.Module, ids: Tensor) -> None:

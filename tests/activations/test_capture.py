@@ -187,12 +187,6 @@ def without_tokenizer(folder: Path) -> None:
         file.unlink()
 
 
-def with_another_tokenizer(folder: Path) -> None:
-    tokenizer = load_model(folder)[1]
-    tokenizer.add_tokens(["one more"])
-    tokenizer.save_pretrained(folder)
-
-
 def with_torn_weights(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"torn")
 
@@ -206,7 +200,6 @@ def with_another_configuration(folder: Path) -> None:
     [
         (without_end_of_text, "eos_token: expected a tokenizer with one, to stand between documents"),
         (without_tokenizer, "expected its tokenizer, found none with a vocabulary"),
-        (with_another_tokenizer, "expected a tokenizer of at most the model's 400 tokens, got one of 401"),
         (with_torn_weights, "expected a causal language model: "),
         (with_another_configuration, "expected a causal language model: "),
     ],
