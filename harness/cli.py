@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Exits with 0, 1 (ours to mend), 2 (the user's to mend) or 130 (Ctrl-C)."""
+    """Run one command. Exits with 0, 1 (ours to mend), 2 (the user's), 3 (cells failed) or 130 (stopped)."""
     os.environ.update(QUIET | os.environ)
     atexit.register(gc.freeze)  # to take Optuna and MLflow apart object by object would take a second
     options = parser().parse_args(arguments)

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from harness.scheduling.dispatch import Options
 
 
+CELLS_FAILED = 3  # exit code: DVC then takes the stage as not done, and tries again
+EXIT_CODES = """exit codes:
+  0    every cell has a result (one that diverged or was pruned has one, too)
+  1    an error of harness itself
+  2    something that you can mend: one line says what
+  3    some cells failed; results are written, the same command tries these cells again
+  130  stopped by Ctrl-C, SIGTERM or SIGHUP; the same command goes on from there"""
+
+
 def run_arguments(parser: ArgumentParser) -> None:
+    parser.description = f"{parser.description}\n\n{EXIT_CODES}"
     study_argument(parser)
     results_argument(parser)
     databases_arguments(parser)
@@ -74,6 +84,7 @@ def run(options: Namespace, console: Console) -> None:
         console.print(
             f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"
         )
+        raise SystemExit(CELLS_FAILED)
 
 
 def _engine(options: Namespace) -> tuple[Options, Start]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM for a sweep.
+"""Ctrl-C, SIGTERM and SIGHUP (the terminal is gone) for a sweep.
 
 A KeyboardInterrupt is lost where Python drops whatever is raised: in destructors and in callbacks of weak
 references, of which SQLAlchemy has one for each row. So it is also remembered.
@@ -10,11 +10,11 @@ import signal
 
 
 class Interrupts:
-    """Takes both signals from now on; one that was ignored stays so."""
+    """Takes these signals from now on; one that was ignored stays so, as SIGHUP under `nohup`."""
 
     def __init__(self) -> None:
         self._came = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on)
 

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import optuna
+import pytest
 
 from harness.cli import main
+from harness.commands.running import CELLS_FAILED
 from tests.conftest import make_workspace
 from tests.scheduling.ledgers import assert_each_cell_once, mlflow_runs, trials
 from tests.scheduling.test_sweep import FILES, points, records, wait_until, workers_of
@@ -21,6 +23,12 @@ def assert_same_results(ours: Path, theirs: Path) -> None:
     for name in FILES:
         expected = (theirs / "results" / "small" / name).read_bytes()
         assert (ours / "results" / "small" / name).read_bytes() == expected, name
+
+
+def exit_code(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return stop.value.code
 
 
 def test_cells_come_out_the_same_alone_and_in_cohorts(undisturbed, small_study, databases):
@@ -59,7 +67,7 @@ def test_a_cell_that_is_too_large_fails_alone_and_harms_no_other(small_study, da
         monkeypatch.context() as patch
     ):  # as if the memory model were wrong: the large cell is in a cohort at first
         patch.setattr("harness.scheduling.controller.room", lambda *_: [10**20])
-        main(arguments)
+        assert exit_code(arguments) == CELLS_FAILED
     small, large, other = records(Path(), "cells.jsonl")
     assert (small["state"], large["state"], other["state"]) == ("complete", "failed", "complete")
     assert large["reason"] == "out of memory, even alone and in 8 micro-batches"
@@ -69,5 +77,7 @@ def test_a_cell_that_is_too_large_fails_alone_and_harms_no_other(small_study, da
 
     for row in (small, other):
         shutil.rmtree(Path("runs/cells") / row["cell"])
-    main(arguments)  # the model is right, and keeps the large cell by itself from the beginning
+    assert (
+        exit_code(arguments) == CELLS_FAILED
+    )  # the model is right, and keeps the large cell by itself from the beginning
     assert records(Path(), "cells.jsonl") == [small, large, other]

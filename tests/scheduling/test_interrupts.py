@@ -7,7 +7,7 @@ import pytest
 
 from harness.scheduling.interrupts import Interrupts
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +49,9 @@ def test_one_that_a_destructor_drops_is_remembered(number, monkeypatch):
         interrupts.check()
 
 
-def test_a_background_job_that_ignores_ctrl_c_goes_on_ignoring_it():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["background job", "nohup"])
+def test_one_that_was_ignored_stays_so(number):
+    signal.signal(number, signal.SIG_IGN)
     interrupts = Interrupts()
-    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(number)
     interrupts.check()

@@ -16,6 +16,7 @@ import pytest
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
+from harness.commands.running import CELLS_FAILED
 from harness.locks import exclusive
 from harness.scheduling.ledger import Ledger
 from harness.scheduling.workspace import Workspace, code_fingerprint
@@ -289,7 +290,9 @@ def test_failures_are_data_and_are_tried_again(small_study, databases, capsys):
     obstacle = Path("runs/cells") / best.id / "checkpoints"
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("in the way of a folder")
-    main(arguments)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == CELLS_FAILED
     assert _states() == {
         ("none", 1e6, 1): "diverged",
         ("none", 2e6, 1): "diverged",
