@@ -1,12 +1,13 @@
-"""Files that are whole or not there, on disks that may be full for a while."""
+"""Files that are whole or not there, on disks that may be full for a while, or damaged."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries, each pause 
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The file is either as before or complete, whenever the process or the machine dies.
+    """The file is either as before or complete, whenever the process or the machine dies: both are synced.
 
     Waits for room where the disk is full, and says so on standard error.
     """
@@ -36,16 +37,60 @@ def _write(path: Path, content: bytes) -> None:
             beside.unlink(missing_ok=True)  # others may need the room
         raise
     beside.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Until then a power cut may undo what was renamed in it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems sync no folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def append(file: IO[str], line: str) -> None:
-    """Add a line to a file that is buffered by lines; where the disk is full, as soon as there is room."""
+    """Add a line to a file and sync it; where the disk is full, as soon as there is room."""
     try:
         file.write(line)
-    except OSError as reason:
+    except OSError as reason:  # what has not been written is still in the buffer
         if reason.errno not in FULL:
             raise
-        _once_there_is_room(Path(file.name), file.flush)  # what has not been written is still in the buffer
+    _once_there_is_room(Path(file.name), partial(_sync, file))
+
+
+def _sync(file: IO[str]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read_record(path: Path, keys: Iterable[str] = ()) -> dict[str, Any] | None:
+    """The JSON object in a file. None where there is no file, and where it is damaged, which is said.
+
+    keys: those that it must have.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        record = None
+    if isinstance(record, dict) and all(key in record for key in keys):
+        return record
+    say_once(f"{path.absolute()}: damaged; taken as if it were not there")
+    return None
+
+
+def say_once(line: str) -> None:
+    """Say a line on standard error that this process has not said yet."""
+    if line not in _said:
+        _said.add(line)
+        with suppress(OSError):  # a file on a disk that is full, say
+            print(line, file=sys.stderr, flush=True)
+
+
+_said: set[str] = set()
 
 
 def _once_there_is_room(path: Path, write: Callable[[], Any]) -> None:

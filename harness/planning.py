@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Container
 from statistics import fmean
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.files import read_record
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.display import duration
 from harness.scheduling.workspace import Workspace, code_fingerprint
@@ -51,10 +51,9 @@ def show_plan(
 
 def _edits(study: Study, workspace: Workspace, source: str | None) -> list[str]:
     """What has changed since the study was last run, if it was."""
-    path = workspace.asked(study.name)
-    if not path.exists():
+    before = read_record(workspace.asked(study.name), ("code", "source", "cells"))
+    if before is None:
         return []
-    before = json.loads(path.read_text(encoding="utf-8"))
     return edits(before, asked(study, source, code_fingerprint())).lines()
 
 

@@ -2,7 +2,7 @@
 
 A cell is done when its result is there, complete or diverged; a failure is tried again by the next run. A study
 that has pruned it takes it as done, too: `pruned-<pruned_by>.json` says so to that study alone, and the checkpoint
-stays, so that others go on from there.
+stays, so that others go on from there. A file that is damaged counts as not there; whoever reads it says so.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.files import write_atomically
+from harness.files import read_record, say_once, write_atomically
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoints
 
 Record = dict[str, Any]
+ENDED = ("state", "reason")  # what a record of a cell's end has at least
+POINT = ("step", "tokens", "heldout_fvu")  # likewise a point of its curve
 
 
 class CellFolder:
@@ -78,11 +80,20 @@ class CellFolder:
         write_atomically(self.path / "recipe.json", _dump(record))
 
     def points(self) -> list[Record]:
-        """The curve so far. A last line that is not whole yet is left for later."""
-        if not self.curve.exists():
+        """The curve so far, up to what is damaged. A last line that is not whole yet is left for later."""
+        try:
+            *lines, rest = self.curve.read_bytes().split(b"\n")
+        except FileNotFoundError:
             return []
-        *lines, _ = self.curve.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines]
+        points: list[Record] = []
+        for line in [*lines, rest] if b"\0" in rest else lines:  # zeros are what a power cut leaves
+            point = _point(line)
+            if point is None:
+                kept = f"only its first {len(points)} points are kept"
+                say_once(f"{self.curve.absolute()}: line {len(points) + 1} is damaged; {kept}")
+                break
+            points.append(point)
+        return points
 
     def open_curve(self, step: int) -> IO[str]:
         """The curve, cut back to the points up to `step`, open for appending."""
@@ -92,11 +103,15 @@ class CellFolder:
 
 
 def _read(path: Path) -> Record | None:
+    return read_record(path, ENDED)
+
+
+def _point(line: bytes) -> Record | None:
     try:
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        point = json.loads(line)
+    except ValueError:
         return None
-    return record
+    return point if isinstance(point, dict) and all(key in point for key in POINT) else None
 
 
 def _dump(record: Record) -> bytes:

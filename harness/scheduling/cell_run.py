@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -22,7 +23,7 @@ from harness.training.cell import Cell
 from harness.training.cohort import Stopped
 from harness.training.data import Data
 from harness.training.metrics import HeldOut
-from harness.training.trainer import Diverged, Stopwatch, Turn, train
+from harness.training.trainer import Diverged, Stopwatch, Turn, logging_steps, train
 
 End = Literal["done", "failed", "stopped", "busy", "crowded"]
 
@@ -63,7 +64,9 @@ def _train(
 ) -> Generator[int, Turn, dict[str, Any]]:
     clock = Stopwatch()
     cell = Cell(recipe, data.width, data.device, data.mean, micro_batches)
-    saved = folder.checkpoints.load()
+    logged = {point["step"] for point in folder.points()}
+    missing = logging_steps(recipe.steps) - logged
+    saved = folder.checkpoints.load(before=min(missing, default=math.inf))  # later ones would leave a gap
     if saved is not None:
         cell.load_state(saved)
     with folder.open_curve(cell.step_index) as curve:

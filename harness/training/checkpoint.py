@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -29,9 +30,14 @@ class Checkpoints:
         for old in self._paths()[KEEP:]:
             old.unlink()
 
-    def load(self) -> dict[str, Tensor] | None:
-        """The newest checkpoint that is whole, or None."""
-        for path in self._paths():
+    def load(self, before: float = math.inf) -> dict[str, Tensor] | None:
+        """The newest checkpoint of a step below `before` that is whole, or None.
+
+        Also removes what a kill has left of one that was being written.
+        """
+        for torn in self.folder.glob("*.tmp"):
+            torn.unlink()
+        for path in (path for path in self._paths() if int(path.stem) < before):
             content = path.read_bytes()
             body, digest = content[:-32], content[-32:]
             if hashlib.sha256(body).digest() == digest:
