@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,9 +47,34 @@ def test_a_missing_study_is_one_line(capsys):
 
 
 def test_a_wrong_option_is_one_line(capsys):
-    assert "expected a whole number from 1 on, got '0'" in fails(capsys, "run", "x.yaml", "--workers", "0")
+    assert "expected a whole number from 1 to 10000, got '0'" in fails(capsys, "run", "x.yaml", "--workers", "0")
     assert "expected a number of seconds" in fails(capsys, "run", "x.yaml", "--checkpoint-seconds", "soon")
     assert "invalid choice" in fails(capsys, "reprot", "x.yaml")
+
+
+WHOLE = ["0", "-1", "1.5", "nan", "²", "", "1" * 5000]
+SECONDS = ["-1", "nan", "inf", "1e999", "", "1_0s"]
+WRONG = {
+    "--workers": WHOLE,
+    "--threads": [*WHOLE, "1000000"],
+    "--cohort": WHOLE,
+    "--checkpoint-seconds": SECONDS,
+    "--patience-seconds": [*SECONDS, "0", "4.9"],
+}
+WRONG_PORTS = {"--optuna-port": [*WHOLE, "65536"], "--mlflow-port": [*WHOLE, "65536"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        (command, option, value)
+        for command, wrong in {"run x.yaml": WRONG, "ui": WRONG_PORTS}.items()
+        for option, values in wrong.items()
+        for value in values
+    ],
+)
+def test_a_number_that_cannot_be_meant_is_one_line(command, option, value, capsys):
+    assert f"argument {option}: expected a" in fails(capsys, *command.split(), f"{option}={value}")
 
 
 def test_a_gpu_that_is_not_there_is_one_line(small_study, capsys):
@@ -60,8 +86,6 @@ def test_a_gpu_that_is_not_there_is_one_line(small_study, capsys):
 
 
 def test_without_activations_there_is_a_plan_but_no_status(small_study, capsys):
-    import shutil
-
     shutil.rmtree("data")
     main(["plan", str(small_study)])
     shown = capsys.readouterr().out
@@ -135,11 +159,23 @@ def test_a_closed_pipe_is_no_error(small_study):
 SYNTHETIC = "synthetic: {width: 8, features: 24, tokens: 600, held_out_tokens: 300, active: 2, dtype: float32}\n"
 
 
+@pytest.mark.parametrize("stream", ["1", "2"], ids=["standard output", "standard error"])
+def test_a_run_goes_on_where_nobody_can_read_along(undisturbed, stream, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(undisturbed, root)
+    shutil.rmtree(root / "results")
+    run = f"{sys.executable} -m harness run studies/small.yaml"
+    command = {"1": f"{run} > /dev/full", "2": f"({run} 2> /dev/full) | true"}[stream]
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=root, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (root / "results/small/cells.jsonl").read_bytes() == (
+        undisturbed / "results/small/cells.jsonl"
+    ).read_bytes()
+
+
 @pytest.fixture
 def synthetic_study(small_study) -> Path:
     """The small study's file, on known features that nobody has made yet."""
-    import shutil
-
     shutil.rmtree("data")
     Path("studies/sources/random.yaml").write_text(SYNTHETIC)
     text = small_study.read_text().replace("1_024", "256").replace("50_000", "600")

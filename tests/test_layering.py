@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A room may import itself and what stands below it; `ground` is for every room.
 ROOMS = ["ground", "sae", "study", "activations", "training", "scheduling", "analysis", "top"]
-GROUND = {"__init__", "errors", "files", "ground_truth", "locks", "progress", "muon", "secrets"}
+GROUND = {"__init__", "errors", "files", "ground_truth", "locks", "output", "progress", "muon", "secrets"}
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
 # The core reads recipes, not studies, and rows of activations, wherever they come from.

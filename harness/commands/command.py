@@ -86,17 +86,38 @@ def load(options: Namespace) -> tuple[Study, Workspace, Path]:
     return study, workspace, results
 
 
+MOST = 10_000  # workers, threads, cells of a cohort: more is a slip of the keyboard, which takes a machine down
+LEAST_PATIENCE = 5.0  # seconds: a worker takes a few to import torch
+
+
 def count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a whole number from 1 on, got {text!r}")
+    return _whole(text, MOST)
+
+
+def port(text: str) -> int:
+    return _whole(text, 65_535)
+
+
+def _whole(text: str, most: int) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise ArgumentTypeError(f"expected a whole number from 1 to {most}, got {text!r}")
     return int(text)
 
 
 def seconds(text: str) -> float:
+    return _at_least(0.0, text)
+
+
+def patience(text: str) -> float:
+    return _at_least(LEAST_PATIENCE, text)
+
+
+def _at_least(least: float, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    if not least <= value < float("inf"):
+        expected = f"expected a number of seconds, {least:g} or more"
+        raise ArgumentTypeError(f"{expected}, got {text!r}")
     return value

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from harness.commands.cells import cells_of, store_of
 from harness.commands.command import (
-    count,
     databases_arguments,
     load,
+    port,
     results_argument,
     study_argument,
     workspace_of,
@@ -82,8 +82,8 @@ def ui_arguments(parser: ArgumentParser) -> None:
     databases_arguments(parser)
     parser.add_argument("which", nargs="?", choices=("optuna", "mlflow"), help="default: both")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--optuna-port", type=count, default=8080)
-    parser.add_argument("--mlflow-port", type=count, default=5000)
+    parser.add_argument("--optuna-port", type=port, default=8080)
+    parser.add_argument("--mlflow-port", type=port, default=5000)
 
 
 def ui(options: Namespace, console: Console) -> None:

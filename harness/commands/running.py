@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from harness.commands.cells import known_cells, store_of
-from harness.commands.command import count, databases_arguments, load, results_argument, seconds, study_argument
+from harness.commands.command import (
+    count,
+    databases_arguments,
+    load,
+    patience,
+    results_argument,
+    seconds,
+    study_argument,
+)
 from harness.commands.sources import prepare
 from harness.errors import UserError
+from harness.output import dispensable_output
 
 if TYPE_CHECKING:
     from harness.scheduling.controller import Start
@@ -60,14 +69,19 @@ def run_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--patience-seconds",
-        type=seconds,
+        type=patience,
         default=1800.0,
         help="a worker that has said nothing for so long hangs: it is killed, and its cells go on in another "
-        "(default: 1800)",
+        "(default: 1800; at least 5)",
     )
 
 
 def run(options: Namespace, console: Console) -> None:
+    with dispensable_output():  # what is trained does not depend on somebody reading along
+        _run(options, console)
+
+
+def _run(options: Namespace, console: Console) -> None:
     from harness.scheduling.controller import Sweep
     from harness.scheduling.export import check_owner, export
     from harness.study.grid import recipes

@@ -1,0 +1,63 @@
+"""Standard output and standard error, where losing them must not end what is being done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+# A disk that is full, a reader that has gone (`| head`), a terminal that is closed.
+LOST = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
+
+
+class _Dispensable:
+    """A stream whose writes may get lost."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError as reason:
+            if reason.errno not in LOST:
+                raise
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as reason:
+            if reason.errno not in LOST:
+                raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def dispensable_output() -> Iterator[None]:
+    """Within, what cannot be written to standard output or standard error is left out, and raises nothing."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _Dispensable(stream)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        for stream in streams:
+            _give_up(stream)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Where it still cannot be written to, lead it nowhere: else Python would end with an error of its own."""
+    try:
+        stream.flush()
+    except OSError as reason:
+        if reason.errno not in LOST:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
