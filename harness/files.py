@@ -11,21 +11,25 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries, each pause twice as long as the one before
+SAY = 0.5  # seconds between two times of saying that the disk is full
+
+Result = TypeVar("Result")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """The file is either as before or complete, whenever the process or the machine dies: both are synced.
 
-    Waits for room where the disk is full, and says so on standard error.
+    Makes its folder where there is none, and waits for room where the disk is full.
     """
-    _once_there_is_room(path, partial(_write, path, content))
+    once_there_is_room(path, partial(_write, path, content))
 
 
 def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.tmp")
     try:
         with beside.open("wb") as file:
@@ -57,7 +61,7 @@ def append(file: IO[str], line: str) -> None:
     except OSError as reason:  # what has not been written is still in the buffer
         if reason.errno not in FULL:
             raise
-    _once_there_is_room(Path(file.name), partial(_sync, file))
+    once_there_is_room(Path(file.name), partial(_sync, file))
 
 
 def _sync(file: IO[str]) -> None:
@@ -93,17 +97,30 @@ def say_once(line: str) -> None:
 _said: set[str] = set()
 
 
-def _once_there_is_room(path: Path, write: Callable[[], Any]) -> None:
+def once_there_is_room(path: Path, write: Callable[[], Result]) -> Result:
+    """Do what writes `path`; where the disk is full, again and again until there is room."""
     pause = FIRST_PAUSE
     while True:
         try:
-            write()
-            return
+            return write()
         except OSError as reason:
             if reason.errno not in FULL:
                 raise
-        if pause == FIRST_PAUSE:
-            with suppress(OSError):  # standard error may be a file on that disk
-                print(f"{path}: the disk is full; waiting for room", file=sys.stderr, flush=True)
-        time.sleep(pause)
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0:
+            _when_full(path)
+            time.sleep(min(left, SAY))
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def say_when_full(say: Callable[[Path], Any]) -> None:
+    """Have `say` called every half second with a path that waits for room; else a line goes to standard error."""
+    global _when_full
+    _when_full = say
+
+
+def _say_full(path: Path) -> None:
+    say_once(f"{path}: the disk is full; waiting for room")
+
+
+_when_full: Callable[[Path], Any] = _say_full

@@ -8,7 +8,10 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+
+from harness.files import once_there_is_room
 
 
 @contextmanager
@@ -18,8 +21,7 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
     patience: seconds to go on trying, for holders that only look whether it is free.
     """
     deadline = time.monotonic() + patience
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = once_there_is_room(path, partial(_open, path))
     try:
         while not (taken := _take(descriptor, fcntl.LOCK_EX)) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -43,6 +45,11 @@ def is_held(path: Path) -> bool:
 def this_process() -> str:
     """What others are told of the holder of a lock."""
     return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
+
+
+def _open(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
 
 
 def _take(descriptor: int, kind: int) -> bool:

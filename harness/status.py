@@ -38,7 +38,10 @@ def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: 
     failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
     for cell, reason in failed[:SHOWN]:
         console.print(f"  {cell.label}: {reason}")
-        console.print(f"    log: {workspace.cell(cell.id) / 'log.txt'}")
+        logs = (workspace.cell(cell.id) / "log.txt", workspace.log(study.name))  # its own, if it wrote one
+        log = next((log for log in logs if log.exists()), None)
+        if log is not None and states[cell.id][0] == "failed":
+            console.print(f"    log: {log}")
     if len(failed) > SHOWN:
         console.print(f"  and {len(failed) - SHOWN} more")
     if (results / "report.html").exists():

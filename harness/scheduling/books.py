@@ -65,7 +65,8 @@ class Books:
     def add(self, cell: Cell) -> bool:
         """Give a cell its trial; whether it is done already."""
         folder = self.folder(cell.id)
-        result = folder.result()
+        if (result := folder.result()) is not None:
+            result = {**result, "retries": folder.retries()}
         self._trials.tell(partial(self._ledger.add, cell, result, folder.points() if result else []))
         if result is not None and not self._tracker.finished(cell):
             self._runs.tell(partial(self._tracker.start, cell))
@@ -97,15 +98,16 @@ class Books:
         if point is not None and self._study.pruning is not None and self.folder(cell).result() is None:
             self.folder(cell).prune(point, self._study.pruning.kind)
 
-    def finish(self, cell: str, retries: int = 0) -> bool:
-        """Close the trial and the run of a cell that has ended, after so many retries; whether it has a result."""
+    def finish(self, cell: str) -> Record | None:
+        """Close the trial and the run of a cell that has ended; its result, if it has one."""
         self.pass_on(cell)
         folder = self.folder(cell)
         result = folder.result()
-        outcome = {**(result or folder.failure() or {"state": "failed", "reason": "unknown"}), "retries": retries}
+        outcome = result or folder.failure() or {"state": "failed", "reason": "unknown"}
+        outcome = {**outcome, "retries": folder.retries()}
         self._trials.tell(partial(self._ledger.finish, cell, outcome))
         self._runs.tell(partial(self._tracker.finish, cell, outcome))
-        return result is not None
+        return result
 
     def catch_up(self) -> None:
         """Tell a database that was away what it has missed, where it is time to try.

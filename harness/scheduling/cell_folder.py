@@ -1,4 +1,5 @@
-"""A cell on disk: recipe.json, lock, curve.jsonl, checkpoints/, and in the end result.json or failure.json.
+"""A cell on disk: recipe.json, lock, curve.jsonl, checkpoints/, retries.json if there were any, and in the end
+result.json or failure.json.
 
 A cell is done when its result is there, complete or diverged; a failure is tried again by the next run. A study
 that has pruned it takes it as done, too: `pruned-<pruned_by>.json` says so to that study alone, and the checkpoint
@@ -9,11 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.files import read_record, say_once, write_atomically
+from harness.files import once_there_is_room, read_record, say_once, write_atomically
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoints
@@ -71,12 +72,23 @@ class CellFolder:
         self.checkpoints.clear()
 
     def fail(self, reason: str) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "failure.json", _dump({"state": "failed", "reason": reason}))
+
+    def new(self) -> bool:
+        """Whether it has nothing to go on from."""
+        return not (self.path / "checkpoints").exists()
+
+    def retries(self) -> int:
+        """How often it has been handed out again since its worker was lost or its memory was too small."""
+        record = read_record(self.path / "retries.json", ("retries",))
+        return int(record["retries"]) if record else 0
+
+    def count_retry(self) -> None:
+        """In its folder, so that the next controller knows of it."""
+        write_atomically(self.path / "retries.json", _dump({"retries": self.retries() + 1}))
 
     def describe(self, record: Record) -> None:
         """Write what this cell is, for people who look into the folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "recipe.json", _dump(record))
 
     def points(self) -> list[Record]:

@@ -46,7 +46,6 @@ class Queue:
         self._costs = costs
         self._again: list[Cell] = []
         self._losses: Counter[str] = Counter()
-        self.retries: Counter[str] = Counter()  # of each cell in all, whatever it was lost for
         self._furthest: dict[str, int] = {}  # tokens
         self._micro_batches: dict[str, int] = {}  # of cells that memory was too small for
 
@@ -104,7 +103,6 @@ class Queue:
     def _retry(self, cell: Cell, worth_it: bool) -> bool:
         if worth_it:
             self._again.append(cell)
-            self.retries[cell.id] += 1
         return worth_it
 
     def micro_batches(self, cohort: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.activations.store import ActivationStore
-from harness.files import write_atomically
+from harness.files import once_there_is_room, write_atomically
 from harness.locks import exclusive, is_held, this_process
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.claims import already_run
@@ -77,7 +77,7 @@ class Sweep:
         with exclusive(lock, patience=1.0) as mine:
             if not mine:
                 raise already_run(self.study, lock.read_text())
-            lock.write_text(this_process())
+            once_there_is_room(lock, partial(lock.write_text, this_process()))
             self.interrupts = Interrupts()
             now = json.dumps(asked(self.study, self.store.fingerprint, code_fingerprint()))
             write_atomically(self.workspace.asked(self.study.name), now.encode())
@@ -89,7 +89,7 @@ class Sweep:
             with Display(self.progress, console):
                 return
         options = replace(self.options, workers=min(self.options.workers, self.progress.cells))
-        engine = self.start(options, self.workspace.runs / f"{self.study.name}.log", self._shared_bytes())
+        engine = self.start(options, self.workspace.log(self.study.name), self._shared_bytes())
         books = None
         try:  # workers get ready while the databases are opened
             with console.status("opening Optuna's and MLflow's databases"):
@@ -98,7 +98,7 @@ class Sweep:
                 known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
                 self.books = books = Books(self.study, self.workspace, known, say)
-            dispatcher = Dispatcher(engine, books, self.progress, options, self.store.path)
+            dispatcher = Dispatcher(engine, books, self.progress, options, self.store.path, say)
             for cells in self._phases():
                 with console.status("bringing them up to the cells on disk"):
                     dispatcher.add(*self._take_up(cells))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, MOST_MICRO_BATCHES, Limits, Queue
 from harness.scheduling.display import CellProgress, Display, SweepProgress, duration
 from harness.scheduling.engine import Engine, Event
 from harness.scheduling.job import Job
+from harness.scheduling.silence import Silence
 from harness.study.cells import Cell
 from harness.study.plan import Cost
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 POLL = 0.25  # seconds between two looks at the workers
 SEND = 2.0  # seconds between two looks at the curves: a commit to a database costs as much as many points
+BUSY = 1.0  # seconds until a cell that another process trains is looked at again
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Options:
     threads: int  # a worker
     devices: tuple[str, ...]  # one a slot, used in turn
     checkpoint_seconds: float
-    patience_seconds: float  # after which a worker that has said nothing counts as hung
+    patience_seconds: float  # of listening, after which a worker that has said nothing counts as hung
     cohort: int | None = None  # most cells that a worker trains together
 
 
@@ -46,18 +47,25 @@ class Dispatcher:
         progress: SweepProgress,
         options: Options,
         activations: Path,
+        say: Callable[[str], Any],
     ) -> None:
+        """`say` takes lines for people."""
         self._engine = engine
         self._books = books
         self._progress = progress
         self._options = options
         self._activations = activations
-        self._heard: dict[int, float] = {}  # when a slot was given work, or its worker last said something
+        self._say = say
+        self._silence = Silence()
+        self._hung: set[int] = set()  # slots whose workers were killed for it, until their ends are known
+        self._without_room: set[int] = set()  # slots whose workers wait for room on a disk
         self._leaving: set[int] = set()  # slots whose workers were told to stop, by whomever
         self._open = 0  # cells that have not come to their ends
         self._cells: dict[str, Cell] = {}
         self._costs: dict[str, Cost] = {}
         self._waiting: deque[Cell] = deque()
+        self._busy: deque[tuple[float, Cell]] = deque()  # cells in other hands, and when to look again
+        self._begun: set[str] = set()  # cells that the books know to have been started
         self._queue = Queue(lambda: self._waiting.popleft() if self._waiting else None, self._costs)
 
     def add(self, cells: Mapping[str, Cell], costs: Mapping[str, Cost]) -> None:
@@ -78,18 +86,24 @@ class Dispatcher:
             self._hand_out()
             for event in self._engine.wait(POLL):
                 self._on(event)
-            self._end_hung(display)
+            self._silence.listened()
+            self._end_hung()
             self._books.catch_up()
             if time.monotonic() - looked >= (POLL if self._books.pruned_by else SEND):
                 looked = time.monotonic()
-                for cell, progress in self._progress.running.items():
-                    if last := self._books.pass_on(cell):
-                        progress.fvu = last["heldout_fvu"]
+                for cell in self._progress.running:
+                    self._pass_on(cell)
                     self._books.prune(cell)
             display.update()
 
+    def _pass_on(self, cell: str) -> None:
+        if last := self._books.pass_on(cell):
+            self._progress.running[cell].fvu = last["heldout_fvu"]
+
     def _hand_out(self) -> None:
         """Fill free slots."""
+        while self._busy and self._busy[0][0] <= time.monotonic():
+            self._queue.put_back([self._busy.popleft()[1]])
         for slot in range(self._options.workers):
             while (room := self._engine.room(slot)) is not None and self._free(slot):
                 share = self._progress.work_left() / self._options.workers
@@ -103,13 +117,17 @@ class Dispatcher:
 
     def _start(self, slot: int, cohort: list[Cell]) -> None:
         for cell in cohort:
-            self._books.start(cell)
-            progress = CellProgress(slot, cell.label, 0, cell.recipe.tokens, self._costs[cell.id].work)
-            self._progress.running[cell.id] = progress
+            if cell.id not in self._begun:
+                self._begun.add(cell.id)
+                self._books.start(cell)
+            tokens = 0 if self._books.folder(cell.id).new() else None
+            work = self._costs[cell.id].work
+            self._progress.running[cell.id] = CellProgress(slot, cell.label, cell.recipe.tokens, work, tokens)
+            self._pass_on(cell.id)
             if self._books.folder(cell.id).result() is not None:  # another study, or an orphan, has finished it
                 self._finish(cell.id)
         if names := self._progress.on(slot):
-            self._heard[slot] = time.monotonic()
+            self._silence.broken(slot)
             self._engine.submit(slot, self._job(slot, names))
 
     def _job(self, slot: int, names: list[str]) -> Job:
@@ -123,36 +141,50 @@ class Dispatcher:
             pruned_by=self._books.pruned_by,
         )
 
-    def _end_hung(self, display: Display) -> None:
+    def _end_hung(self) -> None:
         """Kill workers that have been silent for too long: one that is only slow speaks after every step."""
-        for slot in {cell.slot for cell in self._progress.running.values()}:
-            silent = time.monotonic() - self._heard[slot]
+        for slot in {cell.slot for cell in self._progress.running.values()} - self._hung:
+            silent = self._silence.of(slot)
             if silent > self._options.patience_seconds:
-                self._heard[slot] = math.inf  # until its end is known and the slot has work again
-                display.say(f"worker {slot} has said nothing for {duration(silent)}: it hangs and is killed")
+                self._hung.add(slot)
+                self._say(f"worker {slot} has said nothing for {duration(silent)}: it hangs and is killed")
                 self._engine.kill(slot)
 
     def _on(self, event: Event) -> None:
-        self._heard[event.slot] = time.monotonic()
+        self._silence.broken(event.slot)
+        self._note_room(event)
         if event.message is None:
+            self._hung.discard(event.slot)
             self._leaving.discard(event.slot)
             for cell in self._progress.on(event.slot):
                 self._crowded(cell) if event.out_of_memory else self._lost(cell, event.exit_code)
         elif "tokens" in event.message:
             for cell, tokens in event.message["tokens"].items():
-                self._progress.running[cell].tokens = tokens
+                self._progress.moved(cell, tokens)
                 self._queue.moved(cell, tokens)
-        else:
+        elif "end" in event.message:
             self._ended(event.slot, event.message["cell"], event.message["end"])
 
+    def _note_room(self, event: Event) -> None:
+        """Say once that workers wait for room on a disk, and when the last of them has gone on."""
+        waited = bool(self._without_room)
+        if event.message is not None and "full" in event.message:
+            self._without_room.add(event.slot)
+            if not waited:
+                self._say(f"the disk is full: training waits for room to write {event.message['full']}")
+        else:
+            self._without_room.discard(event.slot)
+            if waited and not self._without_room:
+                self._say("there is room on the disk again: training goes on")
+
     def _ended(self, slot: int, cell: str, how: str) -> None:
-        if how in ("busy", "stopped"):
+        if how == "stopped":
             del self._progress.running[cell]
             self._queue.put_back([self._cells[cell]])
-        if how == "stopped":
             self._leaving.add(slot)
-        elif how == "busy":  # an orphan or another study trains it: look again in a moment
-            time.sleep(POLL)
+        elif how == "busy":  # an orphan or another study trains it
+            del self._progress.running[cell]
+            self._busy.append((time.monotonic() + BUSY, self._cells[cell]))
         elif how == "crowded":
             self._crowded(cell)
         elif how in ("done", "failed"):
@@ -173,6 +205,7 @@ class Dispatcher:
         """A cell is back in the queue, or has failed for this reason."""
         if reason is None:
             del self._progress.running[cell]
+            self._books.folder(cell).count_retry()
             self._progress.retries += 1
         else:
             self._books.folder(cell).fail(reason)
@@ -180,8 +213,9 @@ class Dispatcher:
 
     def _finish(self, cell: str) -> None:
         self._open -= 1
-        if self._books.finish(cell, self._queue.retries[cell]):
+        result = self._books.finish(cell)
+        if result is not None:
             self._progress.done += 1
         else:
             self._progress.failed += 1
-        self._progress.ended(cell)
+        self._progress.ended(cell, result["tokens"] if result else None)

@@ -31,10 +31,13 @@ class CellProgress:
 
     slot: int  # of the worker
     label: str
-    tokens: int  # done
-    total: int
+    total: int  # tokens
     work: float  # of the whole cell, in FLOPs
+    tokens: int | None = None  # done; None until its worker has said where it goes on
     fvu: float | None = None  # the curve's last held-out point
+
+    def work_done(self) -> float:
+        return self.work * (self.tokens or 0) / self.total
 
 
 @dataclass
@@ -49,24 +52,30 @@ class SweepProgress:
     retries: int = 0  # of cells whose workers were lost or whose memory was too small
     work: float = 0.0  # of all cells that this run has to train, as far as they are known, in FLOPs
     work_done: float = 0.0  # of those that ended
-    tokens_done: int = 0  # of those that ended, in this run
+    tokens: int = 0  # trained on in this run, also those that a lost worker has to train on again
+    work_spent: float = 0.0  # on these, in FLOPs
     running: dict[str, CellProgress] = field(default_factory=dict)  # by the cell's id
 
     def on(self, slot: int) -> list[str]:
         """Cells on the worker of a slot."""
         return [name for name, cell in self.running.items() if cell.slot == slot]
 
-    def ended(self, name: str) -> None:
-        """A cell is no longer running and will not be again."""
-        cell = self.running.pop(name)
-        self.work_done += cell.work
-        self.tokens_done += cell.total
+    def moved(self, name: str, tokens: int) -> None:
+        """A running cell has been trained on so many tokens; what it had when its worker took it up is not new."""
+        cell = self.running[name]
+        new = max(0, tokens - cell.tokens) if cell.tokens is not None else 0
+        self.tokens += new
+        self.work_spent += cell.work * new / cell.total
+        cell.tokens = tokens
 
-    def tokens(self) -> int:
-        return self.tokens_done + sum(cell.tokens for cell in self.running.values())
+    def ended(self, name: str, tokens: int | None) -> None:
+        """A cell is no longer running and will not be again. tokens: of its result, if it has one."""
+        if tokens is not None:
+            self.moved(name, tokens)
+        self.work_done += self.running.pop(name).work
 
     def finished_work(self) -> float:
-        return self.work_done + sum(cell.work * cell.tokens / cell.total for cell in self.running.values())
+        return self.work_done + sum(cell.work_done() for cell in self.running.values())
 
     def work_left(self) -> float:
         return self.work - self.finished_work()
@@ -78,7 +87,7 @@ class Display:
     def __init__(self, progress: SweepProgress, console: Console) -> None:
         self._progress = progress
         self._console = console
-        self._samples: list[tuple[float, float, int]] = []  # time, work, tokens
+        self._samples: list[tuple[float, float, int]] = []  # time, work spent, tokens
         self._last_line = time.monotonic()
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
@@ -97,17 +106,13 @@ class Display:
     def update(self) -> None:
         """Take a sample, and draw where it is time to."""
         now = time.monotonic()
-        self._samples.append((now, self._progress.finished_work(), self._progress.tokens()))
+        self._samples.append((now, self._progress.work_spent, self._progress.tokens))
         self._samples = [s for s in self._samples if now - s[0] <= RATE_WINDOW]
         if self._live:
             self._live.update(self._panel(), refresh=True)
         elif now - self._last_line >= PLAIN_INTERVAL:
             self._last_line = now
             self._console.print(self._headline(), soft_wrap=True)
-
-    def say(self, what: str) -> None:
-        """A line that stays, above the panel where there is one."""
-        self._console.print(what, soft_wrap=True, markup=False, highlight=False)
 
     def _headline(self) -> str:
         p = self._progress
@@ -151,7 +156,7 @@ def table(progress: SweepProgress, rows: int) -> Table:
 def _row(cells: list[CellProgress]) -> tuple[Text, str, str]:
     """What cells are called, how far they are, and their FVU from the best to the worst."""
     label = cells[0].label if len(cells) == 1 else f"{len(cells)} cells: {cells[0].label}, ..."
-    done = sum(cell.tokens for cell in cells) / sum(cell.total for cell in cells)
+    done = sum(cell.tokens or 0 for cell in cells) / sum(cell.total for cell in cells)
     known = sorted(cell.fvu for cell in cells if cell.fvu is not None)
     fvu = " – ".join(f"{value:.4f}" for value in dict.fromkeys(known[:1] + known[-1:]))
     return (

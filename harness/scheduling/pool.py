@@ -8,9 +8,12 @@ import selectors
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from harness.files import once_there_is_room
 from harness.scheduling.device_memory import oom_kills
 from harness.scheduling.engine import Event
 from harness.scheduling.job import Job
@@ -47,7 +50,7 @@ class Pool:
             pass  # it is gone; its end is an event, and the cell is handed out again
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
+        with once_there_is_room(self._log, partial(self._log.open, "ab")) as log:
             worker = subprocess.Popen(
                 [sys.executable, "-m", "harness.scheduling.worker"],
                 stdin=subprocess.PIPE,
@@ -102,9 +105,9 @@ class Pool:
             worker.terminate()
             if worker.stdin is not None:
                 worker.stdin.close()
+        deadline = time.monotonic() + grace  # of all of them
+        while any(self._workers) and (left := deadline - time.monotonic()) > 0:
+            self.wait(left)  # also reads what they say, or they might wait for room to say it
         for worker in workers:
-            try:
-                worker.wait(grace)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            worker.kill()
+            worker.wait()

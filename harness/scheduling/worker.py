@@ -1,7 +1,8 @@
 """A worker: trains one cohort of cells after another, as told line by line on its standard input.
 
 Run as `python -m harness.scheduling.worker`. Each line is a Job in JSON; the worker answers with JSON lines:
-`{"tokens": {cell: n, ...}}` while they train and `{"cell": cell, "end": how}` when one has ended, see `run_cell`.
+`{"tokens": {cell: n, ...}}` while they train, `{"full": path}` while a file waits for room on a disk that is full,
+and `{"cell": cell, "end": how}` when one has ended, see `run_cell`.
 It ends when its input ends, when nobody reads its answers any more, or on SIGTERM, which first checkpoints.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from harness.files import say_when_full
 from harness.sae import native
 from harness.scheduling.cell_run import End, run_cell
 from harness.scheduling.job import Job
@@ -61,6 +63,10 @@ class Messages:
             self._last = time.monotonic()
             self.send(tokens={cell: step * batch for cell, step in waiting.items()})
 
+    def full(self, path: Path) -> None:
+        """Say that a file waits for room: to the controller, who takes silence for hanging and can tell people."""
+        self.send(full=str(path))
+
     def end(self, cell: str, how: End) -> None:
         """Say how a cell ended, once its memory is free for the others."""
         if how in ("failed", "crowded"):
@@ -93,6 +99,7 @@ def main() -> None:
     """Work off the jobs on standard input."""
     _die_with_parent()
     messages = Messages()
+    say_when_full(messages.full)
     _get_ready()
     for line in sys.stdin:
         run_job(Job(**json.loads(line)), messages)

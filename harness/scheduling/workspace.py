@@ -86,6 +86,10 @@ class Workspace:
         """The lock file of a study's controller."""
         return self.runs / f"{study}.lock"
 
+    def log(self, study: str) -> Path:
+        """What a study's workers write on standard error."""
+        return self.runs / f"{study}.log"
+
     def asked(self, study: str) -> Path:
         """What the last run of a study was asked for (harness/study/edits.py)."""
         return self.runs / f"{study}.asked.json"

@@ -24,7 +24,6 @@ class Checkpoints:
 
     def save(self, step: int, tensors: dict[str, Tensor]) -> None:
         """Write a checkpoint and drop all but the newest two."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
         write_atomically(self.folder / f"{step:09}.safetensors", content + hashlib.sha256(content).digest())
         for old in self._paths()[KEEP:]:

@@ -65,7 +65,7 @@ def test_hung_slow_and_preempted_workers_and_a_preempted_controller_change_nothi
     monkeypatch.chdir(root)
 
     # One worker is slow, one is told to go: the first stays, the cell of the second goes on in a third.
-    sweep = start()
+    sweep = start(PATIENCE)
     wait_until(lambda: len(checkpointed()) == 2)
     slow, preempted = workers_of(sweep)
     os.kill(slow, signal.SIGSTOP)
@@ -75,6 +75,14 @@ def test_hung_slow_and_preempted_workers_and_a_preempted_controller_change_nothi
     wait_until(lambda: not alive([preempted]))
     wait_until(lambda: len(workers_of(sweep)) == 2)
     assert slow in workers_of(sweep)
+
+    # The controller itself was stopped for longer than its patience: its workers are as alive as before.
+    workers = workers_of(sweep)
+    sweep.send_signal(signal.SIGSTOP)
+    time.sleep(PATIENCE + 1)
+    sweep.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    assert workers_of(sweep) == workers
 
     # Preempted: every cell is checkpointed, every process gone.
     workers = workers_of(sweep)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.commands.command import LEAST_PATIENCE
 from tests.conftest import make_workspace
 from tests.scheduling.ledgers import assert_each_cell_once
 from tests.scheduling.servers import ESCAPED, PASSWORD, MlflowServer
@@ -23,10 +24,12 @@ ROOM = 24 * 2**20  # bytes of the disk that gets full
 class Sweep:
     """`harness run` in a workspace, and what it has said so far."""
 
-    def __init__(self, root: Path, log: Path) -> None:
+    def __init__(self, root: Path, log: Path, *options: str) -> None:
         self._root, self._log = root, log
         with log.open("wb") as said:
-            self._process = subprocess.Popen(RUN, cwd=root, stdout=said, stderr=said, start_new_session=True)
+            self._process = subprocess.Popen(
+                [*RUN, *options], cwd=root, stdout=said, stderr=said, start_new_session=True
+            )
 
     @property
     def said(self) -> str:
@@ -122,17 +125,21 @@ def test_a_disk_that_is_full_is_waited_for(undisturbed, databases, small_disk, t
     root = small_disk / "here"
     make_workspace(root)
     shutil.copytree(databases, root / "runs")
-    sweep = Sweep(root, tmp_path / "said")
+    sweep = Sweep(root, tmp_path / "said", "--patience-seconds", str(LEAST_PATIENCE))
     try:
         sweep.wait_for_results(1)
         ballast = small_disk / "ballast"
         fill(ballast)
-        sweep.wait_for("full")
+        sweep.wait_for("the disk is full: training waits for room to write runs/cells/")
         before = sweep.results()
-        time.sleep(1)
+        time.sleep(LEAST_PATIENCE + 1)
         assert sweep.results() == before
         ballast.unlink()
+        sweep.wait_for("there is room on the disk again: training goes on")
         sweep.finish()
+        assert "hangs" not in sweep.said
+        assert sweep.said.count("the disk is full: training waits") == 1
+        assert "retried" not in sweep.said
     finally:
         sweep.kill()
     assert_as_undisturbed(root, undisturbed)

@@ -326,7 +326,11 @@ def test_failures_are_data_and_are_tried_again(small_study, databases, capsys):
     assert "6 cells: 2 complete · 3 diverged · 1 failed" in shown
     assert "tuning: 3 of 4 done" in shown
     assert "stacked, lr 0.004, seed 1: FileExistsError" in shown
+    assert re.findall(r"log: (\S+)", shown) == [str(obstacle.parent / "log.txt")]
     assert "Traceback" in (obstacle.parent / "log.txt").read_text()
+    (obstacle.parent / "log.txt").unlink()  # as where its worker vanished
+    main(["status", str(small_study)])
+    assert re.findall(r"log: (\S+)", capsys.readouterr().out) == ["runs/small.log"]
 
     obstacle.unlink()
     main(arguments)

@@ -1,0 +1,75 @@
+"""Who counts as hung, how long a sweep waits for those that do, and what a cell in other hands costs."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from harness.cli import main
+from harness.scheduling.cell_folder import exclusive
+from harness.scheduling.pool import Pool
+from harness.scheduling.silence import LONGEST_TURN, Silence
+from harness.scheduling.tracking import Tracker
+from tests.scheduling.test_sweep import _known, records, wait_until, workers_of
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_silence_is_counted_while_somebody_listens():
+    clock = Clock()
+    silence = Silence(clock)
+    silence.broken(0)
+    silence.broken(1)
+    for _ in range(8):
+        clock.now += 0.25
+        silence.listened()
+        silence.broken(1)
+    assert (silence.of(0), silence.of(1)) == (2.0, 0.0)
+    clock.now += 100_000  # the controller was stopped, or the whole machine
+    silence.listened()
+    assert silence.of(0) == 2.0 + LONGEST_TURN
+    assert silence.of(1) == LONGEST_TURN
+
+
+def test_workers_that_hang_have_one_grace_together(tmp_path):
+    pool = Pool([0] * 4, 1, tmp_path / "log")
+    workers = workers_of(SimpleNamespace(pid=os.getpid()))
+    for worker in workers:
+        os.kill(worker, signal.SIGSTOP)
+    started = time.monotonic()
+    pool.stop(1.0)
+    assert time.monotonic() - started < 3.0
+    assert not set(workers) & set(workers_of(SimpleNamespace(pid=os.getpid())))
+
+
+def test_a_cell_in_other_hands_is_asked_for_now_and_then_and_holds_nobody_up(small_study, databases, monkeypatch):
+    text = small_study.read_text().partition("axes:")[0]
+    small_study.write_text(text + "axes: {lr: [1e-3, 4e-3]}\nseeds: [0]\n")
+    shutil.copytree(databases, "runs")
+    taken, free = (Path("runs/cells") / cell.id for cell in _known(small_study))
+    told: list[str] = []
+    start = Tracker.start
+    monkeypatch.setattr(Tracker, "start", lambda self, cell: (told.append(cell.id), start(self, cell)))
+    with exclusive(taken / "lock") as mine:
+        assert mine
+        freed = threading.Event()
+
+        def give_back() -> None:
+            wait_until((free / "result.json").exists)
+            time.sleep(2.5)
+            (taken / "lock").unlink()  # whoever asks now gets a lock of its own
+            freed.set()
+
+        threading.Thread(target=give_back).start()
+        main(["run", str(small_study), "--workers", "1"])
+        assert freed.is_set()
+    assert sorted(told) == sorted([taken.name, free.name])
+    assert [row["state"] for row in records(Path(), "cells.jsonl")] == ["complete"] * 2
