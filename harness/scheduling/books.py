@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,10 +39,15 @@ class Books:
         workspace: Workspace,
         activations: dict[str, float],
         say: Callable[[str], Any] = lambda _: None,
+        judged: Callable[[str], float] = lambda _: math.inf,
     ) -> None:
-        """`activations`: figures of the study's activations, by name. `say` takes lines for people."""
+        """`activations`: figures of the study's activations, by name. `say` takes lines for people.
+
+        judged: the step up to which a cell's curve counts, as in `Verdicts.judged`; what follows is not passed on.
+        """
         self._workspace = workspace
         self._study = study
+        self._judged = judged
         name = workspace.name()
         with _opening(OPTUNA, workspace.storage):
             owner = workspace.owner() if workspace.storage_url else None  # a file in runs/ is the workspace's own
@@ -62,12 +68,12 @@ class Books:
     def folder(self, cell: str) -> CellFolder:
         return CellFolder(self._workspace.cell(cell), self._study.pruned_by)
 
-    def add(self, cell: Cell) -> bool:
-        """Give a cell its trial; whether it is done already."""
+    def add(self, cell: Cell, *, final: bool = True) -> bool:
+        """Give a cell its trial; whether it is done already. final: whether its study cannot prune it any more."""
         folder = self.folder(cell.id)
-        if (result := folder.result()) is not None:
+        if (result := folder.result() if final else None) is not None:
             result = {**result, "retries": folder.retries()}
-        self._trials.tell(partial(self._ledger.add, cell, result, folder.points() if result else []))
+        self._trials.tell(partial(self._ledger.add, cell, result, self._points(cell.id) if result else []))
         if result is not None and not self._tracker.finished(cell):
             self._runs.tell(partial(self._tracker.start, cell))
             self.pass_on(cell.id)
@@ -85,18 +91,15 @@ class Books:
 
     def pass_on(self, cell: str) -> Record | None:
         """Pass on what has been added to the cell's curve; its last point, if it has any."""
-        points = self.folder(cell).points()
+        points = self._points(cell)
         if new := points[self._sent.get(cell, 0) :]:
             self._runs.tell(partial(self._tracker.log, cell, new))
             self._trials.tell(partial(self._ledger.report, cell, new))
             self._sent[cell] = len(points)
         return points[-1] if points else None
 
-    def prune(self, cell: str) -> None:
-        """Record that the study stops this cell, if its pruner says so; its worker then ends it."""
-        point = self._ledger.unpromising(cell)
-        if point is not None and self._study.pruning is not None and self.folder(cell).result() is None:
-            self.folder(cell).prune(point, self._study.pruning.kind)
+    def _points(self, cell: str) -> list[Record]:
+        return [point for point in self.folder(cell).points() if point["step"] <= self._judged(cell)]
 
     def finish(self, cell: str) -> Record | None:
         """Close the trial and the run of a cell that has ended; its result, if it has one."""

@@ -42,8 +42,12 @@ class CellFolder:
         return Checkpoints(self.path / "checkpoints")
 
     def result(self) -> Record | None:
-        """What the cell came to, or None while it is not done; that it was pruned only where it has no result."""
-        return _read(self.path / "result.json") or (_read(self._verdict) if self._verdict else None)
+        """What the cell came to, or None while it is not done. What its study pruned is pruned, trained or not."""
+        return (_read(self._verdict) if self._verdict else None) or _read(self.path / "result.json")
+
+    def trained(self) -> bool:
+        """Whether it has come to its end, whatever its study says of it."""
+        return _read(self.path / "result.json") is not None
 
     def prune(self, point: Record, rule: str) -> None:
         """Record that the study stops this cell at this point of its curve; its worker sees it at the next one."""
@@ -52,6 +56,11 @@ class CellFolder:
         reason = f"{rule}: held-out FVU {last['fvu']:.4g} after {point['tokens']:,} tokens"
         record = {"state": "pruned", "reason": reason, "tokens": point["tokens"], "last": last}
         write_atomically(self._verdict, _dump(record))
+
+    def reprieve(self) -> None:
+        """Take back that the study stops this cell."""
+        assert self._verdict is not None
+        self._verdict.unlink(missing_ok=True)
 
     def failure(self) -> Record | None:
         """Why the cell last failed, or None."""

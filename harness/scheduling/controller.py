@@ -28,6 +28,7 @@ from harness.scheduling.display import Display, SweepProgress
 from harness.scheduling.engine import Engine
 from harness.scheduling.interrupts import Interrupts
 from harness.scheduling.pool import Pool
+from harness.scheduling.verdicts import Verdicts
 from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Cell, Score, fingerprint, size
 from harness.study.edits import asked
@@ -67,6 +68,7 @@ class Sweep:
         self.start = start
         self.cells: dict[str, Cell] = {}  # taken up so far, in the order in which they are listed
         self.progress = SweepProgress(study.name, size(study))
+        self.verdicts = Verdicts(study.pruning, self._folder)
 
     def run(self, console: Console) -> SweepProgress:
         """Run all cells that have no result yet. Raises UserError if another controller runs this study.
@@ -97,8 +99,8 @@ class Sweep:
 
                 known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-                self.books = books = Books(self.study, self.workspace, known, say)
-            dispatcher = Dispatcher(engine, books, self.progress, options, self.store.path, say)
+                self.books = books = Books(self.study, self.workspace, known, say, self.verdicts.judged)
+            dispatcher = Dispatcher(engine, books, self.progress, options, self.store.path, self.verdicts, say)
             for cells in self._phases():
                 with console.status("bringing them up to the cells on disk"):
                     dispatcher.add(*self._take_up(cells))
@@ -145,19 +147,26 @@ class Sweep:
             return self._folder(cell).score()
 
         tuning = [cell for cell in self.known(lambda cell: None) if cell.phase == "tuning"]
+        self.verdicts.add(in_order(tuning, self._costs(tuning)))
         if any(self._folder(cell.id).result() is None for cell in tuning):
             self.progress.phase = "tuning"
             yield tuning
         self.progress.phase = "reported" if tuning else None
-        yield [cell for cell in self.known(score) if cell.id not in self.cells]
+        known = self.known(score)
+        reported = [cell for cell in known if cell.phase == "reported"]
+        self.verdicts.add(in_order(reported, self._costs(reported)))
+        yield [cell for cell in known if cell.id not in self.cells]
+
+    def _costs(self, cells: list[Cell]) -> dict[str, Cost]:
+        return {cell.id: cost(cell.recipe, self.store.width) for cell in cells}
 
     def _take_up(self, cells: list[Cell]) -> tuple[dict[str, Cell], dict[str, Cost]]:
         """Give every cell its trial, and finish those that have a result; the others by id, and their costs."""
         self.cells |= {cell.id: cell for cell in cells}
-        costs = {cell.id: cost(cell.recipe, self.store.width) for cell in cells}
+        costs = self._costs(cells)
         left = {}
         for cell in in_order(cells, costs):
-            if self.books.add(cell):
+            if self.books.add(cell, final=self.verdicts.final(cell.id)):
                 self.progress.done += 1
             else:
                 self.books.folder(cell.id).describe({"arm": cell.arm, "recipe": asdict(cell.recipe)})

@@ -19,6 +19,7 @@ from harness.study.plan import Cost
 
 if TYPE_CHECKING:
     from harness.scheduling.books import Books
+    from harness.scheduling.verdicts import Verdicts
 
 POLL = 0.25  # seconds between two looks at the workers
 SEND = 2.0  # seconds between two looks at the curves: a commit to a database costs as much as many points
@@ -47,6 +48,7 @@ class Dispatcher:
         progress: SweepProgress,
         options: Options,
         activations: Path,
+        verdicts: Verdicts,
         say: Callable[[str], Any],
     ) -> None:
         """`say` takes lines for people."""
@@ -55,6 +57,7 @@ class Dispatcher:
         self._progress = progress
         self._options = options
         self._activations = activations
+        self._verdicts = verdicts
         self._say = say
         self._silence = Silence()
         self._hung: set[int] = set()  # slots whose workers were killed for it, until their ends are known
@@ -65,6 +68,7 @@ class Dispatcher:
         self._costs: dict[str, Cost] = {}
         self._waiting: deque[Cell] = deque()
         self._busy: deque[tuple[float, Cell]] = deque()  # cells in other hands, and when to look again
+        self._unjudged: set[str] = set()  # cells that have ended, and may still turn out to be pruned
         self._begun: set[str] = set()  # cells that the books know to have been started
         self._queue = Queue(lambda: self._waiting.popleft() if self._waiting else None, self._costs)
 
@@ -89,12 +93,19 @@ class Dispatcher:
             self._silence.listened()
             self._end_hung()
             self._books.catch_up()
-            if time.monotonic() - looked >= (POLL if self._books.pruned_by else SEND):
+            self._judge()
+            if time.monotonic() - looked >= SEND:
                 looked = time.monotonic()
                 for cell in self._progress.running:
                     self._pass_on(cell)
-                    self._books.prune(cell)
             display.update()
+
+    def _judge(self) -> None:
+        """Let the study prune: its workers see it at their cells' next points."""
+        self._verdicts.look(self._progress.running)
+        for cell in [cell for cell in self._unjudged if self._verdicts.final(cell)]:
+            self._unjudged.remove(cell)
+            self._close(cell)
 
     def _pass_on(self, cell: str) -> None:
         if last := self._books.pass_on(cell):
@@ -212,10 +223,19 @@ class Dispatcher:
             self._finish(cell)
 
     def _finish(self, cell: str) -> None:
+        """A cell has come to its end on its worker."""
+        result = self._books.folder(cell).result()
+        self._progress.ended(cell, result["tokens"] if result else None)
+        self._verdicts.ended(cell)
+        if self._verdicts.final(cell):
+            self._close(cell)
+        else:
+            self._unjudged.add(cell)
+
+    def _close(self, cell: str) -> None:
+        """A cell has come to its end, and nothing more can be said of it."""
         self._open -= 1
-        result = self._books.finish(cell)
-        if result is not None:
+        if self._books.finish(cell):
             self._progress.done += 1
         else:
             self._progress.failed += 1
-        self._progress.ended(cell, result["tokens"] if result else None)

@@ -22,7 +22,6 @@ from harness.scheduling.claims import already_run
 from harness.scheduling.shared_study import ControllerLock, open_storage, open_study
 from harness.study.cells import Cell
 from harness.study.grid import describe, levels
-from harness.study.pruning import Median, Percentile, Pruning, SuccessiveHalving, Threshold
 from harness.study.recipe import Scalar
 from harness.study.spec import Study
 
@@ -41,7 +40,6 @@ class _Entry:
     trial_id: int
     state: TrialState
     steps: set[int] = field(default_factory=set)  # points of the curve that it has
-    unpromising: Point | None = None  # the first at which the study's pruner would stop it
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Entry:
@@ -59,8 +57,6 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
         self._asked = study
-        self._warmup = study.pruning.warmup if study.pruning else 0.0
-        self._warm: dict[str, float] = {}  # cell -> steps before which it is not pruned
         choices = levels(study)
         self._distributions: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(values) for name, values in choices.items()
@@ -78,7 +74,7 @@ class Ledger:
 
     def _open(self, study: Study, axes: str, owner: str | None, workspace: str) -> None:
         taken = self._lock.held()
-        self._study = open_study(self._storage, study.name, axes, owner, _pruner(study.pruning, study.base.steps))
+        self._study = open_study(self._storage, study.name, axes, owner)
         if not taken:
             raise already_run(study, self._study.user_attrs.get("controller", "another controller"))
         if "axes" not in self._study.user_attrs:
@@ -113,7 +109,6 @@ class Ledger:
     def add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
         """Make sure that the cell has a trial, which is finished where the cell's result is already there."""
         self._cells.add(cell.id)
-        self._warm[cell.id] = self._warmup * cell.recipe.steps
         entry = self._entries.get(cell.id)
         if entry is None or (entry.state.is_finished() and entry.state != _state(result)):
             self._add(cell, result, points)
@@ -153,30 +148,12 @@ class Ledger:
         return [cell for cell, entry in self._entries.items() if entry.state == TrialState.RUNNING]
 
     def report(self, cell: str, points: Sequence[Point]) -> None:
-        """Add points of the curve to a trial, if it runs, and ask the pruner at each; those there already stay.
-
-        It is asked at these, too: a controller may have died between a point and the pruner's verdict.
-        """
+        """Add points of the curve to a trial, if it runs; those there already stay."""
         entry = self._entries[cell]
         for point in points if entry.state == TrialState.RUNNING else ():
             if point["step"] not in entry.steps:
                 self._storage.set_trial_intermediate_value(entry.trial_id, point["step"], point[CURVE])
                 entry.steps.add(point["step"])
-            if point["step"] >= self._warm[cell] and not entry.unpromising and self._prunes(entry, point["step"]):
-                entry.unpromising = point
-
-    def _prunes(self, entry: _Entry, last: int) -> bool:
-        """Whether the pruner would have stopped the cell at this step."""
-        if isinstance(self._study.pruner, optuna.pruners.NopPruner):
-            return False  # without reading the trial
-        trial = self._storage.get_trial(entry.trial_id)
-        trial.intermediate_values = {s: value for s, value in trial.intermediate_values.items() if s <= last}
-        return self._study.pruner.prune(self._study, trial)
-
-    def unpromising(self, cell: str) -> Point | None:
-        """The point of its curve at which the study's pruner would have stopped a cell, if it would."""
-        entry = self._entries.get(cell)
-        return entry.unpromising if entry else None
 
     def finish(self, cell: str, result: Result) -> None:
         """Say in a running trial what its cell came to."""
@@ -188,21 +165,6 @@ class Ledger:
         value = _value(result)
         self._storage.set_trial_state_values(entry.trial_id, _state(result), None if value is None else [value])
         entry.state = _state(result)
-
-
-def _pruner(pruning: Pruning | None, steps: int) -> optuna.pruners.BasePruner:
-    """Optuna's; the warm-up is ours, since its counts steps, and cells may have different numbers of them."""
-    match pruning:
-        case Median():
-            return optuna.pruners.MedianPruner(n_startup_trials=pruning.startup)
-        case Percentile():
-            return optuna.pruners.PercentilePruner(pruning.percentile, n_startup_trials=pruning.startup)
-        case SuccessiveHalving():
-            first = max(1, round(pruning.warmup * steps))
-            return optuna.pruners.SuccessiveHalvingPruner(first, reduction_factor=pruning.reduction)
-        case Threshold():
-            return optuna.pruners.ThresholdPruner(upper=pruning.fvu)
-    return optuna.pruners.NopPruner()
 
 
 def _axes(study: Study, choices: dict[str, list[Scalar]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 
 import optuna
-from optuna.pruners import BasePruner
 from optuna.storages import RDBStorage
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
@@ -23,9 +22,7 @@ def open_storage(url: str) -> RDBStorage:
     return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **patience})
 
 
-def open_study(
-    storage: RDBStorage, name: str, axes: str, owner: str | None, pruner: BasePruner | None = None
-) -> optuna.Study:
+def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> optuna.Study:
     """The study of this name and these axes, of which Optuna lets none change: with others it is another study.
 
     owner: the workspace, where others may use the database, too. A study of somebody else's raises UserError, and
@@ -36,7 +33,6 @@ def open_study(
         storage=storage,
         study_name=name,
         sampler=sampler,
-        pruner=pruner,
         direction="minimize",
         load_if_exists=True,
     )
@@ -46,8 +42,8 @@ def open_study(
     if known.get("axes", axes) != axes:
         if owner is None:
             optuna.delete_study(study_name=name, storage=storage)
-            return open_study(storage, name, axes, owner, pruner)
-        return open_study(storage, f"{name} {hashlib.sha256(axes.encode()).hexdigest()[:6]}", axes, owner, pruner)
+            return open_study(storage, name, axes, owner)
+        return open_study(storage, f"{name} {hashlib.sha256(axes.encode()).hexdigest()[:6]}", axes, owner)
     return study
 
 

@@ -1,5 +1,7 @@
 """Which cells a study stops before their end because others do better: none, unless it says so.
 
+A cell is compared with those before it in the order in which cells are handed out: harness/scheduling/verdicts.py.
+
 It biases an ablation, since it removes the worse cells. A cell that diverges is stopped anyway: nothing can be
 learned from what follows.
 """
@@ -18,10 +20,10 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Median(Strict):
-    """Stops a cell whose best held-out FVU so far is above the median of complete cells at that step."""
+    """Stops a cell whose best held-out FVU so far is above the median of the cells before it at that step."""
 
     kind: Literal["median"] = "median"
-    startup: Count = 5  # complete cells before any is stopped
+    startup: Count = 5  # cells before it that got that far, before a cell is stopped
     warmup: Share = 0.25  # share of its steps in which a cell is not stopped
 
 
@@ -35,7 +37,10 @@ class Percentile(Strict):
 
 
 class SuccessiveHalving(Strict):
-    """Lets one of `reduction` cells go on at each rung, a rung `reduction` times as far as the one before."""
+    """Lets a cell go on at a rung if it is among the best 1/`reduction` of the cells up to it that got there.
+
+    Each rung is `reduction` times as far as the one before.
+    """
 
     kind: Literal["successive_halving"] = "successive_halving"
     reduction: Annotated[int, Field(ge=2, le=100)] = 4

@@ -73,6 +73,27 @@ def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, da
     assert len(steps) == 12
 
 
+def test_two_runs_prune_the_same_cells_at_the_same_points(tmp_path, databases, monkeypatch):
+    """One trains all cells in one worker, the other each by itself in one of three."""
+    levels = (
+        "axes: {lr: [1e-3, 4e-3, 1e-9, 2e-3, 1e-8]}\nseeds: [0]\npruning: {median: {startup: 2, warmup: 0.1}}\n"
+    )
+    found = []
+    for options in (["--workers", "1"], ["--workers", "3", "--cohort", "1"]):
+        root = tmp_path / options[1]
+        study = make_workspace(root)
+        study.write_text(study.read_text().partition("axes:")[0] + levels)
+        shutil.copytree(databases, root / "runs")
+        monkeypatch.chdir(root)
+        main(["run", "studies/small.yaml", *options])
+        found.append([(root / "results/small" / name).read_bytes() for name in FILES])
+        points = {row["cell"]: row["tokens"] for row in rows(root) if row["state"] == "pruned"}
+        assert points
+        steps = {t.user_attrs["cell"]: t.last_step for t in trials(root) if t.user_attrs["state"] == "pruned"}
+        assert {cell: step * 128 for cell, step in steps.items()} == points
+    assert found[0] == found[1]
+
+
 @pytest.mark.chaos
 def test_a_controller_that_is_killed_while_it_prunes_changes_no_table(tmp_path, databases, monkeypatch):
     """Also where it died between a point of the curve and the verdict."""
