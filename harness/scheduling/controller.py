@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -169,7 +169,6 @@ class Sweep:
             if self.books.add(cell, final=self.verdicts.final(cell.id)):
                 self.progress.done += 1
             else:
-                self.books.folder(cell.id).describe({"arm": cell.arm, "recipe": asdict(cell.recipe)})
                 left[cell.id] = cell
         return left, costs
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, MOST_MICRO_BATCHES, Limits, Queue
-from harness.scheduling.display import CellProgress, Display, SweepProgress, duration
+from harness.scheduling.display import CellProgress, Display, SweepProgress
 from harness.scheduling.engine import Engine, Event
 from harness.scheduling.job import Job
-from harness.scheduling.silence import Silence
+from harness.scheduling.silence import Watch
 from harness.study.cells import Cell
 from harness.study.plan import Cost
 
@@ -58,10 +58,7 @@ class Dispatcher:
         self._options = options
         self._activations = activations
         self._verdicts = verdicts
-        self._say = say
-        self._silence = Silence()
-        self._hung: set[int] = set()  # slots whose workers were killed for it, until their ends are known
-        self._without_room: set[int] = set()  # slots whose workers wait for room on a disk
+        self._watch = Watch(engine, options.patience_seconds, say)
         self._leaving: set[int] = set()  # slots whose workers were told to stop, by whomever
         self._open = 0  # cells that have not come to their ends
         self._cells: dict[str, Cell] = {}
@@ -90,8 +87,7 @@ class Dispatcher:
             self._hand_out()
             for event in self._engine.wait(POLL):
                 self._on(event)
-            self._silence.listened()
-            self._end_hung()
+            self._watch.end_hung({*self._leaving, *(cell.slot for cell in self._progress.running.values())})
             self._books.catch_up()
             self._judge()
             if time.monotonic() - looked >= SEND:
@@ -130,6 +126,7 @@ class Dispatcher:
         for cell in cohort:
             if cell.id not in self._begun:
                 self._begun.add(cell.id)
+                self._books.folder(cell.id).describe({"arm": cell.arm, "recipe": asdict(cell.recipe)})
                 self._books.start(cell)
             tokens = 0 if self._books.folder(cell.id).new() else None
             work = self._costs[cell.id].work
@@ -138,7 +135,7 @@ class Dispatcher:
             if self._books.folder(cell.id).result() is not None:  # another study, or an orphan, has finished it
                 self._finish(cell.id)
         if names := self._progress.on(slot):
-            self._silence.broken(slot)
+            self._watch.given_work(slot)
             self._engine.submit(slot, self._job(slot, names))
 
     def _job(self, slot: int, names: list[str]) -> Job:
@@ -152,20 +149,9 @@ class Dispatcher:
             pruned_by=self._books.pruned_by,
         )
 
-    def _end_hung(self) -> None:
-        """Kill workers that have been silent for too long: one that is only slow speaks after every step."""
-        for slot in {cell.slot for cell in self._progress.running.values()} - self._hung:
-            silent = self._silence.of(slot)
-            if silent > self._options.patience_seconds:
-                self._hung.add(slot)
-                self._say(f"worker {slot} has said nothing for {duration(silent)}: it hangs and is killed")
-                self._engine.kill(slot)
-
     def _on(self, event: Event) -> None:
-        self._silence.broken(event.slot)
-        self._note_room(event)
+        self._watch.heard(event)
         if event.message is None:
-            self._hung.discard(event.slot)
             self._leaving.discard(event.slot)
             for cell in self._progress.on(event.slot):
                 self._crowded(cell) if event.out_of_memory else self._lost(cell, event.exit_code)
@@ -175,18 +161,6 @@ class Dispatcher:
                 self._queue.moved(cell, tokens)
         elif "end" in event.message:
             self._ended(event.slot, event.message["cell"], event.message["end"])
-
-    def _note_room(self, event: Event) -> None:
-        """Say once that workers wait for room on a disk, and when the last of them has gone on."""
-        waited = bool(self._without_room)
-        if event.message is not None and "full" in event.message:
-            self._without_room.add(event.slot)
-            if not waited:
-                self._say(f"the disk is full: training waits for room to write {event.message['full']}")
-        else:
-            self._without_room.discard(event.slot)
-            if waited and not self._without_room:
-                self._say("there is room on the disk again: training goes on")
 
     def _ended(self, slot: int, cell: str, how: str) -> None:
         if how == "stopped":

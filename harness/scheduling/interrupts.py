@@ -18,7 +18,13 @@ class Interrupts:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on)
 
-    def _on(self, *_: object) -> None:
+    def _on(self, number: int, _: object) -> None:
+        """A terminal that is closed sends two SIGHUPs, a scheduler several SIGTERMs: they ask for the same thing.
+
+        A second Ctrl-C is a person who does not want to wait.
+        """
+        if self._came and number != signal.SIGINT:
+            return
         self._came = True
         raise KeyboardInterrupt
 

@@ -1,15 +1,19 @@
-"""How long workers have been silent, on a clock that stands still while nobody listens."""
+"""Workers that hang, told from those that wait: by how long they have said nothing."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from harness.scheduling.display import duration
+from harness.scheduling.engine import Engine, Event
 
 LONGEST_TURN = 1.0  # seconds that count between two times of listening
 
 
 class Silence:
-    """Seconds since each slot was last heard.
+    """Seconds since each slot was last heard, on a clock that stands still while nobody listens.
 
     A controller that was itself stopped (Ctrl-Z, a suspended machine) has not listened meanwhile: what its workers
     said is still to be read, and they may have been stopped with it. So a pause of its own counts as LONGEST_TURN.
@@ -33,3 +37,43 @@ class Silence:
 
     def of(self, slot: int) -> float:
         return self._listened - self._heard[slot]
+
+
+class Watch:
+    """Kills workers that hang, and says when some wait for room on a disk. `say` takes lines for people."""
+
+    def __init__(self, engine: Engine, patience: float, say: Callable[[str], Any]) -> None:
+        """`patience`: seconds of silence after which a worker hangs. One that is slow speaks after every step."""
+        self._engine = engine
+        self._patience = patience
+        self._say = say
+        self._silence = Silence()
+        self._hung: set[int] = set()  # slots whose workers were killed, until their ends are known
+        self._without_room: set[int] = set()  # slots whose workers wait for room
+
+    def given_work(self, slot: int) -> None:
+        self._silence.broken(slot)
+
+    def heard(self, event: Event) -> None:
+        self._silence.broken(event.slot)
+        if event.message is None:
+            self._hung.discard(event.slot)
+        waited = bool(self._without_room)
+        if event.message is not None and "full" in event.message:
+            self._without_room.add(event.slot)
+            if not waited:
+                self._say(f"the disk is full: training waits for room to write {event.message['full']}")
+        else:
+            self._without_room.discard(event.slot)
+            if waited and not self._without_room:
+                self._say("there is room on the disk again: training goes on")
+
+    def end_hung(self, slots: Iterable[int]) -> None:
+        """Kill the workers of those of `slots` that hang, once all that was said until now has been heard."""
+        self._silence.listened()
+        for slot in set(slots) - self._hung:
+            silent = self._silence.of(slot)
+            if silent > self._patience:
+                self._hung.add(slot)
+                self._say(f"worker {slot} has said nothing for {duration(silent)}: it hangs and is killed")
+                self._engine.kill(slot)

@@ -38,6 +38,17 @@ def test_it_is_raised_where_it_arrives(number):
         signal.raise_signal(number)
 
 
+def test_another_one_does_not_disturb_the_checkpointing_unless_it_is_ctrl_c():
+    interrupts = Interrupts()
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGHUP)
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.check()
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_one_that_a_destructor_drops_is_remembered(number, monkeypatch):
     dropped = []
