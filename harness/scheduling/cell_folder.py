@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import math
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.files import once_there_is_room, read_record, say_once, write_atomically
+from harness.files import read_record, say_once, write_atomically
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoints

@@ -8,9 +8,9 @@ import pytest
 from harness.cli import main
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.cell_run import run_cell
-from harness.scheduling.data import open_data
 from harness.study.recipe import Recipe
 from harness.training.cohort import Cohort, Stopped
+from harness.training.data import open_data
 from tests.scheduling.test_sweep import FILES, records
 
 ZEROS = b"\0" * 512
