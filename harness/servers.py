@@ -79,7 +79,7 @@ def _mlflow(workspace: Workspace, host: str, port: int) -> Server:
     address = ["--host", host, "--port", str(port), "--workers", "1"]
     store = {
         "MLFLOW_BACKEND_STORE_URI": workspace.tracking,
-        "MLFLOW_ARTIFACTS_DESTINATION": str(workspace.artifacts.absolute()),
+        "MLFLOW_ARTIFACTS_DESTINATION": workspace.artifacts.absolute().as_uri(),
     }
     return [sys.executable, "-m", "mlflow", "server", *address], store
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Callable
@@ -10,13 +11,18 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from urllib3.exceptions import HTTPError
 
 from harness.errors import UserError
+from harness.scheduling.database_files import damage_of, shown
 from harness.scheduling.display import duration
 from harness.secrets import masked
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two tries, each pause twice as long as the one before
 GIVE_UP = 3600.0  # seconds
+AGAIN = "nothing is lost: the same command goes on from here, and makes it anew from the cells' folders"
+# Of what SQLAlchemy says, here or in a server's answer: the driver's class, the statement, a link for developers
+WRAPPING = re.compile(r"\((?:sqlite3|psycopg)[\w.]*\) |\[SQL: .*|\(Background on this error .*")
 TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # of MLflow's error codes
 
 
@@ -28,7 +34,7 @@ class Account:
     """
 
     def __init__(self, what: str, url: str, refresh: Callable[[], Any], say: Callable[[str], Any]) -> None:
-        self._name = f"{what} at {masked(url)}"
+        self._name = f"{what} at {shown(url)}"
         self._refresh = refresh
         self._say = say
         self._untold: deque[Callable[[], Any]] = deque()
@@ -61,6 +67,8 @@ class Account:
                 self._untold[0]()
                 self._untold.popleft()
         except (OptunaError, SQLAlchemyError, MlflowException) as error:
+            if damage := damage_of(error):
+                raise UserError(f"{self._name} cannot be read any more ({damage}); {AGAIN}") from None
             if not is_outage(error):
                 raise
             self._wait(error)
@@ -86,13 +94,25 @@ class Account:
 
 def is_outage(error: Exception) -> bool:
     """Whether the same may go well later: not where the database understood what it was told, and refused."""
+    if damage_of(error):
+        return False
     if isinstance(error, MlflowException):
         return error.error_code in TEMPORARY or isinstance(error.__cause__, DBAPIError)
     return isinstance(error, StorageInternalError | SQLAlchemyError)
 
 
 def reason_of(error: BaseException) -> str:
-    """The innermost reason, in one line without passwords."""
-    while isinstance(error, OptunaError | SQLAlchemyError) and error.__cause__:
-        error = error.__cause__
-    return masked(" ".join(str(error).split()))
+    """The innermost reason, in one line without passwords and without the statement that met with it."""
+    reason: Any = error
+    while cause := _cause(reason):
+        reason = cause
+    said = reason.strerror if isinstance(reason, OSError) else None
+    words = " ".join(str(said or reason).split())
+    return masked(WRAPPING.sub("", words))
+
+
+def _cause(error: Any) -> Any:
+    """What an error of SQLAlchemy, Optuna or MLflow, or of a connection, was raised for."""
+    if isinstance(error, OptunaError | SQLAlchemyError | MlflowException | OSError | HTTPError):
+        return getattr(error, "orig", None) or error.__cause__ or error.__context__
+    return None

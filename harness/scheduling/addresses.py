@@ -6,13 +6,15 @@ import importlib.util
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from harness.errors import UserError
+from harness.scheduling.database_files import shown, sqlite_file, sqlite_url
 from harness.secrets import masked, remember
 
 EXAMPLE = "sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+LOCAL = ("localhost", "127.0.0.1", "::1")
 # psycopg 3 is the driver that the extra `postgresql` installs
 SCHEMES = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 
@@ -41,37 +43,43 @@ def check_apart(storage: str, tracking: str) -> None:
     """Raise UserError if both tools were to use one database: either would take the other's tables for its own."""
     if _identity(storage) == _identity(tracking):
         raise UserError(
-            f"--tracking: expected another database than --storage, got {masked(tracking)} for both: "
+            f"--tracking: expected another database than --storage, got {shown(tracking)} for both: "
             "Optuna and MLflow both keep a table 'alembic_version'"
         )
 
 
 def _database(text: str, option: str, expected: str) -> str:
     scheme, _, rest = text.partition("://")
-    remember(text)
+    if not scheme.startswith("sqlite"):  # a path may hold any sign
+        remember(text)
     try:
         url = make_url(f"{SCHEMES.get(scheme, scheme)}://{rest}")
         dialect = url.get_dialect()
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise UserError(f"{option}: expected {expected}, got {masked(text)}") from None
-    if scheme == "sqlite" and not (url.database and Path(url.database).absolute().parent.is_dir()):
-        raise UserError(f"{option}: expected a file in a folder that is there, got {masked(text)}")
-    if importlib.util.find_spec(module := dialect.driver.replace("pysqlite", "sqlite3")) is None:
+    if url.get_backend_name() == "sqlite":
+        return sqlite_url(_file(url, text, option))
+    if importlib.util.find_spec(module := dialect.driver) is None:
         hint = "; pip install 'harness[postgresql]' brings it" if module == "psycopg" else ""
         raise UserError(f"{option}: {scheme}:// needs the package {module}, which is not installed{hint}")
     return url.render_as_string(hide_password=False)
 
 
+def _file(url: URL, text: str, option: str) -> Path:
+    """The file of an SQLite URL: one that has a name, and a place, on this disk."""
+    path = Path(url.database or ":memory:")
+    if url.query or path.name == ":memory:" or not path.absolute().parent.is_dir():
+        signs = "; in a URL %3F stands for a question mark and %25 for a percent sign" if {*"?%"} & {*text} else ""
+        raise UserError(f"{option}: expected a file in a folder that is there, got {masked(text)}{signs}")
+    return path
+
+
 def _identity(url: str) -> tuple[object, ...]:
+    """What two URLs of one database have in common, as far as one can tell without asking a server."""
     if url.startswith("http"):
         return (url,)
+    if path := sqlite_file(url):
+        return ("sqlite", path.stat().st_ino if path.exists() else path.resolve())
     parsed = make_url(url)
-    if parsed.host is None and parsed.database:
-        return parsed.get_backend_name(), Path(parsed.database).absolute()
-    return (
-        parsed.get_backend_name(),
-        parsed.host,
-        parsed.port or 5432,
-        parsed.database,
-        parsed.query.get("options"),
-    )
+    host = "localhost" if parsed.host in LOCAL else parsed.host
+    return parsed.get_backend_name(), host, parsed.port or 5432, parsed.database, parsed.query.get("options")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from alembic.util import CommandError as VersionError
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,10 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import UserError
 from harness.scheduling.account import Account, reason_of
 from harness.scheduling.cell_folder import CellFolder, Record
+from harness.scheduling.database_files import make_ready, shown
 from harness.scheduling.ledger import Ledger
+from harness.scheduling.shared_study import create_tables as create_trials
 from harness.scheduling.tracking import Tracker
+from harness.scheduling.tracking import create_tables as create_runs
 from harness.scheduling.workspace import Workspace
-from harness.secrets import masked
 from harness.study.cells import Cell
 from harness.study.spec import Study
 
@@ -50,9 +54,12 @@ class Books:
         self._judged = judged
         name = workspace.name()
         with _opening(OPTUNA, workspace.storage):
+            make_ready(workspace.storage, create_trials, ours=workspace.storage_url is None, say=say)
             owner = workspace.owner() if workspace.storage_url else None  # a file in runs/ is the workspace's own
             self._ledger = Ledger(workspace.storage, study, owner, name)
         with _opening(MLFLOW, workspace.tracking):
+            create = partial(create_runs, artifacts=workspace.artifacts)
+            make_ready(workspace.tracking, create, ours=workspace.tracking_url is None, say=say)
             owner = workspace.owner() if workspace.tracking_url else None
             self._tracker = Tracker(workspace.tracking, workspace.artifacts, study, owner, name)
             self._tracker.describe(activations)
@@ -140,5 +147,7 @@ def _opening(what: str, url: str) -> Iterator[None]:
     """A database that cannot be opened is the user's to mend."""
     try:
         yield
-    except (OptunaError, SQLAlchemyError, MlflowException, OSError) as error:
-        raise UserError(f"{what} at {masked(url)}: {reason_of(error)}") from None
+    except VersionError as error:
+        raise UserError(f"{what} at {shown(url)}: made by another version of it: {reason_of(error)}") from None
+    except (OptunaError, SQLAlchemyError, MlflowException, sqlite3.Error, OSError) as error:
+        raise UserError(f"{what} at {shown(url)}: {reason_of(error)}") from None

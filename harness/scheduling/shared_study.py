@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
+from harness.errors import UserError
 from harness.scheduling.claims import belongs_to
+from harness.scheduling.database_files import shown
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as away
 
 
 def open_storage(url: str) -> RDBStorage:
-    """The database, made ready for Optuna; a connection that has been lost meanwhile is opened again."""
-    server = make_url(url).get_backend_name() == "postgresql"
-    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * ANSWER_SECONDS}
-    patience = {"connect_args": limits} if server else {}
-    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **patience})
+    """The database, made ready for Optuna; a connection that has been lost meanwhile is opened again.
+
+    Raises UserError if it is one of another version of Optuna.
+    """
+    try:
+        return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **limits(url)})
+    except RuntimeError as error:
+        raise UserError(f"{shown(url)}: {error}") from None
+
+
+def create_tables(url: str) -> None:
+    """Make Optuna's tables where they are not there yet."""
+    open_storage(url).engine.dispose()
+
+
+def limits(url: str) -> dict[str, Any]:
+    """What SQLAlchemy is told of how long to wait for a server."""
+    if make_url(url).get_backend_name() != "postgresql":
+        return {}
+    return {"connect_args": {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * ANSWER_SECONDS}}
 
 
 def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> optuna.Study:

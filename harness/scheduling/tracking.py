@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mlflow.store.db.utils
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
@@ -37,15 +38,9 @@ class Tracker:
     def __init__(
         self, uri: str, artifacts: Path, study: Study, owner: str | None = None, workspace: str = ""
     ) -> None:
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is no news
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # says what is raised, URL and all
-        # MLflow itself would wait for minutes for a server that is away; `Account` waits, and says so.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_SECONDS))
+        quieten()
         self._client = MlflowClient(tracking_uri=uri)
-        place = (
-            None if uri.startswith("http") else artifacts.absolute().as_uri()
-        )  # a server has a place of its own
+        place = None if uri.startswith("http") else artifacts.absolute().as_uri()  # a server has one of its own
         tags = {"owner": owner, "workspace": workspace} if owner is not None else {}
         self._experiment = self._open_experiment(study.name, place, tags)
         self.refresh()
@@ -136,6 +131,30 @@ class Tracker:
     def close(self, *, complete: bool) -> None:
         """Close the study's run; it is opened again when more cells are run."""
         self._client.set_terminated(self._parent, status="FINISHED" if complete else "KILLED")
+
+
+def quieten() -> None:
+    """Have MLflow raise what goes wrong, at once, and say nothing."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is no news
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # says what is raised, URL and all
+    # It would print the URL of every run that ends, with the password that reached the server.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    # MLflow itself would wait for minutes for a server that is away; `Account` waits, and says so.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_SECONDS))
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 1
+
+
+def create_tables(url: str, artifacts: Path) -> None:
+    """Make MLflow's tables in a database where they are not there yet."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    quieten()
+    try:
+        SqlAlchemyStore(url, artifacts.absolute().as_uri())
+    finally:
+        if engine := SqlAlchemyStore._engine_map.pop(url, None):
+            engine.dispose()  # MLflow keeps it by its URL, whatever becomes of the file
 
 
 def _by_layer(result: dict[str, Any]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import harness
 from harness.files import write_atomically
+from harness.scheduling.database_files import sqlite_url
 from harness.study.cells import fingerprint
 
 TRAINING_CODE = (
@@ -48,12 +49,12 @@ class Workspace:
     @property
     def storage(self) -> str:
         """Optuna's database as a URL."""
-        return self.storage_url or f"sqlite:///{self.runs / 'optuna.db'}"
+        return self.storage_url or sqlite_url(self.runs / "optuna.db")
 
     @property
     def tracking(self) -> str:
         """MLflow's database or server as a URL."""
-        return self.tracking_url or f"sqlite:///{(self.runs / 'mlflow.db').absolute()}"
+        return self.tracking_url or sqlite_url((self.runs / "mlflow.db").absolute())
 
     def databases(self) -> list[str | int]:
         """Tells databases from others that were made anew: a server by its URL, a file of ours by its inode."""

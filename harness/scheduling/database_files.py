@@ -1,0 +1,154 @@
+"""Optuna's and MLflow's databases, made ready by one process at a time.
+
+An SQLite file is whole or not there: it is made beside its place, and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from harness.errors import UserError
+from harness.scheduling.cell_folder import exclusive
+from harness.secrets import masked
+
+# With the name of its driver: of a path behind `sqlite:///` MLflow makes folders, percent signs and all.
+SQLITE = "sqlite+pysqlite:///"
+PATIENCE = 300.0  # seconds to wait for another process that makes the same database ready
+# SQLite's codes for what is wrong inside of a file, not around it (busy, full, read-only, ...): tables that are
+# missing or half-made, torn pages, another kind of file
+DAMAGE = (1, 11, 26)
+BESIDE = ("-journal", "-wal", "-shm")  # endings of the files that SQLite keeps beside its own
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of an SQLite file for SQLAlchemy, whatever characters there are in its path."""
+    return SQLITE + quote(str(path))
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The SQLite file of a URL as `sqlite_url` gives it, or None for that of a server."""
+    return Path(unquote(url.removeprefix(SQLITE).partition("?")[0])) if url.startswith(SQLITE) else None
+
+
+def shown(url: str) -> str:
+    """A database as people are told of it: its file, or its URL without a password."""
+    return str(sqlite_file(url) or masked(url))
+
+
+def make_ready(url: str, create: Callable[[str], Any], *, ours: bool, say: Callable[[str], Any]) -> None:
+    """Make a database that can be opened, if there is none, while no other process does so.
+
+    create: makes at a URL all tables that are not there yet.
+    ours: nobody else uses the file, so one that cannot be read is moved aside and made anew. Otherwise it raises
+    UserError.
+    """
+    if url.startswith("http"):
+        return
+    path = sqlite_file(url)
+    if path is None:
+        with _alone_on_server(url):
+            create(url)
+        return
+    with exclusive(path.with_name(f".{path.name}.lock"), PATIENCE) as alone:
+        if not alone:
+            raise UserError(f"{path}: another process has been making it ready for {PATIENCE:.0f} seconds")
+        if path.exists() and path.stat().st_size:
+            damage = _damage(path, create)
+            if damage is None:
+                return
+            if not ours:
+                raise UserError(f"{path}: cannot be read ({damage}); expected a database, or no file of this name")
+            kept = _move_aside(path)
+            say(f"{path} cannot be read ({damage}): kept as {kept.name}, and made anew from the cells' folders")
+        _make(path, create)
+
+
+def damage_of(error: BaseException) -> str | None:
+    """What is wrong inside of an SQLite file, if that is the innermost cause of an error."""
+    cause: Any = error
+    while not isinstance(cause, sqlite3.Error):
+        cause = getattr(cause, "orig", None) or cause.__cause__
+        if cause is None:
+            return None
+    return str(cause) if getattr(cause, "sqlite_errorcode", 0) & 0xFF in DAMAGE else None
+
+
+def _damage(path: Path, create: Callable[[str], Any]) -> str | None:
+    """Why a file cannot be used, or None. Errors that say nothing about the file itself are raised."""
+    try:
+        with closing(sqlite3.connect(path)) as file:
+            (answer,) = file.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            return str(answer)
+        create(sqlite_url(path))
+    except Exception as error:
+        if (damage := damage_of(error)) is None:
+            raise
+        return damage
+    return None
+
+
+def _move_aside(path: Path) -> Path:
+    number = 1
+    while (kept := path.with_name(f"{path.name}.unreadable-{number}")).exists():
+        number += 1
+    path.replace(kept)
+    for ending in BESIDE:
+        if (companion := path.with_name(path.name + ending)).exists():
+            companion.replace(kept.with_name(kept.name + ending))
+    return kept
+
+
+def _make(path: Path, create: Callable[[str], Any]) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    _remove(beside)
+    try:
+        create(sqlite_url(beside))
+        _sync(beside)
+    except BaseException:
+        _remove(beside)  # others may need the room
+        raise
+    for ending in BESIDE:  # of a file that was deleted alone: SQLite would play it back into the new one
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    beside.replace(path)
+    _sync(path.parent)
+
+
+def _remove(path: Path) -> None:
+    for ending in ("", *BESIDE):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _alone_on_server(url: str) -> Iterator[None]:
+    """Hold a lock of the server while tables are made: made by two at once, they are an error of one."""
+    from sqlalchemy import create_engine, text
+
+    from harness.scheduling.shared_study import limits
+
+    engine = create_engine(url, **limits(url))
+    try:
+        if engine.dialect.name != "postgresql":
+            yield
+            return
+        key = int.from_bytes(hashlib.sha256(b"harness tables").digest()[:8], signed=True)
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
+            yield
+    finally:
+        engine.dispose()
