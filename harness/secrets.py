@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -13,11 +14,13 @@ _known: set[str] = set()
 
 
 def remember(url: str) -> None:
-    """Take note of a URL's credentials, as they stand there and as they are meant."""
+    """Take note of a URL's credentials: as they stand there, as they are meant, and as a request carries them."""
     user_info = url.partition("://")[2].rpartition("@")[0]
     user, separator, password = user_info.partition(":")
     found = [password if separator else user if url.startswith("http") else ""]  # a token may stand alone
     found += [value for name, value in parse_qsl(url.partition("?")[2]) if PARAMETER.search(name)]
+    if user_info:
+        _known.add(base64.b64encode(unquote(user_info).encode()).decode())
     for secret in filter(None, found):
         _known.update((secret, unquote(secret), quote(secret, safe=""), quote(unquote(secret), safe="")))
 

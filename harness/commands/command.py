@@ -54,13 +54,17 @@ def databases_arguments(parser: ArgumentParser) -> None:
 
 
 def _addresses(options: Namespace) -> dict[str, str]:
-    """URLs of the databases, where a command uses them and they are not the workspace's own files."""
+    """URLs of the databases, where a command uses them and they are not the workspace's own files.
+
+    Variables that hold one are taken out of the environment: workers need no password.
+    """
     given = {}
     for name in DATABASES:
+        said = os.environ.pop(_variable(name), None)
         if text := getattr(options, name, None):
             given[name] = text, f"--{name}"
-        elif name in options and (text := os.environ.get(_variable(name))):
-            given[name] = text, _variable(name)
+        elif name in options and said:
+            given[name] = said, _variable(name)
     if not given:
         return {}
     from harness.scheduling import addresses

@@ -68,7 +68,7 @@ def _database(text: str, option: str, expected: str) -> str:
 def _file(url: URL, text: str, option: str) -> Path:
     """The file of an SQLite URL: one that has a name, and a place, on this disk."""
     path = Path(url.database or ":memory:")
-    if url.query or path.name == ":memory:" or not path.absolute().parent.is_dir():
+    if "?" in text or path.name == ":memory:" or not path.absolute().parent.is_dir():
         signs = "; in a URL %3F stands for a question mark and %25 for a percent sign" if {*"?%"} & {*text} else ""
         raise UserError(f"{option}: expected a file in a folder that is there, got {masked(text)}{signs}")
     return path

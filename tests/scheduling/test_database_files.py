@@ -62,10 +62,12 @@ def send_myself(what: signal.Signals) -> None:
     os.kill(os.getpid(), what)
 
 
-def end_at_statement(study: Path, number: int, database: str, how: signal.Signals) -> None:
+def end_at_statement(
+    study: Path, number: int, database: str, how: signal.Signals, workspace: Workspace | None = None
+) -> None:
     at_statement(number, database, lambda: send_myself(how))
     sys.stderr = io.StringIO()  # multiprocessing prints what a child dies of
-    open_books(study)
+    open_books(study, workspace)
 
 
 def end_at_rename(study: Path, number: int) -> None:
@@ -223,8 +225,6 @@ def die_in_a_transaction(path: Path) -> None:
 def test_a_file_that_others_may_use_is_not_moved(small_study, capsys):
     Path("theirs.db").write_bytes(b"not a database" * 1000)
     line = fails(capsys, "run", str(small_study), "--storage", "sqlite:///theirs.db")
-    assert (
-        line
-        == "harness: theirs.db: cannot be read (file is not a database); expected a database, or no file of this name"
-    )
+    expected = "cannot be read (file is not a database); expected a database, or no file of this name"
+    assert line == f"harness: theirs.db: {expected}"
     assert Path("theirs.db").read_bytes() == b"not a database" * 1000

@@ -3,7 +3,9 @@
 import http.server
 import os
 import shutil
+import signal
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -14,12 +16,13 @@ from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.errors import UserError
 from harness.scheduling.ledger import Ledger
-from harness.scheduling.workspace import code_fingerprint
+from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.secrets import masked
 from harness.study.cells import cells
 from harness.study.spec import load_study
 from tests.conftest import make_workspace
 from tests.scheduling.servers import ESCAPED, PASSWORD, PostgreSQL
+from tests.scheduling.test_database_files import end_at_statement, in_a_child, open_books
 from tests.test_cli import fails
 
 
@@ -67,6 +70,26 @@ def test_a_study_of_somebody_else_is_left_alone(postgresql, small_study):
     ledger(postgresql, small_study, "somebody").close()  # with other axes: beside the first
     later, earlier = sorted(names(postgresql), key=len, reverse=True)
     assert (earlier, later[:6]) == ("small", "small ")
+
+
+def test_two_studies_may_be_started_together_on_a_fresh_server(postgresql, small_study):
+    other = small_study.with_name("other.yaml")
+    shutil.copy(small_study, other)
+    addresses = []
+    for database in ("fresh_trials", "fresh_runs"):
+        postgresql.execute(f"CREATE DATABASE {database}")
+        addresses.append(postgresql.url(database).replace("postgresql://", "postgresql+psycopg://"))
+    workspace = Workspace(Path(), *addresses)
+    workspace.owner()
+    first = in_a_child(lambda: end_at_statement(small_study, 300, "fresh_runs", signal.SIGSTOP, workspace))
+    os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WNOWAIT)
+    second = in_a_child(lambda: open_books(other, workspace))
+    time.sleep(0.5)  # whether or not it has come as far: it must go well
+    os.kill(first.pid, signal.SIGCONT)
+    for child in (first, second):
+        child.join()
+        assert child.exitcode == 0
+    assert postgresql.execute("SELECT count(*) FROM experiments", "fresh_runs") == [(3,)]
 
 
 def test_one_controller_a_study_on_any_host(postgresql, small_study):
@@ -162,10 +185,16 @@ def test_an_error_of_a_server_is_passed_on_without_the_password(small_study, dat
         ("--tracking", "http://host:many", "--tracking: expected a URL such as http://HOST:PORT"),
         ("--tracking", "ftp://host", "--tracking: expected http://HOST:PORT, sqlite:///FILE"),
         ("--tracking", "sqlite:///runs/optuna.db", "--tracking: expected another database than --storage"),
+        ("--tracking", "sqlite:///runs/../runs/optuna.db", "--tracking: expected another database than --storage"),
+        ("--tracking", "sqlite:///linked/optuna.db", "--tracking: expected another database than --storage"),
+        ("--storage", "sqlite:///:memory:", "--storage: expected a file in a folder that is there"),
+        ("--storage", "sqlite:///file:x.db?uri=true", "%3F stands for a question mark"),
+        ("--storage", "sqlite:///what?/x.db", "%3F stands for a question mark"),
     ],
 )
 def test_a_url_that_cannot_be_right_is_one_line(small_study, capsys, option, url, expected):
     Path("runs").mkdir()
+    Path("linked").symlink_to("runs")
     line = fails(capsys, "run", str(small_study), option, url)
     assert expected in line
     assert "hush" not in line
