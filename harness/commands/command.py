@@ -82,10 +82,12 @@ def _variable(name: str) -> str:
 
 
 def load(options: Namespace) -> tuple[Study, Workspace, Path]:
+    from harness.scheduling.claims import check_name
     from harness.study.spec import load_study
 
     study = load_study(options.study)
     workspace = workspace_of(options)
+    check_name(study, workspace)
     results = getattr(options, "results", None) or workspace.results(study.name)
     return study, workspace, results
 

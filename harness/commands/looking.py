@@ -63,8 +63,8 @@ def report(options: Namespace, console: Console) -> None:
     from harness.analysis.tables import make_tables
     from harness.scheduling.export import check_owner
 
-    study, _, results = load(options)
-    check_owner(results, study)
+    study, workspace, results = load(options)
+    check_owner(results, study, workspace)
     if not (results / "cells.jsonl").exists():
         raise UserError(f"{results}: expected a sweep's results; make them: harness run {options.study}")
 

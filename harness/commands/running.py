@@ -88,7 +88,7 @@ def _run(options: Namespace, console: Console) -> None:
 
     study, workspace, results = load(options)
     recipes(study)  # every setting can be trained, before anything long starts
-    check_owner(results, study)
+    check_owner(results, study, workspace)
     prepare(study.source, options, console)
     store = store_of(study, workspace)
     sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options))

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
+
 from harness.errors import UserError
+from harness.scheduling.workspace import Workspace
 from harness.study.spec import Study
 
 
 def already_run(study: Study, by: str) -> UserError:
     watch = f"harness status {study.file.path} --follow"
     return UserError(f"{study.name}: already being run by {by}; to watch it: {watch}")
+
+
+def check_name(study: Study, workspace: Workspace) -> None:
+    """Raise UserError if the last run under the study's name was of another file, which is still there."""
+    try:
+        other = json.loads(workspace.asked(study.name).read_text(encoding="utf-8"))["file"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return
+    if other != workspace.file(study.file.path) and (workspace.root / other).exists():
+        taken = f"the study {study.name!r} of this workspace is {other}"
+        raise UserError(f"{study.file.path}: expected a file of another name: {taken}")
 
 
 def belongs_to(what: str, workspace: str | None, option: str) -> UserError:

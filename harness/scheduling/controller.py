@@ -81,8 +81,9 @@ class Sweep:
                 raise already_run(self.study, lock.read_text())
             once_there_is_room(lock, partial(lock.write_text, this_process()))
             self.interrupts = Interrupts()
-            now = json.dumps(asked(self.study, self.store.fingerprint, code_fingerprint()))
-            write_atomically(self.workspace.asked(self.study.name), now.encode())
+            now = asked(self.study, self.store.fingerprint, code_fingerprint())
+            now |= {"file": self.workspace.file(self.study.file.path)}
+            write_atomically(self.workspace.asked(self.study.name), json.dumps(now).encode())
             self._run(console)
         return self.progress
 

@@ -20,7 +20,7 @@ from harness.study.plan import cost
 from harness.study.spec import Study
 
 
-def check_owner(results: Path, study: Study) -> None:
+def check_owner(results: Path, study: Study, workspace: Workspace) -> None:
     """Raise UserError if this folder holds the results of another study."""
     path = results / "study.json"
     if not path.exists():
@@ -29,7 +29,7 @@ def check_owner(results: Path, study: Study) -> None:
         owner = json.loads(path.read_text(encoding="utf-8"))["file"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: file: expected the study that made these results") from None
-    if owner != str(study.file.path):
+    if owner != workspace.file(study.file.path):
         raise UserError(
             f"{path}: file: these are the results of {owner}; expected those of {study.file.path} "
             "(move them, or choose another folder with --results)"
@@ -41,7 +41,7 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
 
     cells: those that are known; `cells` in study.json counts all that the study asks for.
     """
-    check_owner(results, study)
+    check_owner(results, study, workspace)
     results.mkdir(parents=True, exist_ok=True)
     folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
     outcomes = [folder.result() or folder.failure() or {"state": "missing", "reason": None} for folder in folders]
@@ -55,7 +55,14 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     environment = next((_environment(o) for o in outcomes if "torch" in o), {})
     _write_lines(results / "cells.jsonl", rows)
     _write_lines(results / "curves.jsonl", points)
-    summary = {**_describe(study, store), "cells": size(study), "environment": environment}
+    file = workspace.file(study.file.path)
+    summary = {
+        "name": study.name,
+        "file": file,
+        **_describe(study, store),
+        "cells": size(study),
+        "environment": environment,
+    }
     write_atomically(results / "study.json", (json.dumps(summary, indent=1) + "\n").encode())
 
 
@@ -81,8 +88,6 @@ def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
 def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
     source = {"name": study.source.name, "width": store.width, "fingerprint": store.fingerprint}
     return {
-        "name": study.name,
-        "file": str(study.file.path),
         "question": study.question,
         "axes": levels(study),
         "settings": {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles},

@@ -8,6 +8,7 @@ results/<study>/ what came out: tables, figures, report
 from __future__ import annotations
 
 import ast
+import os
 import re
 import socket
 import uuid
@@ -73,6 +74,10 @@ class Workspace:
     def name(self) -> str:
         """What people know it by."""
         return f"{socket.gethostname()}:{self.root.absolute()}"
+
+    def file(self, path: Path) -> str:
+        """A study file as this workspace knows it, however its path is spelled: from the root, without links."""
+        return os.path.relpath(path.resolve(), self.root.resolve())
 
     @property
     def artifacts(self) -> Path:

@@ -1,6 +1,7 @@
 """Databases that are spoiled, while they are made or afterwards: the next run has whole ones."""
 
 import io
+import json
 import multiprocessing
 import os
 import shutil
@@ -196,12 +197,16 @@ def test_what_was_in_spoilt_databases_comes_back_from_the_cells(undisturbed, tmp
     monkeypatch.chdir(root)
     no_database(Path("runs/optuna.db"))
     cut(Path("runs/mlflow.db"))
-    main(["run", "studies/small.yaml", "--workers", "1"])
+    main(["run", str(root / "studies/small.yaml"), "--workers", "1"])
     said = " ".join(capsys.readouterr().out.split())
     assert "optuna.db cannot be read (file is not a database): kept as optuna.db.unreadable-1" in said
     assert "mlflow.db cannot be read (" in said
     rows = records(root, "cells.jsonl")
     assert_each_cell_once(root, [row["cell"] for row in rows], points(root))
+    assert (root / "results/small/study.json").read_bytes() == (
+        undisturbed / "results/small/study.json"
+    ).read_bytes()
+    assert json.loads((root / "runs/small.asked.json").read_text())["file"] == "studies/small.yaml"
 
 
 def test_a_journal_of_a_database_that_is_gone_spoils_no_new_one(small_study, databases):
