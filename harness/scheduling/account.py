@@ -93,9 +93,14 @@ class Account:
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the same may go well later: not where the database understood what it was told, and refused."""
+    """Whether the same may go well later: not where the database understood what it was told, and refused.
+
+    What was deleted in MLflow's UI meanwhile is restored when it is read again.
+    """
     if damage_of(error):
         return False
+    if "must be in the 'active' state" in str(error):
+        return True
     if isinstance(error, MlflowException):
         return error.error_code in TEMPORARY or isinstance(error.__cause__, DBAPIError)
     return isinstance(error, StorageInternalError | SQLAlchemyError)

@@ -61,7 +61,7 @@ class Books:
             create = partial(create_runs, artifacts=workspace.artifacts)
             make_ready(workspace.tracking, create, ours=workspace.tracking_url is None, say=say)
             owner = workspace.owner() if workspace.tracking_url else None
-            self._tracker = Tracker(workspace.tracking, workspace.artifacts, study, owner, name)
+            self._tracker = Tracker(workspace.tracking, workspace.artifacts, study, owner, name, say)
             self._tracker.describe(activations)
         self._trials = Account(OPTUNA, workspace.storage, self._ledger.refresh, say)
         self._runs = Account(MLFLOW, workspace.tracking, self._tracker.refresh, say)

@@ -130,7 +130,9 @@ class Sweep:
     def _told(self, cells: list[Cell]) -> bytes:
         """Stands for what the databases are told of finished cells, and for the databases."""
         said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
-        return fingerprint([self.study.question, sorted(said, key=str), self.workspace.databases()]).encode()
+        return fingerprint(
+            [self.study.question, sorted(said, key=str), self.workspace.databases(self.study.name)]
+        ).encode()
 
     def _folder(self, cell: str) -> CellFolder:
         return CellFolder(self.workspace.cell(cell), self.study.pruned_by)

@@ -42,6 +42,16 @@ def shown(url: str) -> str:
     return str(sqlite_file(url) or masked(url))
 
 
+def records(path: Path, query: str, name: str) -> tuple[int, int]:
+    """The inode of an SQLite file and what a query counts there; zeros where it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
+            (count,) = file.execute(query, (name,)).fetchone()
+            return path.stat().st_ino, count
+    except (OSError, sqlite3.Error):
+        return 0, 0
+
+
 def make_ready(url: str, create: Callable[[str], Any], *, ours: bool, say: Callable[[str], Any]) -> None:
     """Make a database that can be opened, if there is none, while no other process does so.
 

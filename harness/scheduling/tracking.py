@@ -9,13 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow.store.db.utils
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from harness.scheduling.claims import belongs_to
@@ -36,19 +36,54 @@ class Tracker:
     """
 
     def __init__(
-        self, uri: str, artifacts: Path, study: Study, owner: str | None = None, workspace: str = ""
+        self,
+        uri: str,
+        artifacts: Path,
+        study: Study,
+        owner: str | None = None,
+        workspace: str = "",
+        say: Callable[[str], Any] = lambda _: None,
     ) -> None:
         quieten()
+        self._say = say
         self._client = MlflowClient(tracking_uri=uri)
         place = None if uri.startswith("http") else artifacts.absolute().as_uri()  # a server has one of its own
         tags = {"owner": owner, "workspace": workspace} if owner is not None else {}
         self._experiment = self._open_experiment(study.name, place, tags)
+        self._runs: dict[str, Run] = {}
+        self._parent: str | None = None
         self.refresh()
         self._parent = self._open_parent(study)
 
     def refresh(self) -> None:
-        """Read the runs again: after an error nobody knows whether what was written has arrived."""
+        """Read the runs again: after an error nobody knows whether what was written has arrived.
+
+        What was deleted in MLflow's UI since they were last read is restored.
+        """
+        self._restore_experiment()
+        known = {self._parent, *(run.info.run_id for run in self._runs.values())}
+        self._deleted = {}  # by cell; the study's own by its name
+        for run in self._search("", ViewType.DELETED_ONLY):
+            if run.info.run_id in known:
+                self._client.restore_run(run.info.run_id)
+            else:
+                self._deleted[run.data.tags.get("cell") or run.data.tags.get("study")] = run
         self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
+
+    def _restore_experiment(self) -> None:
+        experiment = self._client.get_experiment(self._experiment)
+        if experiment.lifecycle_stage == LifecycleStage.DELETED:
+            self._client.restore_experiment(self._experiment)
+            self._say(
+                f"MLflow: the experiment {experiment.name!r} was deleted there; it is restored, with its runs"
+            )
+
+    def _restored(self, what: str) -> Run | None:
+        """The deleted run of this cell or study, which is asked for again, if there is one."""
+        run = self._deleted.pop(what, None)
+        if run is not None:
+            self._client.restore_run(run.info.run_id)
+        return run
 
     def _open_experiment(self, name: str, artifacts: str | None, tags: dict[str, str]) -> str:
         experiment = self._client.get_experiment_by_name(name)
@@ -58,18 +93,19 @@ class Tracker:
             raise belongs_to(f"experiment {name!r} in MLflow", experiment.tags.get("workspace"), "--tracking")
         return str(experiment.experiment_id)
 
-    def _search(self, query: str) -> list[Run]:
+    def _search(self, query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
         found: list[Run] = []
         token: str | None = None
         while True:
-            page = self._client.search_runs([self._experiment], query, page_token=token)
+            page = self._client.search_runs([self._experiment], query, view, page_token=token)
             found += page
             token = page.token
             if not token:
                 return found
 
     def _open_parent(self, study: Study) -> str:
-        for run in self._search("tags.study != ''"):
+        run = next(iter(self._search("tags.study != ''")), None) or self._restored(study.name)
+        if run is not None:
             return str(run.info.run_id)
         tags = {"study": study.name, MLFLOW_RUN_NAME: f"study {study.name}", "mlflow.note.content": study.question}
         return str(self._client.create_run(self._experiment, tags=tags).info.run_id)
@@ -82,7 +118,8 @@ class Tracker:
 
     def start(self, cell: Cell) -> None:
         """Open the cell's run, or go on with it; its parameters are the recipe's."""
-        run = self._runs.get(cell.id) or self._create(cell)
+        run = self._runs.get(cell.id) or self._restored(cell.id) or self._create(cell)
+        self._runs[cell.id] = run
         self._client.update_run(run.info.run_id, status="RUNNING", name=cell.label)
         parameters = [Param(name, str(value)) for name, value in vars(cell.recipe).items()]
         tags = [RunTag(name, value) for name, value in _tags(cell).items()]
@@ -90,9 +127,7 @@ class Tracker:
 
     def _create(self, cell: Cell) -> Run:
         tags = {"cell": cell.id, MLFLOW_PARENT_RUN_ID: self._parent, MLFLOW_RUN_NAME: cell.label}
-        run = self._client.create_run(self._experiment, start_time=_now(), tags=tags)
-        self._runs[cell.id] = run
-        return run
+        return self._client.create_run(self._experiment, start_time=_now(), tags=tags)
 
     def log(self, cell: str, points: Sequence[dict[str, Any]]) -> None:
         """Add points of the cell's curves: `train_fvu` becomes the metric `train/fvu`."""

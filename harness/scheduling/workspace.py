@@ -14,10 +14,11 @@ import socket
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import harness
 from harness.files import write_atomically
-from harness.scheduling.database_files import sqlite_url
+from harness.scheduling.database_files import records, sqlite_url
 from harness.study.cells import fingerprint
 
 TRAINING_CODE = (
@@ -29,6 +30,12 @@ TRAINING_CODE = (
     "activations/store.py",
     "scheduling/cell_run.py",
 )  # what decides a cell's bits, below the package
+# How many records there are of a study
+RECORDS = {
+    "optuna.db": "SELECT count(*) FROM trials JOIN studies USING (study_id) WHERE study_name = ?",
+    "mlflow.db": "SELECT count(*) FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name = ? "
+    "AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'",
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,13 @@ class Workspace:
         """MLflow's database or server as a URL."""
         return self.tracking_url or sqlite_url((self.runs / "mlflow.db").absolute())
 
-    def databases(self) -> list[str | int]:
-        """Tells databases from others that were made anew: a server by its URL, a file of ours by its inode."""
-        files = {"optuna.db": self.storage_url, "mlflow.db": self.tracking_url}
-        paths = {name: self.runs / name for name in files}
-        return [url or (paths[name].stat().st_ino if paths[name].exists() else 0) for name, url in files.items()]
+    def databases(self, study: str) -> list[Any]:
+        """Tells databases from others that were made anew, or that records were deleted from.
+
+        A server is told by its URL, a file of ours by its inode and how many records of the study it has.
+        """
+        given = {"optuna.db": self.storage_url, "mlflow.db": self.tracking_url}
+        return [url or records(self.runs / name, RECORDS[name], study) for name, url in given.items()]
 
     def owner(self) -> str:
         """Stands for this workspace in databases that others may use, too: made once, and kept in runs/."""
