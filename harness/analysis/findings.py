@@ -1,4 +1,4 @@
-"""What the tables say, and what speaks against relying on it: sentences for the report and the terminal."""
+"""What the tables say, in sentences for the report and the terminal."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from harness.analysis.level_effects import effects_by_level
 from harness.analysis.outcomes import FEATURES, FVU
 from harness.analysis.records import describe
 from harness.analysis.view import Row, View
-from harness.analysis.wording import change, effect_sentence, level_name, plural, shown
+from harness.analysis.wording import change, effect_sentence, level_name, shown
 
-FEWEST_SEEDS = 3
 OPPOSITE = {"better": "worse", "worse": "better"}
 DISAGREEMENT = {"better": "lowers FVU but loses features", "worse": "raises FVU but gains features"}
 
@@ -82,62 +81,3 @@ def findings(view: View) -> dict[str, list[Finding]]:
 
 def _sentence(view: View, effect: Row) -> str:
     return effect_sentence(view.study, effect, view.outcomes, view.reach(effect))
-
-
-def warnings(view: View) -> list[str]:
-    """Everything that weakens the findings, most general first."""
-    return [*_seeds(view), *_pruned(view), *_lost(view), *_selection(view), *_edges(view)]
-
-
-def _seeds(view: View) -> Iterator[str]:
-    n = len(view.study.seeds)
-    if n == 1:
-        in_sample = view.study.tuned and not view.study.tuning_seeds
-        tuned = ", and tuned values were chosen on the very seed that is reported" if in_sample else ""
-        yield f"One seed: there are no intervals, a difference may be luck{tuned}."
-    elif n < FEWEST_SEEDS:
-        yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
-
-
-def _pruned(view: View) -> Iterator[str]:
-    cells = view.tables["cells"]
-    count = sum(cell["state"] == "pruned" for cell in cells)
-    if count:
-        yield (
-            f"{count} of {plural(len(cells), 'cell')} were pruned: nobody knows where they would have ended "
-            "(censored), so an arm with a pruned seed has no mean and no effect; that of its survivors would be "
-            "biased towards low FVU."
-        )
-    for arm in view.arms:
-        if arm["pruned"]:
-            yield f"{arm['arm']}: {arm['pruned']} of {plural(len(view.study.seeds), 'seed')} pruned, no mean."
-
-
-def _lost(view: View) -> Iterator[str]:
-    cells = view.tables["cells"]
-    if len(cells) != view.study.cells:
-        yield f"The design asks for {plural(view.study.cells, 'cell')}, the results list {len(cells)}."
-    for cell in cells:
-        if cell["state"] != "complete":
-            tuned = describe({axis: cell[axis] for axis in view.study.tuned})
-            seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
-            name = ", ".join(part for part in (view.study.label(cell), tuned, seed) if part)
-            yield f"{name}: {cell['state']}" + (f" ({cell['reason']})." if cell["reason"] else ".")
-    for arm in view.arms:
-        if arm["n"] < len(view.study.seeds) and not arm["pruned"]:
-            yield f"{arm['arm']}: reported on {arm['n']} of {plural(len(view.study.seeds), 'seed')}."
-
-
-def _selection(view: View) -> Iterator[str]:
-    for arm in view.arms:
-        if arm["selection"] == "in-sample" and len(view.study.seeds) > 1:
-            yield f"{arm['arm']}: its tuned value was chosen on the very seed it is reported on (in-sample)."
-        elif arm["selection"] == "cross-fitted" and not arm["agreement"].startswith(f"{len(view.study.seeds)} of"):
-            yield f"{arm['arm']}: the shown tuned value is that of {arm['agreement']}; other seeds chose another."
-
-
-def _edges(view: View) -> Iterator[str]:
-    for row in view.tables["tuning"]:
-        if row["chosen"] and row["at_edge"]:
-            tuned = describe({axis: row[axis] for axis in view.study.tuned})
-            yield f"{row['arm']}: best at {tuned} ({row['edges']} of its list); a better value may lie beyond."

@@ -9,9 +9,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.analysis.findings import findings, headline, warnings
+from harness.analysis.findings import findings, headline
 from harness.analysis.records import show
 from harness.analysis.view import View, load_view
+from harness.analysis.warnings import warnings
 from harness.analysis.wording import bracket, mean, number, plural, reached
 from harness.errors import UserError
 

@@ -9,11 +9,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.findings import findings, headline, warnings
+from harness.analysis.findings import findings, headline
 from harness.analysis.outcomes import Outcome
 from harness.analysis.records import show
 from harness.analysis.report import facts
 from harness.analysis.view import Row, View, load_view
+from harness.analysis.warnings import warnings
 from harness.analysis.wording import estimate, mean, plural
 
 MOST_WARNINGS = 5

@@ -30,7 +30,7 @@ def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
         **interval_columns("fvu", mean_interval(values)),
         "n": len(values),
         "lost": len(searched) - len(values),
-        "chosen": setting == arm.choice.shown,
+        "chosen": setting == arm.choice.shown and arm.choice.selection != "unselected",
         "seeds_reported": sum(chosen == setting for chosen in arm.choice.by_seed.values()),
         "at_edge": bool(edges),
         "edges": ", ".join(f"{axis} {end}" for axis, end in edges.items()),

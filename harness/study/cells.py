@@ -101,7 +101,10 @@ def cells(study: Study, source: str, code: str, score: Score = lambda cell: None
 
 
 def _choose(tuning: list[Cell], score: Score) -> dict[Key, Key | None]:
-    """The best tuned setting of each arm that has tuning cells; None before they have all ended."""
+    """The best tuned setting of each arm that has tuning cells; None before they have all ended.
+
+    The first one where nothing can be compared: the tables then say that nobody chose it.
+    """
     scores: dict[Key, dict[Key, dict[int, float | None]]] = {}
     for cell in tuning:
         scores.setdefault(_key(cell.arm), {}).setdefault(_key(cell.tuned), {})[cell.recipe.seed] = score(cell.id)
@@ -115,7 +118,8 @@ def _best(scores: dict[Key, dict[int, float | None]]) -> Key | None:
     }
     if ended != scores:
         return None
-    return best_setting(ended, sorted({seed for by_seed in ended.values() for seed in by_seed}))
+    best = best_setting(ended, sorted({seed for by_seed in ended.values() for seed in by_seed}))
+    return next(iter(ended)) if best is None else best
 
 
 def _expand(study: Study, seeds: tuple[int, ...], phase: Phase, source: str, code: str) -> list[Cell]:

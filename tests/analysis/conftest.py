@@ -13,7 +13,7 @@ from tests.analysis.synthetic_results import write_depth
 
 @pytest.fixture(scope="session")
 def depth(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The depth study at its real size, with one diverged and one missing cell, through tables and figures."""
+    """The depth study at its real size, a cell diverged and a seed missing, through tables and figures."""
     results = write_depth(tmp_path_factory.mktemp("results") / "depth")
     make_tables(results)
     make_figures(results)

@@ -148,7 +148,7 @@ def test_tuning_marks_one_setting_an_arm_and_lost_seeds(depth: Path):
     rings = [line for ax in panels for line in ax.lines if line.get_markerfacecolor() == "none"]
     crosses = [line for ax in panels for line in ax.lines if line.get_marker() == "x"]
     assert len(rings) == 11
-    assert sorted(line.get_xdata()[0] for line in crosses) == [0.004, 0.016]
+    assert sorted(line.get_xdata()[0] for line in crosses) == [0.001, 0.004, 0.016, 0.016]
 
 
 def test_tradeoff_shows_every_arm(depth: Path):

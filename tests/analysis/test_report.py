@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.analysis.findings import warnings
 from harness.analysis.report import make_report
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
+from harness.analysis.warnings import warnings
 from harness.errors import UserError
 from tests.analysis.synthetic_results import cell_record, study_record, write, write_grid
 

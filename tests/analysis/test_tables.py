@@ -12,6 +12,8 @@ import pytest
 
 from harness.analysis.results import TABLES, read_table
 from harness.analysis.tables import make_tables
+from harness.analysis.view import load_view
+from harness.analysis.warnings import warnings
 from harness.errors import UserError
 from tests.analysis.synthetic_results import (
     cell_record,
@@ -50,7 +52,7 @@ def test_every_cell_is_there_once_whatever_became_of_it(depth: Path):
     cells = read_table(depth, "cells")
     written = [json.loads(line)["cell"] for line in (depth / "cells.jsonl").read_text().splitlines()]
     assert sorted(cells["cell"]) == sorted(written)
-    assert dict(cells["state"].value_counts().iter_rows()) == {"complete": 88, "diverged": 1, "missing": 1}
+    assert dict(cells["state"].value_counts().iter_rows()) == {"complete": 86, "diverged": 1, "missing": 3}
     assert one_row(cells, state="diverged")["reason"] == "loss is not finite at step 212"
 
 
@@ -181,18 +183,31 @@ def test_no_seed_is_reported_where_it_chose(tmp_path: Path):
     assert read_table(results, "seeds")["lr"].to_list() == [0.01, 0.01, 0.001]
 
 
-def test_a_diverged_seed_is_shown_where_the_others_chose_its_setting(tmp_path: Path):
-    cells = tuned_cells({0.001: [0.3, 0.3, 0.3], 0.01: [0.2, 0.2, None]})
-    results = tables_of(tmp_path / "s", cells, {"lr": [0.001, 0.01]})
+@pytest.mark.parametrize("state", ["diverged", "missing"])
+def test_a_lost_seed_does_not_let_its_setting_win_with_the_others(tmp_path: Path, state: str):
+    cells = tuned_cells({0.008: [0.120, 0.121, 0.1215], 0.016: [0.100, 0.101, None]}, state)
+    results = tables_of(tmp_path / "s", cells, {"lr": [0.008, 0.016]})
     arm = one_row(read_table(results, "arms"))
-    # seeds 0 and 1 know of the divergence and avoid 0.01; seed 2 cannot, and is lost
-    assert (arm["lr"], arm["n"], arm["diverged"]) == (0.001, 2, 1)
-    assert arm["fvu"] == pytest.approx(0.3)
+    assert (arm["lr"], arm["n"], arm["diverged"], arm["missing"]) == (0.008, 3, 0, 0)
+    assert arm["fvu"] == pytest.approx((0.120 + 0.121 + 0.1215) / 3)
+    expected = "s, lr 0.016: a result at 2 of 3 seeds only, so it was not compared with its other settings."
+    assert expected in warnings(load_view(results))
 
 
-def test_a_missing_seed_does_not_change_the_choice(depth: Path):
+def test_a_seed_that_is_missing_everywhere_does_not_change_the_choice(depth: Path):
     arm = one_row(read_table(depth, "arms"), arm="dense_encoder 2, penalty 0.1, adam")
     assert (arm["lr"], arm["n"], arm["missing"]) == (0.004, 2, 1)
+
+
+def test_an_arm_that_lost_every_cell_is_said_to_have_nothing_chosen(tmp_path: Path):
+    results = tables_of(tmp_path / "s", tuned_cells({0.01: [None] * 3, 0.1: [None] * 3}), {"lr": [0.01, 0.1]})
+    arm = one_row(read_table(results, "arms"))
+    assert (arm["selection"], arm["n"], arm["diverged"]) == ("unselected", 0, 3)
+    assert read_table(results, "tuning")["chosen"].to_list() == [False, False]
+    expected = (
+        "s: no tuned value was chosen, since its settings have no seed in common at which they have a result"
+    )
+    assert f"{expected}; it is shown at the first one." in warnings(load_view(results))
 
 
 def test_a_complete_cell_whose_figure_is_no_number_counts_as_diverged(tmp_path: Path):
@@ -212,7 +227,7 @@ def test_edge_is_that_of_the_arms_own_list(depth: Path):
     lost = tuning.filter(pl.col("lost") > 0)
     assert lost.select("arm", "lr", "n").rows() == [
         ("dense 2-4-4-2, penalty 0, adam", 0.016, 2),
-        ("dense_encoder 2, penalty 0.1, adam", 0.004, 2),
+        *(("dense_encoder 2, penalty 0.1, adam", lr, 2) for lr in (0.001, 0.004, 0.016)),
     ]
 
 
@@ -232,11 +247,11 @@ def test_metrics_are_short_and_nested(depth: Path):
     metrics = json.loads((depth / "metrics.json").read_text())
     assert metrics["cells"] == {
         "designed": 90,
-        "complete": 88,
+        "complete": 86,
         "diverged": 1,
         "pruned": 0,
         "failed": 0,
-        "missing": 1,
+        "missing": 3,
     }
     assert set(metrics["arms"]["none, penalty 0, adam"]) == {"fvu", "dead_fraction"}
 

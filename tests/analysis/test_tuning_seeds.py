@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from harness.analysis.findings import warnings
 from harness.analysis.plots import tuning
 from harness.analysis.report import facts
 from harness.analysis.results import read_table
 from harness.analysis.style import house_style
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
+from harness.analysis.warnings import warnings
 from harness.errors import UserError
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
@@ -92,6 +92,7 @@ def test_lost_tuning_cells_edges_and_missing_seeds_are_warned_of(tmp_path: Path)
     assert warnings(load_view(tabulate(tmp_path, cells))) == [
         "sparse 3, lr 0.001, tuning seed 11: failed (out of memory).",
         "none: reported on 0 of 3 seeds.",
+        "sparse 3, lr 0.001: a result at 1 of 2 seeds only, so it was not compared with its other settings.",
         "none: best at lr 0.016 (lr highest of its list); a better value may lie beyond.",
     ]
     none, sparse = read_table(tmp_path, "arms").to_dicts()

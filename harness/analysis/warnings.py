@@ -1,0 +1,86 @@
+"""What speaks against relying on the findings, in sentences for the report and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.analysis.records import describe
+from harness.analysis.view import View
+from harness.analysis.wording import plural
+
+FEWEST_SEEDS = 3
+
+
+def warnings(view: View) -> list[str]:
+    """Everything that weakens the findings, most general first."""
+    return [*_seeds(view), *_pruned(view), *_lost(view), *_selection(view), *_not_compared(view), *_edges(view)]
+
+
+def _seeds(view: View) -> Iterator[str]:
+    n = len(view.study.seeds)
+    if n == 1:
+        in_sample = view.study.tuned and not view.study.tuning_seeds
+        tuned = ", and tuned values were chosen on the very seed that is reported" if in_sample else ""
+        yield f"One seed: there are no intervals, a difference may be luck{tuned}."
+    elif n < FEWEST_SEEDS:
+        yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
+
+
+def _pruned(view: View) -> Iterator[str]:
+    cells = view.tables["cells"]
+    count = sum(cell["state"] == "pruned" for cell in cells)
+    if count:
+        yield (
+            f"{count} of {plural(len(cells), 'cell')} were pruned: nobody knows where they would have ended "
+            "(censored), so an arm with a pruned seed has no mean and no effect; that of its survivors would be "
+            "biased towards low FVU."
+        )
+    for arm in view.arms:
+        if arm["pruned"]:
+            yield f"{arm['arm']}: {arm['pruned']} of {plural(len(view.study.seeds), 'seed')} pruned, no mean."
+
+
+def _lost(view: View) -> Iterator[str]:
+    cells = view.tables["cells"]
+    if len(cells) != view.study.cells:
+        yield f"The design asks for {plural(view.study.cells, 'cell')}, the results list {len(cells)}."
+    for cell in cells:
+        if cell["state"] != "complete":
+            tuned = describe({axis: cell[axis] for axis in view.study.tuned})
+            seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
+            name = ", ".join(part for part in (view.study.label(cell), tuned, seed) if part)
+            yield f"{name}: {cell['state']}" + (f" ({cell['reason']})." if cell["reason"] else ".")
+    for arm in view.arms:
+        if arm["n"] < len(view.study.seeds) and not arm["pruned"]:
+            yield f"{arm['arm']}: reported on {arm['n']} of {plural(len(view.study.seeds), 'seed')}."
+
+
+def _selection(view: View) -> Iterator[str]:
+    for arm in view.arms:
+        if arm["selection"] == "unselected":
+            why = "since its settings have no seed in common at which they have a result"
+            yield f"{arm['arm']}: no tuned value was chosen, {why}; it is shown at the first one."
+        elif arm["selection"] == "in-sample" and len(view.study.seeds) > 1:
+            yield f"{arm['arm']}: its tuned value was chosen on the very seed it is reported on (in-sample)."
+        elif arm["selection"] == "cross-fitted" and not arm["agreement"].startswith(f"{len(view.study.seeds)} of"):
+            yield f"{arm['arm']}: the shown tuned value is that of {arm['agreement']}; other seeds chose another."
+
+
+def _not_compared(view: View) -> Iterator[str]:
+    """Settings that `harness.study.selection.comparable` leaves out."""
+    for arm in view.arms:
+        rows = [row for row in view.tables["tuning"] if row["arm"] == arm["arm"]]
+        most = max((row["n"] for row in rows), default=0)
+        for row in rows:
+            if row["n"] < most:
+                tuned = describe({axis: row[axis] for axis in view.study.tuned})
+                seeds = f"{row['n']} of {plural(row['n'] + row['lost'], 'seed')}"
+                why = "so it was not compared with its other settings"
+                yield f"{arm['arm']}, {tuned}: a result at {seeds} only, {why}."
+
+
+def _edges(view: View) -> Iterator[str]:
+    for row in view.tables["tuning"]:
+        if row["chosen"] and row["at_edge"]:
+            tuned = describe({axis: row[axis] for axis in view.study.tuned})
+            yield f"{row['arm']}: best at {tuned} ({row['edges']} of its list); a better value may lie beyond."
