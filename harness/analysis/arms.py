@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.records import Cell, Key, Study, show
+from harness.analysis.records import Cell, Key, Study, columns, show
 from harness.analysis.statistics import Interval, mean_interval
 from harness.study.selection import Choice, choose
 
@@ -83,8 +83,8 @@ def _arm_row(study: Study, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
     shown = list(arm.settings[arm.choice.shown].values())
     row = {
         "arm": arm.label,
-        **arm.levels,
-        **dict(zip(study.tuned, arm.choice.shown, strict=True)),
+        **columns(arm.levels),
+        **columns(dict(zip(study.tuned, arm.choice.shown, strict=True))),
         "selection": arm.choice.selection,
         "agreement": f"{arm.choice.agreeing} of {len(study.seeds)} seeds",
         "n": 0 if states["pruned"] else states["complete"],
@@ -108,9 +108,9 @@ def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Seq
     heldout = cell.heldout if cell is not None and has_result(cell) else None
     return {
         "arm": arm.label,
-        **arm.levels,
+        **columns(arm.levels),
         "seed": seed,
-        **dict(zip(study.tuned, arm.choice.by_seed[seed], strict=True)),
+        **columns(dict(zip(study.tuned, arm.choice.by_seed[seed], strict=True))),
         "cell": cell.cell if cell is not None else None,
         "state": state_of(cell),
         **{metric: getattr(heldout, metric, None) for metric in metrics},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from harness.analysis.level_effects import effects_by_level
 from harness.analysis.outcomes import FEATURES, FVU
-from harness.analysis.records import describe
+from harness.analysis.records import describe, levels_in
 from harness.analysis.view import Row, View
 from harness.analysis.wording import change, effect_sentence, level_name, shown
 
@@ -41,7 +41,7 @@ def headline(view: View) -> list[str]:
 
 
 def _state(view: View, arm: Row) -> str:
-    tuned = describe({axis: arm[axis] for axis in view.study.tuned})
+    tuned = describe(levels_in(arm, view.study.tuned))
     at = f" at {tuned}" if tuned else ""
     figures = (f"{outcome.label} {shown(arm, outcome)}" for outcome in view.outcomes)
     return f"{arm['arm']}{at}: {', '.join(figures)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -119,6 +120,21 @@ class Study(Record):
 
     def _ambiguous(self, level: str) -> bool:
         return sum(level in levels for levels in self.axes.values()) > 1
+
+
+def column(axis: str) -> str:
+    """An axis' column in the tables. No other column begins like it, so an axis may have any column's name."""
+    return f"axis_{axis}"
+
+
+def columns(levels: Mapping[str, Level]) -> dict[str, Level]:
+    """Levels as columns of a table."""
+    return {column(axis): level for axis, level in levels.items()}
+
+
+def levels_in(row: Mapping[str, Any], axes: Iterable[str]) -> dict[str, Level]:
+    """The levels of `axes` that a row of a table has."""
+    return {axis: row[column(axis)] for axis in axes}
 
 
 def describe(levels: dict[str, Level]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
-from harness.analysis.records import show
+from harness.analysis.records import column, show
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
 from harness.analysis.wording import bracket, mean, number, plural, reached
@@ -42,6 +42,7 @@ def make_report(results: Path) -> Path:
         comparisons=len(view.outcomes) * sum(e["kind"] == "pair" and e["n"] > 1 for e in view.tables["effects"]),
         warnings=warnings(view),
         arms=view.arms,
+        column=column,
         layers=view.tables["layers"],
         outcomes=view.outcomes,
         reach=_reach_baseline(view),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.arms import Arm, has_result, interval_columns
+from harness.analysis.records import columns
 from harness.analysis.statistics import mean_interval
 
 FIGURES = ("l0", "dead_fraction", "unexplained")
@@ -26,7 +27,7 @@ def _rows(arm: Arm) -> list[dict[str, Any]]:
         return []
     rows = []
     for number, layers in enumerate(zip(*stacks, strict=True), start=1):
-        row = {"arm": arm.label, **arm.levels, "layer": number, "n": len(layers)}
+        row = {"arm": arm.label, **columns(arm.levels), "layer": number, "n": len(layers)}
         for name in FIGURES:
             row |= interval_columns(name, mean_interval([getattr(layer, name) for layer in layers]))
         rows.append(row)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.analysis.findings import findings, headline
 from harness.analysis.outcomes import Outcome
-from harness.analysis.records import show
+from harness.analysis.records import levels_in, show
 from harness.analysis.report import facts
 from harness.analysis.view import Row, View, load_view
 from harness.analysis.warnings import warnings
@@ -46,7 +46,7 @@ def _arms(view: View) -> Table:
     for column in ("n", *(outcome.axis for outcome in view.outcomes)):
         table.add_column(column, justify="right", no_wrap=True)
     for arm in view.arms:
-        tuned = [show(arm[axis]) for axis in view.study.tuned]
+        tuned = [show(level) for level in levels_in(arm, view.study.tuned).values()]
         figures = [_figure(arm, outcome) for outcome in view.outcomes]
         table.add_row(Text(arm["arm"]), *tuned, str(arm["n"]), *(Text(figure) for figure in figures))
     return table

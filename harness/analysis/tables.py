@@ -14,7 +14,7 @@ from harness.analysis.arms import Arm, arm_rows, collect_arms, interval_columns,
 from harness.analysis.effects import effect_rows
 from harness.analysis.outcomes import OUTCOMES, Outcome, present
 from harness.analysis.reach import reach_rows
-from harness.analysis.records import METRICS, Cell, Study
+from harness.analysis.records import METRICS, Cell, Study, column, columns
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
 from harness.analysis.statistics import mean_interval
@@ -66,8 +66,8 @@ def _cell_rows(study: Study, cells: Sequence[Cell], metrics: Sequence[str]) -> l
     return [
         {
             "cell": cell.cell,
-            **dict(zip(study.compared, study.key(cell.arm), strict=True)),
-            **dict(zip(study.tuned, study.setting(cell.tuned), strict=True)),
+            **columns(dict(zip(study.compared, study.key(cell.arm), strict=True))),
+            **columns(dict(zip(study.tuned, study.setting(cell.tuned), strict=True))),
             "seed": cell.seed,
             "state": cell.state,
             "reason": cell.reason,
@@ -89,7 +89,7 @@ def _curve_rows(arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any
         used = [cell.cell for seed, cell in arm.reported.items() if cell is not None and seed in arm.values("fvu")]
         parts = [points[cell] for cell in used if cell in points]
         for (tokens,), at in pl.concat(parts).group_by("tokens") if parts else []:
-            row = {"arm": arm.label, **arm.levels, "trained_tokens": tokens, "n": at.height}
+            row = {"arm": arm.label, **columns(arm.levels), "trained_tokens": tokens, "n": at.height}
             for curve in CURVES:
                 row |= interval_columns(curve, mean_interval(at[curve].drop_nulls().to_list()))
             rows.append(row)
@@ -99,14 +99,14 @@ def _curve_rows(arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any
 
 def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Rows as a table; an axis that mixes whole and broken numbers becomes a column of broken ones."""
-    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+    table: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
     for axis, levels in study.axes.items():
-        kinds = {type(level) for level in levels}
-        if axis in columns and kinds == {int, float}:
-            columns[axis] = [None if level is None else float(level) for level in columns[axis]]
-        elif axis in columns and len(kinds) > 1:
-            columns[axis] = [None if level is None else str(level) for level in columns[axis]]
-    return pl.DataFrame(columns, infer_schema_length=None)
+        name, kinds = column(axis), {type(level) for level in levels}
+        if name in table and kinds == {int, float}:
+            table[name] = [None if level is None else float(level) for level in table[name]]
+        elif name in table and len(kinds) > 1:
+            table[name] = [None if level is None else str(level) for level in table[name]]
+    return pl.DataFrame(table, infer_schema_length=None)
 
 
 def _write_metrics(

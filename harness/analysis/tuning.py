@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.arms import Arm, has_result, interval_columns
-from harness.analysis.records import Key, Level, Study
+from harness.analysis.records import Key, Level, Study, columns
 from harness.analysis.statistics import mean_interval
 
 
@@ -25,8 +25,8 @@ def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
     edges = _edges(study, arm, setting)
     return {
         "arm": arm.label,
-        **arm.levels,
-        **dict(zip(study.tuned, setting, strict=True)),
+        **columns(arm.levels),
+        **columns(dict(zip(study.tuned, setting, strict=True))),
         **interval_columns("fvu", mean_interval(values)),
         "n": len(values),
         "lost": len(searched) - len(values),

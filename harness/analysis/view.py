@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.analysis.outcomes import Outcome, present
-from harness.analysis.records import Key, Level, Study, show
+from harness.analysis.records import Key, Level, Study, column, show
 from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
 
@@ -46,7 +46,7 @@ class View:
     @cached_property
     def varying(self) -> tuple[str, ...]:
         """Compared axes on which the arms really differ, in the order of the study file."""
-        return tuple(a for a in self.study.compared if len({arm[a] for arm in self.arms}) > 1)
+        return tuple(a for a in self.study.compared if len({arm[column(a)] for arm in self.arms}) > 1)
 
     @property
     def hue(self) -> str | None:
@@ -62,7 +62,7 @@ class View:
     def hues(self) -> list[Level]:
         """Levels of the colour axis: in the order of the study file, or, if they are many words, the reference and
         then the others by their lowest FVU."""
-        levels = [None] if self.hue is None else unique(arm[self.hue] for arm in self.arms)
+        levels = [None] if self.hue is None else unique(self.level(arm) for arm in self.arms)
         if self.hue is None or not self.sorts(self.hue):
             return levels
         reference = self.study.reference(self.hue)
@@ -91,11 +91,11 @@ class View:
 
     def combination(self, row: Row) -> Key:
         """The levels of the other axes in a row of any table."""
-        return tuple(row[axis] for axis in self.rest)
+        return tuple(row[column(axis)] for axis in self.rest)
 
     def level(self, row: Row) -> Level:
         """The level of the colour axis in a row of any table."""
-        return row[self.hue] if self.hue is not None else None
+        return row[column(self.hue)] if self.hue is not None else None
 
     @cached_property
     def panels(self) -> list[Key]:

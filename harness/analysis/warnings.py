@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.analysis.records import describe
+from harness.analysis.records import describe, levels_in
 from harness.analysis.view import View
 from harness.analysis.wording import plural
 
@@ -46,9 +46,11 @@ def _lost(view: View) -> Iterator[str]:
         yield f"The design asks for {plural(view.study.cells, 'cell')}, the results list {len(cells)}."
     for cell in cells:
         if cell["state"] != "complete":
-            tuned = describe({axis: cell[axis] for axis in view.study.tuned})
+            tuned = describe(levels_in(cell, view.study.tuned))
             seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
-            name = ", ".join(part for part in (view.study.label(cell), tuned, seed) if part)
+            name = ", ".join(
+                part for part in (view.study.label(levels_in(cell, view.study.compared)), tuned, seed) if part
+            )
             yield f"{name}: {cell['state']}" + (f" ({cell['reason']})." if cell["reason"] else ".")
     for arm in view.arms:
         if arm["n"] < len(view.study.seeds) and not arm["pruned"]:
@@ -73,7 +75,7 @@ def _not_compared(view: View) -> Iterator[str]:
         most = max((row["n"] for row in rows), default=0)
         for row in rows:
             if row["n"] < most:
-                tuned = describe({axis: row[axis] for axis in view.study.tuned})
+                tuned = describe(levels_in(row, view.study.tuned))
                 seeds = f"{row['n']} of {plural(row['n'] + row['lost'], 'seed')}"
                 why = "so it was not compared with its other settings"
                 yield f"{arm['arm']}, {tuned}: a result at {seeds} only, {why}."
@@ -82,5 +84,5 @@ def _not_compared(view: View) -> Iterator[str]:
 def _edges(view: View) -> Iterator[str]:
     for row in view.tables["tuning"]:
         if row["chosen"] and row["at_edge"]:
-            tuned = describe({axis: row[axis] for axis in view.study.tuned})
+            tuned = describe(levels_in(row, view.study.tuned))
             yield f"{row['arm']}: best at {tuned} ({row['edges']} of its list); a better value may lie beyond."

@@ -202,7 +202,11 @@ def _by_layer(result: dict[str, Any]) -> dict[str, float]:
 
 def _tags(cell: Cell) -> dict[str, str]:
     """What a study says of a cell. Tags and not parameters, which MLflow lets nobody change."""
-    named = {axis: str(level) for axis, level in {**cell.arm, **cell.tuned}.items() if axis not in RECIPE_FIELDS}
+    named = {
+        f"axis_{axis}": str(level)
+        for axis, level in {**cell.arm, **cell.tuned}.items()
+        if axis not in RECIPE_FIELDS
+    }
     return {"arm": describe(cell.arm), "phase": cell.phase, **named}
 
 

@@ -20,26 +20,6 @@ RECIPE_TYPES = get_type_hints(Recipe)
 FIELDS = [name for name in RECIPE_FIELDS if name != "seed"]  # what an axis may vary
 MOST_LAYERS, LEAST_WIDTH, MOST_WIDTH = 100, 0.001, 1000  # of added dense layers
 LONGEST = 100  # characters of a name that tables show
-# Columns that stand beside the axes in a table (harness/analysis) and tags beside them on a run, as far as they
-# are single words; the others have a '_', which the name of such an axis may not have.
-TAKEN = {
-    *(
-        "agreement",
-        "alive",
-        "arm",
-        "axis",
-        "cell",
-        "chosen",
-        "diverged",
-        "edges",
-        "failed",
-        "fvu",
-        "holding",
-        "kind",
-    ),
-    *("l0", "level", "lost", "missing", "mse", "n", "nmse", "pairs", "parameters", "phase", "pruned"),
-    *("reason", "reference", "selection", "state", "study"),
-}
 
 
 class AxisForm(Strict):
@@ -125,8 +105,6 @@ def _bundles(
     where: Location = ("axes", name)
     if name in RECIPE_FIELDS:
         raise file.error(where, "expected a name that is no field of the recipe, since its levels are none")
-    if name in TAKEN:
-        raise file.error(where, f"expected a name that is no column of the tables, got {name!r}")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9 -]*", name) or len(name) > LONGEST:
         raise file.error(
             where, f"expected a name of letters, digits, ' ' and '-' (at most {LONGEST}), got {name!r}"

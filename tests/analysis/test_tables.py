@@ -162,7 +162,7 @@ def test_an_arm_may_lack_an_axis(tmp_path: Path):
     results = tables_of(tmp_path / "s", cells, axes, seeds=1)
     arms = read_table(results, "arms")
     assert arms["arm"].to_list() == ["none", "sparse 3, penalty 0", "sparse 3, penalty 0.1"]
-    assert arms["penalty"].to_list() == [None, 0.0, 0.1]
+    assert arms["axis_penalty"].to_list() == [None, 0.0, 0.1]
     assert read_table(results, "effects").filter(pl.col("kind") == "pair")["axis"].to_list() == ["penalty"]
 
 
@@ -178,9 +178,9 @@ def test_no_seed_is_reported_where_it_chose(tmp_path: Path):
     cells = tuned_cells({0.001: [0.1, 0.1, 0.9], 0.01: [0.2, 0.2, 0.2]})
     results = tables_of(tmp_path / "s", cells, {"lr": [0.001, 0.01]})
     arm = one_row(read_table(results, "arms"))
-    assert (arm["lr"], arm["agreement"], arm["selection"]) == (0.01, "2 of 3 seeds", "cross-fitted")
+    assert (arm["axis_lr"], arm["agreement"], arm["selection"]) == (0.01, "2 of 3 seeds", "cross-fitted")
     assert arm["fvu"] == pytest.approx((0.2 + 0.2 + 0.9) / 3)
-    assert read_table(results, "seeds")["lr"].to_list() == [0.01, 0.01, 0.001]
+    assert read_table(results, "seeds")["axis_lr"].to_list() == [0.01, 0.01, 0.001]
 
 
 @pytest.mark.parametrize("state", ["diverged", "missing"])
@@ -188,7 +188,7 @@ def test_a_lost_seed_does_not_let_its_setting_win_with_the_others(tmp_path: Path
     cells = tuned_cells({0.008: [0.120, 0.121, 0.1215], 0.016: [0.100, 0.101, None]}, state)
     results = tables_of(tmp_path / "s", cells, {"lr": [0.008, 0.016]})
     arm = one_row(read_table(results, "arms"))
-    assert (arm["lr"], arm["n"], arm["diverged"], arm["missing"]) == (0.008, 3, 0, 0)
+    assert (arm["axis_lr"], arm["n"], arm["diverged"], arm["missing"]) == (0.008, 3, 0, 0)
     assert arm["fvu"] == pytest.approx((0.120 + 0.121 + 0.1215) / 3)
     expected = "s, lr 0.016: a result at 2 of 3 seeds only, so it was not compared with its other settings."
     assert expected in warnings(load_view(results))
@@ -196,7 +196,7 @@ def test_a_lost_seed_does_not_let_its_setting_win_with_the_others(tmp_path: Path
 
 def test_a_seed_that_is_missing_everywhere_does_not_change_the_choice(depth: Path):
     arm = one_row(read_table(depth, "arms"), arm="dense_encoder 2, penalty 0.1, adam")
-    assert (arm["lr"], arm["n"], arm["missing"]) == (0.004, 2, 1)
+    assert (arm["axis_lr"], arm["n"], arm["missing"]) == (0.004, 2, 1)
 
 
 def test_an_arm_that_lost_every_cell_is_said_to_have_nothing_chosen(tmp_path: Path):
@@ -219,13 +219,13 @@ def test_a_complete_cell_whose_figure_is_no_number_counts_as_diverged(tmp_path: 
 def test_edge_is_that_of_the_arms_own_list(depth: Path):
     tuning = read_table(depth, "tuning")
     muon = tuning.filter(pl.col("arm") == "none, penalty 0, muon")
-    assert muon["lr"].to_list() == [0.005, 0.02]  # inside the axis, ends of Muon's list
+    assert muon["axis_lr"].to_list() == [0.005, 0.02]  # inside the axis, ends of Muon's list
     assert muon["edges"].to_list() == ["lr lowest", "lr highest"]
     adam = tuning.filter(pl.col("arm") == "none, penalty 0, adam")
     assert adam["at_edge"].to_list() == [True, False, True]
     assert adam["chosen"].to_list() == [False, True, False]
     lost = tuning.filter(pl.col("lost") > 0)
-    assert lost.select("arm", "lr", "n").rows() == [
+    assert lost.select("arm", "axis_lr", "n").rows() == [
         ("dense 2-4-4-2, penalty 0, adam", 0.016, 2),
         *(("dense_encoder 2, penalty 0.1, adam", lr, 2) for lr in (0.001, 0.004, 0.016)),
     ]
@@ -289,7 +289,7 @@ def test_reading_a_table_before_it_is_made_names_the_command(tmp_path: Path):
 def test_stacked_layers_are_listed_one_by_one(depth: Path):
     rows = read_table(depth, "layers").to_dicts()
     stacked = [row for row in rows if row["arm"] == rows[0]["arm"]]
-    assert {row["layers"] for row in rows} == {"sparse 3"}  # a single layer is what the arms table says
+    assert {row["axis_layers"] for row in rows} == {"sparse 3"}  # a single layer is what the arms table says
     assert [row["layer"] for row in stacked] == [1, 2, 3]
     assert [row["unexplained"] for row in stacked[:2]] == [0.5, 0.25]
     (arm,) = [row for row in read_table(depth, "arms").to_dicts() if row["arm"] == stacked[0]["arm"]]

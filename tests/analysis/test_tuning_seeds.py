@@ -48,7 +48,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_arms_are_reported_on_the_reported_seeds_alone(results: Path):
     none, sparse = read_table(results, "arms").to_dicts()
-    assert (none["lr"], none["selection"], none["agreement"]) == (0.004, "on other seeds", "3 of 3 seeds")
+    assert (none["axis_lr"], none["selection"], none["agreement"]) == (0.004, "on other seeds", "3 of 3 seeds")
     assert (none["n"], none["missing"], none["fvu"]) == (3, 0, pytest.approx(0.12))
     assert (sparse["selection"], sparse["n"], sparse["fvu"]) == ("not tuned", 3, pytest.approx(0.08))
 
@@ -96,7 +96,7 @@ def test_lost_tuning_cells_edges_and_missing_seeds_are_warned_of(tmp_path: Path)
         "none: best at lr 0.016 (lr highest of its list); a better value may lie beyond.",
     ]
     none, sparse = read_table(tmp_path, "arms").to_dicts()
-    assert (none["lr"], none["n"], none["missing"]) == (0.016, 0, 3)
+    assert (none["axis_lr"], none["n"], none["missing"]) == (0.016, 0, 3)
     assert (sparse["n"], sparse["failed"]) == (3, 0)
 
 

@@ -315,7 +315,7 @@ def test_failures_are_data_and_are_tried_again(small_study, databases, capsys):
     ]
     runs, _ = mlflow_runs(Path())
     assert {run.data.tags["state"] for run in runs} == {"failed", "diverged", "complete"}
-    assert {(run.data.tags["remedy"], run.data.params["layers"]) for run in runs} == {
+    assert {(run.data.tags["axis_remedy"], run.data.params["layers"]) for run in runs} == {
         ("none", "none"),
         ("stacked", "sparse 2"),
     }

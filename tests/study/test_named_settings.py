@@ -1,17 +1,13 @@
 """An axis of named settings: levels that stand for bundles of recipe fields."""
 
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.tables import make_tables
 from harness.errors import UserError
-from harness.study.axes import TAKEN
 from harness.study.cells import arms, cells
 from harness.study.grid import levels, recipes, settings
 from harness.study.spec import load_study
-from tests.analysis.synthetic_results import write_grid
 from tests.study.conftest import SOURCE
 
 SHARED = """question: What brings latents back?
@@ -103,10 +99,6 @@ def remedy(text: str) -> str:
 
 MISTAKES = {
     "a recipe field as its name": ("  lr: {settings: {a: {}}}\n", ":5: axes.lr: expected a name that is no field"),
-    "a column of the tables": (
-        "  state: {settings: {a: {}}}\n",
-        ":5: axes.state: expected a name that is no column",
-    ),
     "an odd name": (
         "  a_b: {settings: {a: {}}}\n",
         ":5: axes.a_b: expected a name of letters, digits, ' ' and '-'",
@@ -208,10 +200,7 @@ def test_each_setting_changes_its_own_fields_and_no_other(tmp_path_factory, bund
         assert recipe.k == setting["k"]
 
 
-def test_every_column_of_the_tables_is_taken_or_has_an_underscore(tmp_path):
-    """So that no axis with a name of its own takes the place of one."""
-    axes = {"remedy": ["none", "spread"], "lr": [1e-3, 2e-3]}
-    results = write_grid(tmp_path / "x", axes, 2, lambda levels, seed: 0.1 + seed / 100, tuned=("lr",))
-    make_tables(results)
-    columns = {name for path in results.glob("tables/*.parquet") for name in pl.read_parquet(path).columns}
-    assert {name for name in columns - set(axes) - {"seed"} if "_" not in name} <= TAKEN
+@pytest.mark.parametrize("name", ["state", "seed number", "mcc", "layer", "retries", "arm"])
+def test_an_axis_may_have_the_name_of_a_column(write, name):
+    study = load_study(write(f"  {name}: {{settings: {{a: {{}}, b: {{penalty: 0.1}}}}}}\n"))
+    assert [setting[name] for setting, _ in recipes(study)] == ["a", "b"]

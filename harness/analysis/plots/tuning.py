@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, logarithmic, robust_limits
-from harness.analysis.records import Key, describe, show
+from harness.analysis.records import Key, column, describe, show
 from harness.analysis.style import INK, SOFT
 from harness.analysis.view import Row, View, unique
 from harness.analysis.wording import plural
@@ -83,13 +83,16 @@ def _searched(view: View, rows: Sequence[Row]) -> list[Row]:
     """The cells that an arm's rows of the tuning table are means of."""
     seeds = view.study.tuning_seeds if view.study.tuning_seeds and len(rows) > 1 else view.study.seeds
     known = [cell for cell in view.tables["cells"] if cell["fvu"] is not None and cell["seed"] in seeds]
-    return [cell for cell in known if all(cell[axis] == rows[0][axis] for axis in view.study.compared)]
+    return [
+        cell for cell in known if all(cell[column(axis)] == rows[0][column(axis)] for axis in view.study.compared)
+    ]
 
 
 def _x(view: View, row: Row) -> float:
     """Where a setting stands: its first tuned value, or the place in the list of one that is no number."""
     axis = view.study.tuned[0]
-    return float(row[axis]) if _numeric(view) else float(view.study.axes[axis].index(row[axis]))
+    level = row[column(axis)]
+    return float(level) if _numeric(view) else float(view.study.axes[axis].index(level))
 
 
 def _numeric(view: View) -> bool:
@@ -99,7 +102,7 @@ def _numeric(view: View) -> bool:
 
 def _others(view: View, row: Row) -> Key:
     """The values of all tuned axes but the first: they make the lines of one arm."""
-    return tuple(row[axis] for axis in view.study.tuned[1:])
+    return tuple(row[column(axis)] for axis in view.study.tuned[1:])
 
 
 def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) -> None:
@@ -121,7 +124,7 @@ def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) 
     else:
         margin = 0.15 * (everywhere[-1] - everywhere[0]) or 1.0
         ax.set_xlim(everywhere[0] - margin, everywhere[-1] + margin)
-    tried = {_x(view, row): show(row[view.study.tuned[0]]) for row in here}
+    tried = {_x(view, row): show(row[column(view.study.tuned[0])]) for row in here}
     kept = sorted(tried)[:: -(-len(tried) // MOST_TICKS)]
     ax.set_xticks(kept, [tried[x] for x in kept])
     ax.set_xticks([], minor=True)
