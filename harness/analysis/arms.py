@@ -34,18 +34,13 @@ class Arm:
         """
         if any(cell is not None and cell.state == "pruned" for cell in self.reported.values()):
             return {}
-        cells = {seed: cell for seed, cell in self.reported.items() if cell is not None and has_result(cell)}
+        cells = {seed: cell for seed, cell in self.reported.items() if cell is not None and cell.fvu is not None}
         figures = {seed: getattr(cell.heldout, metric) for seed, cell in cells.items()}
         return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
 
     def searched(self, study: Study) -> list[int]:
         """The seeds on which its settings were compared."""
         return study.tuning_seeds if self.choice.selection == "on other seeds" else study.seeds
-
-
-def has_result(cell: Cell) -> bool:
-    """Whether the cell has figures that can be averaged."""
-    return cell.state == "complete" and cell.heldout is not None and math.isfinite(cell.heldout.fvu)
 
 
 def collect_arms(study: Study, cells: Sequence[Cell]) -> list[Arm]:
@@ -70,7 +65,7 @@ def _arm(study: Study, key: Key, cells: list[Cell]) -> Arm:
 
 
 def _score(cell: Cell) -> float:
-    return cell.heldout.fvu if cell.heldout is not None and has_result(cell) else math.inf
+    return math.inf if cell.fvu is None else cell.fvu
 
 
 def arm_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -105,7 +100,7 @@ def seed_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list
 
 
 def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Sequence[str]) -> dict[str, Any]:
-    heldout = cell.heldout if cell is not None and has_result(cell) else None
+    heldout = cell.heldout if cell is not None and cell.fvu is not None else None
     return {
         "arm": arm.label,
         **columns(arm.levels),
@@ -118,10 +113,8 @@ def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Seq
 
 
 def state_of(cell: Cell | None) -> str:
-    """The cell's state, where `complete` with a figure that is not a number counts as diverged."""
-    if cell is None:
-        return "missing"
-    return "diverged" if cell.state == "complete" and not has_result(cell) else cell.state
+    """The cell's state; `missing` where it was never listed."""
+    return "missing" if cell is None else cell.state
 
 
 def interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:

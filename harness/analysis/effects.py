@@ -30,9 +30,14 @@ class Pair:
         return {seed: values[seed] for seed in common}, {seed: reference[seed] for seed in common}
 
     def changes(self, outcome: Outcome) -> Values:
-        """By seed: in percent of the reference, or in points of the shown unit."""
+        """By seed: in percent of the reference, or in points of the shown unit.
+
+        None at all in percent of a reference that is 0 in some seed: the other seeds alone would be another mean.
+        """
         values, reference = self.both(outcome)
         if outcome.change == "percent":
+            if 0 in reference.values():
+                return {}
             return {seed: 100 * (values[seed] / reference[seed] - 1) for seed in values}
         return {seed: outcome.scale * values[seed] - outcome.scale * reference[seed] for seed in values}
 
@@ -46,7 +51,7 @@ def effect_rows(study: Study, arms: Sequence[Arm], outcomes: Sequence[Outcome]) 
     rows = []
     for axis, level in compared_levels(study):
         pairs = list(pairs_of(study, arms, axis, level))
-        usable = [pair for pair in pairs if pair.changes(FVU)]
+        usable = [pair for pair in pairs if pair.both(FVU)[0]]
         if usable:
             rows.append(names(study, axis, level, "marginal", len(usable)) | _figures(usable, outcomes))
         for pair in pairs:
@@ -84,7 +89,7 @@ def names(
 
 def _figures(pairs: Sequence[Pair], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The changes of all outcomes: of one pair, or averaged seed by seed over several."""
-    columns: dict[str, Any] = {"n": len(seedwise_mean([pair.changes(FVU) for pair in pairs]))}
+    columns: dict[str, Any] = {"n": len(seedwise_mean([pair.both(FVU)[0] for pair in pairs]))}
     for outcome in outcomes:
         if outcome.change == "percent":
             columns |= _levels(pairs, outcome)

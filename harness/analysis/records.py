@@ -22,18 +22,18 @@ class Record(BaseModel):
 
 
 class HeldOut(Record):
-    """Figures on the held-out activations, defined in `harness.training.metrics`.
+    """Figures on the held-out activations, defined in `harness.training.metrics`; None: there is none.
 
     The last three only where the source knows its features.
     """
 
-    mse: float
-    nmse: float
-    fvu: float
-    l0: float
-    dead_fraction: float
-    alive: float
-    effective_latents: float
+    mse: float | None
+    nmse: float | None
+    fvu: float | None
+    l0: float | None
+    dead_fraction: float | None
+    alive: float | None
+    effective_latents: float | None
     mcc: float | None = None
     f1: float | None = None
     uniqueness: float | None = None
@@ -42,13 +42,16 @@ class HeldOut(Record):
 class Layer(Record):
     """One sparse layer of a stack on the held-out activations, defined in `harness.training.metrics`."""
 
-    l0: float
-    dead_fraction: float
-    unexplained: float
+    l0: float | None
+    dead_fraction: float | None
+    unexplained: float | None
 
 
 class Cell(Record):
-    """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step."""
+    """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step.
+
+    `not_finite`: figures that were left out, see `harness.analysis.finite`.
+    """
 
     cell: str
     arm: dict[str, Scalar]
@@ -61,6 +64,12 @@ class Cell(Record):
     parameters: int
     flops_per_token: float
     tokens: int
+    not_finite: tuple[str, ...] = ()
+
+    @property
+    def fvu(self) -> float | None:
+        """Held-out FVU of a complete cell."""
+        return self.heldout.fvu if self.state == "complete" and self.heldout is not None else None
 
 
 class Study(Record):
@@ -72,6 +81,7 @@ class Study(Record):
     name: str
     question: str
     axes: dict[str, list[Scalar]]
+    settings: dict[str, dict[str, dict[str, Any]]] = {}  # axis -> its named levels -> recipe fields
     tuned: list[str]
     baseline: dict[str, Scalar]
     seeds: list[int]
@@ -88,6 +98,19 @@ class Study(Record):
     def compared(self) -> tuple[str, ...]:
         """The axes that arms are told apart by: all but the tuned ones."""
         return tuple(axis for axis in self.axes if axis not in self.tuned)
+
+    def value(self, levels: Mapping[str, Any], field: str) -> Any:
+        """A recipe field at these levels: that of an axis, of a named setting, or else the base recipe's."""
+        for axis, level in levels.items():
+            if axis == field and level is not None:
+                return level
+            if field in (bundle := self.settings.get(axis, {}).get(str(level), {})):
+                return bundle[field]
+        return self.recipe.get(field)
+
+    def dead_window_at(self, levels: Mapping[str, Any]) -> int:
+        """Tokens for which a latent must be silent to be called dead."""
+        return int(self.value(levels, "dead_window") or self.dead_window)
 
     def key(self, arm: dict[str, Any]) -> Key:
         """An arm's level on each compared axis."""

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
+from harness.analysis.outcomes import DEAD
 from harness.analysis.records import column, show
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
@@ -43,6 +44,7 @@ def make_report(results: Path) -> Path:
         warnings=warnings(view),
         arms=view.arms,
         column=column,
+        dead=DEAD,
         layers=view.tables["layers"],
         outcomes=view.outcomes,
         reach=_reach_baseline(view),

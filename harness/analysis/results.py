@@ -9,6 +9,7 @@ from typing import TypeVar
 import polars as pl
 from pydantic import ValidationError
 
+from harness.analysis.finite import finite_cell
 from harness.analysis.records import Cell, Record, Study
 from harness.errors import UserError
 
@@ -20,6 +21,7 @@ CURVE_SCHEMA = {
     "heldout_fvu": pl.Float64,
     "heldout_l0": pl.Float64,
 }
+NEEDED = CURVE_SCHEMA.keys() - {"train_dead_fraction"}  # absent before the dead window is full
 TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning", "layers")
 
 
@@ -32,7 +34,7 @@ def read_cells(results: Path, study: Study) -> list[Cell]:
     """Read `cells.jsonl`. Raises UserError where it is missing, malformed or of another study."""
     path = f"{results}/cells.jsonl"
     lines = enumerate(_text(results, "cells.jsonl").splitlines(), start=1)
-    cells = {number: _parse(Cell, line, f"{path}:{number}") for number, line in lines if line.strip()}
+    cells = {number: finite_cell(_parse(Cell, line, f"{path}:{number}")) for number, line in lines if line.strip()}
     seen: set[str] = set()
     for number, cell in cells.items():
         _check(cell, study, seen, f"{path}:{number}")
@@ -48,7 +50,7 @@ def read_curves(results: Path) -> pl.DataFrame:
     for number, line in enumerate(_text(results, "curves.jsonl").splitlines(), start=1):
         try:
             point = json.loads(line)
-            rows.append({column: point[column] for column in CURVE_SCHEMA})
+            rows.append({c: point[c] if c in NEEDED else point.get(c) for c in CURVE_SCHEMA})
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{results}/curves.jsonl:{number}: not a point of a curve: {error}") from error
     return pl.DataFrame(rows, schema=CURVE_SCHEMA)
@@ -57,7 +59,7 @@ def read_curves(results: Path) -> pl.DataFrame:
 def _check(cell: Cell, study: Study, seen: set[str], where: str) -> None:
     if cell.cell in seen:
         raise UserError(f"{where}: cell: {cell.cell} is here twice, expected each cell once")
-    if cell.state == "complete" and cell.heldout is None:
+    if cell.state == "complete" and cell.fvu is None:
         raise UserError(f"{where}: heldout: expected figures, since the cell is complete")
     if cell.seed not in (seeds := [*study.seeds, *study.tuning_seeds]):
         raise UserError(f"{where}: seed: expected one of {seeds} (study.json), got {cell.seed}")

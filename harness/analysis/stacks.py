@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.analysis.arms import Arm, has_result, interval_columns
+from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.records import columns
 from harness.analysis.statistics import mean_interval
 
@@ -21,7 +21,7 @@ def layer_rows(arms: Sequence[Arm]) -> list[dict[str, Any]]:
 
 
 def _rows(arm: Arm) -> list[dict[str, Any]]:
-    stacks = [cell.layers for cell in arm.reported.values() if cell is not None and has_result(cell)]
+    stacks = [cell.layers for cell in arm.reported.values() if cell is not None and cell.fvu is not None]
     depths = {len(stack) for stack in stacks}  # a tuned axis may change the depth: then there is no mean
     if len(depths) != 1 or depths == {0} or depths == {1}:
         return []
@@ -29,6 +29,7 @@ def _rows(arm: Arm) -> list[dict[str, Any]]:
     for number, layers in enumerate(zip(*stacks, strict=True), start=1):
         row = {"arm": arm.label, **columns(arm.levels), "layer": number, "n": len(layers)}
         for name in FIGURES:
-            row |= interval_columns(name, mean_interval([getattr(layer, name) for layer in layers]))
+            figures = [getattr(layer, name) for layer in layers]
+            row |= interval_columns(name, mean_interval([figure for figure in figures if figure is not None]))
         rows.append(row)
     return rows

@@ -25,6 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
+    "text.parse_math": False,  # a $ in the name of a level is no formula
     "axes.edgecolor": SOFT,
     "axes.labelcolor": INK,
     "axes.labelsize": 9.0,

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from harness.analysis.arms import Arm, arm_rows, collect_arms, interval_columns, seed_rows
+from harness.analysis.arms import arm_rows, collect_arms, seed_rows
 from harness.analysis.effects import effect_rows
+from harness.analysis.finite import finite_curves
+from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.outcomes import OUTCOMES, Outcome, present
 from harness.analysis.reach import reach_rows
 from harness.analysis.records import METRICS, Cell, Study, column, columns
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
-from harness.analysis.statistics import mean_interval
 from harness.analysis.tuning import tuning_rows
-
-CURVES = ("heldout_fvu", "train_dead_fraction")
 
 
 def make_tables(results: Path) -> None:
@@ -30,17 +29,18 @@ def make_tables(results: Path) -> None:
     """
     study = read_study(results)
     cells = read_cells(results, study)
-    curves = read_curves(results)
+    curves, bad_points = finite_curves(read_curves(results))
+    curves = with_full_windows(study, cells, curves)
     arms = collect_arms(study, cells)
     outcomes = present(_measured(cells))
     metrics = (*METRICS, *(outcome.name for outcome in outcomes if outcome.optional))
     tables = {
-        "cells": _frame(study, _cell_rows(study, cells, metrics)),
+        "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
         "arms": _frame(study, arm_rows(study, arms, metrics)),
         "seeds": _frame(study, seed_rows(study, arms, metrics)),
         "effects": _frame(study, effect_rows(study, arms, outcomes)),
         "reach": _frame(study, reach_rows(study, arms, curves)),
-        "curves": _frame(study, _curve_rows(arms, curves)),
+        "curves": _frame(study, curve_rows(arms, curves)),
         "tuning": _frame(study, tuning_rows(study, arms)),
         "layers": _frame(study, layer_rows(arms)),
     }
@@ -58,7 +58,11 @@ def _measured(cells: Sequence[Cell]) -> set[str]:
     return {o.name for o in OUTCOMES if any(getattr(figures, o.name) is not None for figures in heldout)}
 
 
-def _cell_rows(study: Study, cells: Sequence[Cell], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def _cell_rows(
+    study: Study, cells: Sequence[Cell], metrics: Sequence[str], bad_points: Mapping[str, Sequence[str]]
+) -> list[dict[str, Any]]:
+    """One row a cell; `not_finite` names the figures that were left out as no numbers, those of its curve too."""
+
     def order(cell: Cell) -> tuple[Any, ...]:
         arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
         return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
@@ -75,26 +79,10 @@ def _cell_rows(study: Study, cells: Sequence[Cell], metrics: Sequence[str]) -> l
             "parameters": cell.parameters,
             "flops_per_token": cell.flops_per_token,
             "trained_tokens": cell.tokens,
+            "not_finite": "; ".join([*cell.not_finite, *bad_points.get(cell.cell, [])]),
         }
         for cell in sorted(cells, key=order)
     ]
-
-
-def _curve_rows(arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
-    """One row an arm and token count, over the cells that the arm is reported with."""
-    points = {cell: part.sort("tokens") for (cell,), part in curves.group_by("cell")}
-    rows = []
-    for arm in arms:
-        # cells with a final figure only: a curve that breaks off would shift the mean where it ends
-        used = [cell.cell for seed, cell in arm.reported.items() if cell is not None and seed in arm.values("fvu")]
-        parts = [points[cell] for cell in used if cell in points]
-        for (tokens,), at in pl.concat(parts).group_by("tokens") if parts else []:
-            row = {"arm": arm.label, **columns(arm.levels), "trained_tokens": tokens, "n": at.height}
-            for curve in CURVES:
-                row |= interval_columns(curve, mean_interval(at[curve].drop_nulls().to_list()))
-            rows.append(row)
-    order = {arm.label: place for place, arm in enumerate(arms)}
-    return sorted(rows, key=lambda row: (order[row["arm"]], row["trained_tokens"]))
 
 
 def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:

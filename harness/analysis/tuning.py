@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.analysis.arms import Arm, has_result, interval_columns
+from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.records import Key, Level, Study, columns
 from harness.analysis.statistics import mean_interval
 
@@ -21,7 +21,7 @@ def tuning_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
 def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
     searched = arm.searched(study)
     cells = [cell for seed, cell in arm.settings[setting].items() if seed in searched]
-    values = [cell.heldout.fvu for cell in cells if cell.heldout and has_result(cell)]
+    values = [cell.fvu for cell in cells if cell.fvu is not None]
     edges = _edges(study, arm, setting)
     return {
         "arm": arm.label,

@@ -62,7 +62,7 @@ class View:
     def hues(self) -> list[Level]:
         """Levels of the colour axis: in the order of the study file, or, if they are many words, the reference and
         then the others by their lowest FVU."""
-        levels = [None] if self.hue is None else unique(self.level(arm) for arm in self.arms)
+        levels = unique(self.level(arm) for arm in self.arms)
         if self.hue is None or not self.sorts(self.hue):
             return levels
         reference = self.study.reference(self.hue)

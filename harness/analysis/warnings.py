@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.analysis.records import describe, levels_in
-from harness.analysis.view import View
+from harness.analysis.view import Row, View
 from harness.analysis.wording import plural
 
 FEWEST_SEEDS = 3
@@ -13,7 +13,15 @@ FEWEST_SEEDS = 3
 
 def warnings(view: View) -> list[str]:
     """Everything that weakens the findings, most general first."""
-    return [*_seeds(view), *_pruned(view), *_lost(view), *_selection(view), *_not_compared(view), *_edges(view)]
+    return [
+        *_seeds(view),
+        *_pruned(view),
+        *_lost(view),
+        *_not_finite(view),
+        *_selection(view),
+        *_not_compared(view),
+        *_edges(view),
+    ]
 
 
 def _seeds(view: View) -> Iterator[str]:
@@ -46,15 +54,25 @@ def _lost(view: View) -> Iterator[str]:
         yield f"The design asks for {plural(view.study.cells, 'cell')}, the results list {len(cells)}."
     for cell in cells:
         if cell["state"] != "complete":
-            tuned = describe(levels_in(cell, view.study.tuned))
-            seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
-            name = ", ".join(
-                part for part in (view.study.label(levels_in(cell, view.study.compared)), tuned, seed) if part
+            yield f"{_cell_name(view, cell)}: {cell['state']}" + (
+                f" ({cell['reason']})." if cell["reason"] else "."
             )
-            yield f"{name}: {cell['state']}" + (f" ({cell['reason']})." if cell["reason"] else ".")
     for arm in view.arms:
         if arm["n"] < len(view.study.seeds) and not arm["pruned"]:
             yield f"{arm['arm']}: reported on {arm['n']} of {plural(len(view.study.seeds), 'seed')}."
+
+
+def _cell_name(view: View, cell: Row) -> str:
+    arm = view.study.label(levels_in(cell, view.study.compared))
+    tuned = describe(levels_in(cell, view.study.tuned))
+    seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
+    return ", ".join(part for part in (arm, tuned, seed) if part)
+
+
+def _not_finite(view: View) -> Iterator[str]:
+    for cell in view.tables["cells"]:
+        if cell["not_finite"]:
+            yield f"{_cell_name(view, cell)}: left out, since not finite: {cell['not_finite']}."
 
 
 def _selection(view: View) -> Iterator[str]:

@@ -66,7 +66,9 @@ def effect_sentence(study: Study, effect: Row, outcomes: Sequence[Outcome], reac
     if effect["n"] < len(study.seeds):
         subject += f", {plural(effect['n'], 'seed')} only"
     known = [outcome for outcome in outcomes if effect[outcome.effect] is not None]
-    clauses = [f"{change(effect, outcome)}, {effect[outcome.verdict]}" for outcome in known]
+    undefined = [outcome for outcome in outcomes if outcome.change == "percent" and outcome not in known]
+    clauses = [f"no change of {outcome.label} in percent, since the reference's is 0" for outcome in undefined]
+    clauses += [f"{change(effect, outcome)}, {effect[outcome.verdict]}" for outcome in known]
     if reach is not None and reach["n"]:
         clauses += _reach(reach)
     return f"{subject}: {'; '.join(clauses)}."

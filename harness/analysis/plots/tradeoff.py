@@ -19,7 +19,7 @@ TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 def draw(view: View) -> Figure | None:
     """One point an arm; colour is the first axis, the marker the combination of the others."""
-    arms = [arm for arm in view.arms if arm["fvu"] is not None]
+    arms = [arm for arm in view.arms if arm["fvu"] is not None and arm["dead_fraction"] is not None]
     if not arms:
         return None
     note = f"{view.seeds_note}; lower left is better"
@@ -41,7 +41,7 @@ def _label_levels(figure: Figure, ax: Axes, view: View, arms: list[Row]) -> None
     points = [(100 * arm["dead_fraction"], arm["fvu"]) for arm in arms]
     bars = []
     for (x, y), arm in zip(points, arms, strict=True):
-        if arm["fvu_low"] is not None:
+        if arm["fvu_low"] is not None and arm["dead_fraction_low"] is not None:
             bars.append(((100 * arm["dead_fraction_low"], y), (100 * arm["dead_fraction_high"], y)))
             bars.append(((x, arm["fvu_low"]), (x, arm["fvu_high"])))
     label_points(figure, ax, points, [view.level_label(view.level(arm)) for arm in arms], bars)
@@ -75,7 +75,7 @@ def _draw_level(ax: Axes, view: View, arms: list[Row]) -> None:
     for arm in arms:
         colour = view.colour(view.level(arm))
         x, y = 100 * arm["dead_fraction"], arm["fvu"]
-        if arm["fvu_low"] is not None:
+        if arm["fvu_low"] is not None and arm["dead_fraction_low"] is not None:
             ax.plot(
                 [100 * arm["dead_fraction_low"], 100 * arm["dead_fraction_high"]], [y, y], color=colour, lw=1.0
             )

@@ -110,7 +110,7 @@ def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) 
     values = [cell["fvu"] for cell in view.tables["cells"] if cell["fvu"] is not None]
     low, high = robust_limits(values)
     high += 0.12 * (high - low)  # room for the crosses
-    if high / min(values) > LOG_RATIO / 2:
+    if min(values) > 0 and high / min(values) > LOG_RATIO / 2:
         low = min(values) / 1.1
         high = max(values) * (max(values) / low) ** 0.15
         ax.set_yscale("log")
