@@ -23,9 +23,9 @@ class Pair:
     arm: Arm
     reference: Arm
 
-    def both(self, outcome: Outcome) -> tuple[Values, Values]:
-        """An outcome's figures by seed, in the tables' unit, of the seeds that both have: arm, reference."""
-        values, reference = self.arm.values(outcome.name), self.reference.values(outcome.name)
+    def both(self, metric: str) -> tuple[Values, Values]:
+        """A figure by seed, in the tables' unit, of the seeds that both have: arm, reference."""
+        values, reference = self.arm.values(metric), self.reference.values(metric)
         common = sorted(values.keys() & reference.keys())
         return {seed: values[seed] for seed in common}, {seed: reference[seed] for seed in common}
 
@@ -34,7 +34,7 @@ class Pair:
 
         None at all in percent of a reference that is 0 in some seed: the other seeds alone would be another mean.
         """
-        values, reference = self.both(outcome)
+        values, reference = self.both(outcome.name)
         if outcome.change == "percent":
             if 0 in reference.values():
                 return {}
@@ -51,7 +51,7 @@ def effect_rows(study: Study, arms: Sequence[Arm], outcomes: Sequence[Outcome]) 
     rows = []
     for axis, level in compared_levels(study):
         pairs = list(pairs_of(study, arms, axis, level))
-        usable = [pair for pair in pairs if pair.both(FVU)[0]]
+        usable = [pair for pair in pairs if pair.both(FVU.name)[0]]
         if usable:
             rows.append(names(study, axis, level, "marginal", len(usable)) | _figures(usable, outcomes))
         for pair in pairs:
@@ -89,26 +89,32 @@ def names(
 
 def _figures(pairs: Sequence[Pair], outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The changes of all outcomes: of one pair, or averaged seed by seed over several."""
-    columns: dict[str, Any] = {"n": len(seedwise_mean([pair.both(FVU)[0] for pair in pairs]))}
+    columns: dict[str, Any] = {"n": len(seedwise_mean([pair.both(FVU.name)[0] for pair in pairs]))}
     for outcome in outcomes:
         if outcome.change == "percent":
-            columns |= _levels(pairs, outcome)
+            columns |= _levels(pairs, outcome.name, outcome.short)
+            columns |= _differences(pairs, outcome)
         change = _interval(seedwise_mean([pair.changes(outcome) for pair in pairs]))
         columns |= interval_columns(outcome.effect, change)
         columns[outcome.verdict] = change.verdict if change else "no interval"
-    return columns
+    return columns | _levels(pairs, "l0", "l0")
 
 
-def _levels(pairs: Sequence[Pair], outcome: Outcome) -> dict[str, float | None]:
-    """What a change in percent leaves open: the means of both sides, over the same seeds, and their difference."""
-    both = [pair.both(outcome) for pair in pairs]
+def _levels(pairs: Sequence[Pair], metric: str, name: str) -> dict[str, float | None]:
+    """The means of both sides, over the same seeds."""
+    both = [pair.both(metric) for pair in pairs]
     values, reference = (seedwise_mean([sides[side] for sides in both]) for side in (0, 1))
-    differences = [{seed: own[seed] - other[seed] for seed in own} for own, other in both]
     return {
-        f"{outcome.short}_level": fmean(values.values()) if values else None,
-        f"{outcome.short}_reference": fmean(reference.values()) if reference else None,
-        **interval_columns(f"{outcome.short}_difference", _interval(seedwise_mean(differences))),
+        f"{name}_level": fmean(values.values()) if values else None,
+        f"{name}_reference": fmean(reference.values()) if reference else None,
     }
+
+
+def _differences(pairs: Sequence[Pair], outcome: Outcome) -> dict[str, float | None]:
+    """What a change in percent leaves open: the difference in the tables' unit."""
+    both = [pair.both(outcome.name) for pair in pairs]
+    differences = [{seed: own[seed] - other[seed] for seed in own} for own, other in both]
+    return interval_columns(f"{outcome.short}_difference", _interval(seedwise_mean(differences)))
 
 
 def _interval(values: Values) -> Interval | None:

@@ -9,7 +9,7 @@ from harness.analysis.level_effects import effects_by_level
 from harness.analysis.outcomes import FEATURES, FVU
 from harness.analysis.records import describe, levels_in
 from harness.analysis.view import Row, View
-from harness.analysis.wording import change, effect_sentence, level_name, shown
+from harness.analysis.wording import change, effect_sentence, level_name, number, shown
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 DISAGREEMENT = {"better": "lowers FVU but loses features", "worse": "raises FVU but gains features"}
@@ -43,7 +43,8 @@ def headline(view: View) -> list[str]:
 def _state(view: View, arm: Row) -> str:
     tuned = describe(levels_in(arm, view.study.tuned))
     at = f" at {tuned}" if tuned else ""
-    figures = (f"{outcome.label} {shown(arm, outcome)}" for outcome in view.outcomes)
+    figures = [f"{outcome.label} {shown(arm, outcome)}" for outcome in view.outcomes]
+    figures.insert(1, f"L0 {number(arm['l0'], 2)}")  # beside FVU, which depends on it
     return f"{arm['arm']}{at}: {', '.join(figures)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,8 @@ class Outcome:
 
     `name`: its key in a cell's `heldout`, and its column in the tables. `scale` turns the tables' unit into the
     shown one, `unit`, in which it has `digits` behind the point. `change`: whether a difference is in percent of
-    the reference or in points of the shown unit. `optional`: not every source allows to measure it.
+    the reference or in points of the shown unit. `optional`: not every source allows to measure it; its
+    `definition` stands wherever it is shown.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Outcome:
     change: Literal["percent", "points"]
     better: Literal["lower", "higher"]
     optional: bool = False
+    definition: str = ""
 
     @property
     def short(self) -> str:
@@ -48,12 +50,30 @@ class Outcome:
         return "better" if verdict == self.better else "worse"
 
 
+def _feature(name: str, label: str, definition: str) -> Outcome:
+    return Outcome(
+        name, label, f"{label}, %", 100, " %", 1, "points", "higher", optional=True, definition=definition
+    )
+
+
 FVU = Outcome("fvu", "FVU", "held-out FVU", 1, "", 4, "percent", "lower")
-DEAD = Outcome("dead_fraction", "dead latents", "dead latents, %", 100, " %", 1, "points", "lower")
+DEAD = Outcome("dead_fraction", "dead latents", "dead on held-out tokens, %", 100, " %", 1, "points", "lower")
 FEATURES = (  # only where the source knows its features
-    Outcome("mcc", "MCC", "MCC, %", 100, " %", 1, "points", "higher", optional=True),
-    Outcome("f1", "F1", "F1, %", 100, " %", 1, "points", "higher", optional=True),
-    Outcome("uniqueness", "uniqueness", "uniqueness, %", 100, " %", 1, "points", "higher", optional=True),
+    _feature(
+        "mcc",
+        "MCC",
+        "mean over the source's features of the absolute correlation between a feature and its latent; the "
+        "one-to-one matching maximises that mean, and an unmatched feature counts 0",
+    ),
+    _feature(
+        "f1", "F1", "mean over the features of the F1 of “its latent fires” as a statement on “the feature fires”"
+    ),
+    _feature(
+        "uniqueness",
+        "uniqueness",
+        "distinct features among those that correlate best with some latent that fires, over the smaller of the "
+        "two counts: below 1 where latents share a feature",
+    ),
 )
 OUTCOMES = (FVU, DEAD, *FEATURES)
 
@@ -61,3 +81,8 @@ OUTCOMES = (FVU, DEAD, *FEATURES)
 def present(names: Container[str]) -> tuple[Outcome, ...]:
     """The outcomes to be shown where only the optional ones among `names` were measured."""
     return tuple(outcome for outcome in OUTCOMES if not outcome.optional or outcome.name in names)
+
+
+def definitions(outcomes: Iterable[Outcome]) -> list[tuple[str, str]]:
+    """Label and definition of each outcome that has one."""
+    return [(outcome.label, outcome.definition) for outcome in outcomes if outcome.definition]

@@ -12,6 +12,7 @@ from harness.study.recipe import Scalar
 Level: TypeAlias = Scalar | None  # None: this arm does not have the axis
 Key: TypeAlias = tuple[Level, ...]
 
+CURVE_TOKENS = 2048  # held-out tokens behind a point of a curve before study.json said how many
 METRICS = ("fvu", "nmse", "mse", "l0", "dead_fraction", "alive", "effective_latents")
 
 
@@ -88,11 +89,17 @@ class Study(Record):
     tuning_seeds: list[int] = []
     pruning: dict[str, Any] | None = None
     cells: int
-    heldout_tokens: int
+    heldout_tokens: int  # behind final figures
+    curve_tokens: int | None = None  # held-out tokens behind a point of a curve
     dead_window: int
     source: dict[str, Any]
     recipe: dict[str, Any]
     environment: dict[str, Any]
+
+    @property
+    def curve_heldout_tokens(self) -> int:
+        """Held-out tokens behind a point of a curve, also for results that do not say."""
+        return min(CURVE_TOKENS, self.heldout_tokens) if self.curve_tokens is None else self.curve_tokens
 
     @property
     def compared(self) -> tuple[str, ...]:

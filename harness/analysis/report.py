@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
-from harness.analysis.outcomes import DEAD
+from harness.analysis.outcomes import DEAD, definitions
 from harness.analysis.records import column, show
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
@@ -20,10 +20,10 @@ from harness.errors import UserError
 CAPTIONS = {
     "effects": "What each level changes against the baseline's level, everything else equal; paired by seed.",
     "feature_effects": "What each level changes in the features, beside FVU: blue is better, vermillion is worse.",
-    "arms": "Held-out FVU and dead latents of every arm, with 95 % intervals and single seeds.",
+    "arms": "Held-out FVU and latents dead on held-out tokens of every arm, with 95 % intervals and single seeds.",
     "features": "Held-out FVU and recovered features of every arm, with 95 % intervals and single seeds.",
-    "curves": "Held-out FVU and dead latents against training tokens.",
-    "tradeoff": "Held-out FVU against dead latents, one point an arm.",
+    "curves": "Held-out FVU, and latents silent for a dead window of training tokens, against training tokens.",
+    "tradeoff": "Held-out FVU against latents dead on held-out tokens, one point an arm.",
     "tuning": "Held-out FVU at every tuned setting; a ring marks the best mean.",
 }
 
@@ -47,6 +47,8 @@ def make_report(results: Path) -> Path:
         dead=DEAD,
         layers=view.tables["layers"],
         outcomes=view.outcomes,
+        definitions=definitions(view.outcomes),
+        dead_window=view.dead_window,
         reach=_reach_baseline(view),
         baseline=view.study.label(view.study.baseline),
         figures=_figures(results),

@@ -10,12 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.findings import findings, headline
-from harness.analysis.outcomes import Outcome
+from harness.analysis.outcomes import FVU, Outcome, definitions
 from harness.analysis.records import levels_in, show
 from harness.analysis.report import facts
 from harness.analysis.view import Row, View, load_view
 from harness.analysis.warnings import warnings
-from harness.analysis.wording import estimate, mean, plural
+from harness.analysis.wording import estimate, mean, number, plural
 
 MOST_WARNINGS = 5
 COLOURS = {"lower": "blue", "higher": "yellow"}
@@ -33,6 +33,7 @@ def summary(results: Path) -> RenderableType:
     for axis, group in findings(view).items():
         parts.append(Text(axis, style="bold"))
         parts += [_indent(finding.sentence, COLOURS.get(finding.verdict, "")) for finding in group]
+    parts += [_indent(f"{label}: {text}", "dim") for label, text in definitions(view.outcomes)]
     parts += _warnings(view)
     parts += [Text(str(path), no_wrap=True, overflow="ignore") for path in _paths(results)]
     return Group(*parts)
@@ -43,11 +44,12 @@ def _arms(view: View) -> Table:
     table.add_column("arm")
     for axis in view.study.tuned:
         table.add_column(axis, justify="right")
-    for column in ("n", *(outcome.axis for outcome in view.outcomes)):
+    for column in ("n", FVU.axis, "L0", *(outcome.axis for outcome in view.outcomes[1:])):
         table.add_column(column, justify="right", no_wrap=True)
     for arm in view.arms:
         tuned = [show(level) for level in levels_in(arm, view.study.tuned).values()]
         figures = [_figure(arm, outcome) for outcome in view.outcomes]
+        figures.insert(1, number(arm["l0"], 2))
         table.add_row(Text(arm["arm"]), *tuned, str(arm["n"]), *(Text(figure) for figure in figures))
     return table
 

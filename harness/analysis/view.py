@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.analysis.l0 import spread
 from harness.analysis.outcomes import Outcome, present
-from harness.analysis.records import Key, Level, Study, column, show
+from harness.analysis.records import Key, Level, Study, column, levels_in, show
 from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
 
@@ -31,6 +32,12 @@ class View:
     def arms(self) -> list[Row]:
         """The arms table."""
         return self.tables["arms"]
+
+    @cached_property
+    def baseline(self) -> Row | None:
+        """The arm to compare with, if the tables have it."""
+        levels = self.study.key(self.study.baseline)
+        return next((a for a in self.arms if self.study.key(levels_in(a, self.study.compared)) == levels), None)
 
     @cached_property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -149,6 +156,27 @@ class View:
         if n == 1:
             return "one seed a setting, hence no intervals"
         return f"n = {n} seeds, 95 % t-intervals"
+
+    @property
+    def heldout_note(self) -> str:
+        """What final figures are measured on, and whether FVU is compared at equal L0."""
+        unequal = spread(self.study, self.arms)
+        warning = f"; not at equal L0 ({unequal})" if unequal else ""
+        return f"on {self.study.heldout_tokens:,} held-out tokens{warning}"
+
+    @cached_property
+    def dead_windows(self) -> list[int]:
+        """The dead windows that arms have, in tokens."""
+        axes = self.study.axes
+        return sorted({self.study.dead_window_at(levels_in(arm, axes)) for arm in self.arms})
+
+    @property
+    def dead_window(self) -> str:
+        """The dead window in words, as in `32,768` or `512 to 2,048, as the arm says`."""
+        windows = self.dead_windows
+        if len(windows) == 1:
+            return f"{windows[0]:,}"
+        return f"{windows[0]:,} to {windows[-1]:,}, as the arm says,"
 
 
 def load_view(results: Path) -> View:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.records import describe, levels_in
 from harness.analysis.view import Row, View
-from harness.analysis.wording import plural
+from harness.analysis.wording import level_name, plural
 
 FEWEST_SEEDS = 3
 
@@ -15,6 +16,7 @@ def warnings(view: View) -> list[str]:
     """Everything that weakens the findings, most general first."""
     return [
         *_seeds(view),
+        *_l0(view),
         *_pruned(view),
         *_lost(view),
         *_not_finite(view),
@@ -32,6 +34,21 @@ def _seeds(view: View) -> Iterator[str]:
         yield f"One seed: there are no intervals, a difference may be luck{tuned}."
     elif n < FEWEST_SEEDS:
         yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
+
+
+def _l0(view: View) -> Iterator[str]:
+    pairs = [e for e in view.tables["effects"] if e["kind"] == "pair" and unequal(view.study, e)]
+    if pairs:
+        listed = "; ".join(f"{_pair(view, effect)}: {against(effect)}" for effect in pairs)
+        yield (
+            f"Held-out L0 differs by more than {100 * TOLERANCE:.0f} % between compared arms, so their FVU is not "
+            f"compared at equal L0: {listed}."
+        )
+
+
+def _pair(view: View, effect: Row) -> str:
+    where = f" ({effect['holding']})" if effect["holding"] else ""
+    return f"{level_name(view.study, effect)} instead of {effect['reference']}{where}"
 
 
 def _pruned(view: View) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.analysis.l0 import against, unequal
 from harness.analysis.outcomes import Outcome
 from harness.analysis.records import Study
 
@@ -69,6 +70,8 @@ def effect_sentence(study: Study, effect: Row, outcomes: Sequence[Outcome], reac
     undefined = [outcome for outcome in outcomes if outcome.change == "percent" and outcome not in known]
     clauses = [f"no change of {outcome.label} in percent, since the reference's is 0" for outcome in undefined]
     clauses += [f"{change(effect, outcome)}, {effect[outcome.verdict]}" for outcome in known]
+    if unequal(study, effect):
+        clauses.insert(1, f"L0 {against(effect)}")  # behind FVU, which depends on it
     if reach is not None and reach["n"]:
         clauses += _reach(reach)
     return f"{subject}: {'; '.join(clauses)}."

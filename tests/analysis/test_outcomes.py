@@ -77,7 +77,9 @@ def test_finding_has_a_clause_for_each(better_fvu: Path):
 
 def test_headline_says_that_fvu_and_features_disagree(better_fvu: Path):
     lines = headline(load_view(better_fvu))
-    assert lines[0].startswith("Lowest held-out FVU: dense 2-2: FVU 0.0900 [0.0900, 0.0900], dead latents 0.0 %")
+    assert lines[0].startswith(
+        "Lowest held-out FVU: dense 2-2: FVU 0.0900 [0.0900, 0.0900], L0 16.00, dead latents"
+    )
     assert lines[1].startswith("Highest MCC: none: FVU 0.1000")
     assert lines[2:] == [
         "dense 2-2 lowers FVU but loses features: FVU −10.0 % [−10.0, −10.0]; MCC −4.0 points [−4.0, −4.0]; "

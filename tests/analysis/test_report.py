@@ -101,7 +101,9 @@ def test_warnings_name_lost_cells_and_edges(page: Page):
 def test_page_names_selection_definitions_and_provenance(page: Page):
     for words in (
         "over the other seeds",
-        "within a window of 32,768 tokens",
+        "did not fire on the first 32,768 held-out tokens",
+        "Final held-out figures are of 32,768 tokens that no cell trained on. Points of learning curves, "
+        "and the tokens to reach an FVU, are of 2,048 of them.",
         "transformer.h.2",
         "9c41e07ab2d3",
         "2.13.0",

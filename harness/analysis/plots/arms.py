@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.l0 import spread
 from harness.analysis.outcomes import DEAD, FEATURES, FVU, Outcome
+from harness.analysis.plots.notes import definitions_note
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import INK, SOFT, grid, page
 from harness.analysis.view import Row, View
@@ -20,7 +22,7 @@ ROW = 0.235  # inches
 
 def draw(view: View) -> Figure | None:
     """Two panels with one row an arm, grouped by the first axis."""
-    return _draw(view, "Reconstruction error and dead latents of every arm", (FVU, DEAD))
+    return _draw(view, "Held-out reconstruction error and dead latents of every arm", (FVU, DEAD))
 
 
 def draw_features(view: View) -> Figure | None:
@@ -36,7 +38,7 @@ def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure:
     dots = "; small dots: single seeds" if len(view.study.seeds) > 1 else ""
     baseline = view.study.label(view.study.baseline)
     line = f"; dotted line: baseline ({baseline})" if baseline else ""
-    note = f"{view.seeds_note}{dots}{line}"
+    note = f"{view.seeds_note}; {view.heldout_note}{dots}{line}{definitions_note(outcomes)}"
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6)
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for outcome, ax in zip(outcomes, axes, strict=True):
@@ -68,7 +70,7 @@ def _draw_panel(ax: Axes, view: View, lines: list[Row | str], outcome: Outcome) 
     for y, line in enumerate(lines):
         if not isinstance(line, str):
             _draw_arm(ax, y, line, seeds[line["arm"]], outcome, view.colour(view.level(line)))
-            if line["arm"] == view.study.label(view.study.baseline) and line[outcome.name] is not None:
+            if line is view.baseline and line[outcome.name] is not None:
                 ax.axvline(outcome.scale * line[outcome.name], color=SOFT, lw=0.9, ls=":", zorder=1)
     ax.set_xlabel(f"{outcome.axis}\n({outcome.better} is better)")
     ax.grid(axis="y", visible=False)
@@ -103,5 +105,7 @@ def _label_rows(ax: Axes, view: View, lines: list[Row | str]) -> None:
 
 def _arm_label(view: View, arm: Row) -> str:
     name = view.combination_label(view.combination(arm)) or view.level_label(view.level(arm))
-    lost = len(view.study.seeds) - arm["n"]
-    return f"{name} (n = {arm['n']})" if lost else name
+    notes = [f"n = {arm['n']}"] if arm["n"] < len(view.study.seeds) else []
+    if view.baseline is not None and spread(view.study, [view.baseline, arm]):
+        notes.append(f"L0 {arm['l0']:.2f}")
+    return f"{name} ({', '.join(notes)})" if notes else name

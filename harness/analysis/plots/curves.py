@@ -21,7 +21,7 @@ CURVES = {"heldout_fvu": FVU, "train_dead_fraction": DEAD}  # columns of the cur
 
 
 def draw(view: View) -> Figure | None:
-    """Held-out FVU above, dead latents below, in each of the view's panels."""
+    """Held-out FVU above, latents that are silent in training below, in each of the view's panels."""
     points = view.tables["curves"]
     if not points:
         return None
@@ -29,9 +29,9 @@ def draw(view: View) -> Figure | None:
     tuned = "; each seed at its tuned setting" if view.study.tuned else ""
     panels = small_multiples(
         view,
-        "Learning curves: held-out FVU and dead latents against training tokens",
-        f"{view.seeds_note}{bands}{tuned}",
-        [outcome.axis for outcome in CURVES.values()],
+        "Learning curves: held-out FVU, and latents that are silent in training",
+        f"{view.seeds_note}{bands}; FVU on {view.study.curve_heldout_tokens:,} held-out tokens{tuned}",
+        ["held-out FVU", f"silent for the last\n{view.dead_window} training\ntokens, %"],
         HEIGHT,
     )
     for column, row in zip(CURVES, panels.rows, strict=True):

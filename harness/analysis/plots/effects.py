@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.l0 import against, unequal
 from harness.analysis.level_effects import effects_by_level
 from harness.analysis.outcomes import DEAD, FEATURES, FVU, Outcome
+from harness.analysis.plots.notes import definitions_note
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import HIGHER, INK, LEVEL, LOWER, SOFT, grid, page
 from harness.analysis.view import Row, View
@@ -48,9 +50,10 @@ def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure | None:
     lines = _lines(view)
     if not lines:
         return None
-    note = f"paired by seed; {view.seeds_note}; points: percentage points"
+    note = f"paired by seed; {view.seeds_note}; {view.heldout_note}; points: percentage points"
     if any(line.kind == "pair" for line in lines):
         note += "; bold: mean over the pairs of arms below it"
+    note += definitions_note(outcomes)
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6, _legend(view))
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for ax, outcome in zip(axes, outcomes, strict=True):
@@ -75,17 +78,20 @@ def _lines(view: View) -> list[Line]:
         if heading not in (line.text for line in lines):
             lines.append(Line(heading, "heading"))
         if effect.marginal is not None:
-            lines.append(Line(effect.level + _lost(view, effect.marginal), "marginal", effect.marginal))
-            lines += [Line(pair["holding"] + _lost(view, pair), "pair", pair) for pair in effect.pairs]
+            lines.append(Line(effect.level + _note(view, effect.marginal), "marginal", effect.marginal))
+            lines += [Line(pair["holding"] + _note(view, pair), "pair", pair) for pair in effect.pairs]
             continue
         for pair in effect.pairs:
             name = f"{effect.level} ({pair['holding']})" if pair["holding"] else effect.level
-            lines.append(Line(name + _lost(view, pair), "marginal", pair))
+            lines.append(Line(name + _note(view, pair), "marginal", pair))
     return lines
 
 
-def _lost(view: View, effect: Row) -> str:
-    return f" (n = {effect['n']})" if effect["n"] < len(view.study.seeds) else ""
+def _note(view: View, effect: Row) -> str:
+    notes = [f"n = {effect['n']}"] if effect["n"] < len(view.study.seeds) else []
+    if unequal(view.study, effect):
+        notes.append(f"L0 {against(effect)}")
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _draw_panel(ax: Axes, lines: list[Line], outcome: Outcome) -> None:

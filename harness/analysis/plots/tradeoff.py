@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.analysis.outcomes import DEAD
 from harness.analysis.plots.labels import label_points
 from harness.analysis.plots.panels import colour_legend
 from harness.analysis.plots.scales import LOG_RATIO, ends_of, robust_limits
@@ -22,11 +23,13 @@ def draw(view: View) -> Figure | None:
     arms = [arm for arm in view.arms if arm["fvu"] is not None and arm["dead_fraction"] is not None]
     if not arms:
         return None
-    note = f"{view.seeds_note}; lower left is better"
+    note = f"{view.seeds_note}; {view.heldout_note}; lower left is better"
     if view.rest and not view.crowded:
         note += f"; thin lines join arms with the same {view.hue}"
     height, colours = (TALL, []) if view.crowded else (HEIGHT, colour_legend(view))
-    figure, body = page("Held-out FVU against dead latents", note, height, colours, _marker_legend(view))
+    figure, body = page(
+        "Held-out FVU against latents dead on held-out tokens", note, height, colours, _marker_legend(view)
+    )
     ax = grid(body, 1, 1)[0][0]
     _set_limits(ax, arms)
     for level in view.hues:
@@ -60,14 +63,14 @@ def _set_limits(ax: Axes, arms: list[Row]) -> None:
     ax.set_ylim(*robust_limits([arm["fvu"] for arm in arms], ends_of(arms, "fvu")))
     points = [100 * arm["dead_fraction"] for arm in arms]
     _, right = robust_limits(points, ends_of(arms, "dead_fraction", 100))
-    ax.set_xlabel("dead latents, %")
+    ax.set_xlabel(DEAD.axis)
     if max(points) > LINEAR_BELOW * LOG_RATIO:
         # deaths span from none to nearly all: linear alone would pile the good arms up at the edge
         ax.set_xscale("symlog", linthresh=LINEAR_BELOW, linscale=0.6)
         ticks = [tick for tick in TICKS if tick <= right]
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.set_xticks([], minor=True)
-        ax.set_xlabel("dead latents, % (linear up to 1, logarithmic above)")
+        ax.set_xlabel(f"{DEAD.axis} (linear up to 1, logarithmic above)")
     ax.set_xlim(-0.04 * min(right, LINEAR_BELOW * LOG_RATIO), right)
 
 

@@ -29,7 +29,7 @@ def draw(view: View) -> Figure | None:
     panels = small_multiples(
         view,
         f"The search inside each arm: held-out FVU against {axis}",
-        _note(view),
+        f"{_note(view)}; on {view.study.heldout_tokens:,} held-out tokens",
         ["held-out FVU"],
         HEIGHT,
         _style_legend(view, rows),
