@@ -47,10 +47,15 @@ def collect_arms(study: Study, cells: Sequence[Cell]) -> list[Arm]:
     """All arms that have cells, in the order of the study file."""
     keys = {study.key(cell.arm) for cell in cells}
     ordered = sorted(keys, key=lambda key: study.rank(study.compared, key))
-    return [_arm(study, key, [cell for cell in cells if study.key(cell.arm) == key]) for key in ordered]
+    levels = [dict(zip(study.compared, key, strict=True)) for key in ordered]
+    labels = study.labels(levels) if study.compared else [study.name]
+    return [
+        _arm(study, named, label or study.name, [cell for cell in cells if study.key(cell.arm) == key])
+        for key, named, label in zip(ordered, levels, labels, strict=True)
+    ]
 
 
-def _arm(study: Study, key: Key, cells: list[Cell]) -> Arm:
+def _arm(study: Study, levels: dict[str, Any], label: str, cells: list[Cell]) -> Arm:
     names = {study.setting(cell.tuned) for cell in cells}
     settings: dict[Key, dict[int, Cell]] = {}
     for name in sorted(names, key=lambda setting: study.rank(study.tuned, setting)):
@@ -59,8 +64,6 @@ def _arm(study: Study, key: Key, cells: list[Cell]) -> Arm:
         name: {seed: _score(cell) for seed, cell in by_seed.items() if state_of(cell) != "missing"}
         for name, by_seed in settings.items()
     }
-    levels = dict(zip(study.compared, key, strict=True))
-    label = study.label(levels) or study.name
     return Arm(levels, label, settings, choose(scores, study.seeds, study.tuning_seeds))
 
 

@@ -74,9 +74,9 @@ def pairs_of(study: Study, arms: Sequence[Arm], axis: str, level: Level) -> Iter
         return tuple(value for name, value in arm.levels.items() if name != axis)
 
     references = {rest(arm): arm for arm in arms if arm.levels[axis] == study.reference(axis)}
-    for arm in arms:
-        if arm.levels[axis] == level and rest(arm) in references:
-            yield Pair(study.label(arm.levels, without=axis), arm, references[rest(arm)])
+    paired = [arm for arm in arms if arm.levels[axis] == level and rest(arm) in references]
+    for arm, holding in zip(paired, study.labels([arm.levels for arm in paired], without=axis), strict=True):
+        yield Pair(holding, arm, references[rest(arm)])
 
 
 def names(

@@ -35,8 +35,8 @@ def headline(view: View) -> list[str]:
     closest = max(matched, key=lambda arm: float(arm["mcc"]), default=best)
     if closest is not best:
         lines.append(f"Highest MCC: {_state(view, closest)}.")
-    baseline = [arm for arm in known if arm["arm"] == view.study.label(view.study.baseline)]
-    lines += [f"Baseline: {_state(view, arm)}." for arm in baseline if arm not in (best, closest)]
+    if view.baseline in known and view.baseline not in (best, closest):
+        lines.append(f"Baseline: {_state(view, view.baseline)}.")
     return lines + list(_disagreements(view))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +12,8 @@ from harness.study.recipe import Scalar
 
 Level: TypeAlias = Scalar | None  # None: this arm does not have the axis
 Key: TypeAlias = tuple[Level, ...]
+
+State: TypeAlias = Literal["complete", "diverged", "pruned", "failed", "missing"]
 
 CURVE_TOKENS = 2048  # held-out tokens behind a point of a curve before study.json said how many
 METRICS = ("fvu", "nmse", "mse", "l0", "dead_fraction", "alive", "effective_latents")
@@ -58,7 +61,7 @@ class Cell(Record):
     arm: dict[str, Scalar]
     tuned: dict[str, Scalar]
     seed: int
-    state: Literal["complete", "diverged", "pruned", "failed", "missing"]
+    state: State
     reason: str | None = None
     heldout: HeldOut | None = None
     layers: list[Layer] = []
@@ -140,6 +143,10 @@ class Study(Record):
         varying = [a for a in self.compared if len(self.axes[a]) > 1 and a != without]
         return self.describe({axis: arm.get(axis) for axis in varying})
 
+    def labels(self, arms: Sequence[Mapping[str, Level]], without: str | None = None) -> list[str]:
+        """Arms in words, different ones in different words."""
+        return told_apart(arms, [self.label({**arm}, without) for arm in arms])
+
     def describe(self, levels: dict[str, Level]) -> str:
         """Levels in words; one that two axes have, as `none` may be, gets its axis' name in front."""
         words = (
@@ -167,6 +174,21 @@ def levels_in(row: Mapping[str, Any], axes: Iterable[str]) -> dict[str, Level]:
     return {axis: row[column(axis)] for axis in axes}
 
 
+def told_apart(levels: Sequence[Mapping[str, Level]], words: Sequence[str]) -> list[str]:
+    """The words for each of `levels`, or JSON where different levels read the same.
+
+    As `x` + `y, z` and `x, y` + `z` do.
+    """
+    meant: dict[str, list[Mapping[str, Level]]] = {}
+    for level, word in zip(levels, words, strict=True):
+        if level not in meant.setdefault(word, []):
+            meant[word].append(level)
+    return [
+        word if len(meant[word]) == 1 else json.dumps(level, ensure_ascii=False)
+        for level, word in zip(levels, words, strict=True)
+    ]
+
+
 def describe(levels: dict[str, Level]) -> str:
     """Levels in words; a number gets its axis' name in front, since it says nothing alone."""
     words = [show(v) if isinstance(v, str) else f"{axis} {show(v)}" for axis, v in levels.items() if v is not None]
@@ -180,5 +202,8 @@ def show(level: Level) -> str:
     if isinstance(level, bool):
         return str(level).lower()
     if isinstance(level, float):
-        return str(int(level)) if level.is_integer() and abs(level) < 1e9 else f"{level:g}"
+        if level.is_integer() and abs(level) < 1e9:
+            return str(int(level))
+        short = f"{level:g}"
+        return short if float(short) == level else repr(level)  # two levels never read the same
     return str(level)

@@ -50,7 +50,7 @@ def make_report(results: Path) -> Path:
         definitions=definitions(view.outcomes),
         dead_window=view.dead_window,
         reach=_reach_baseline(view),
-        baseline=view.study.label(view.study.baseline),
+        baseline=None if view.baseline is None else view.baseline["arm"],
         figures=_figures(results),
         provenance=_provenance(view),
     )
@@ -99,8 +99,8 @@ def _figures(results: Path) -> list[dict[str, str]]:
 
 def _reach_baseline(view: View) -> dict[str, tuple[str, str]]:
     """For an arm that differs from the baseline in one axis: tokens to the baseline's final FVU, in two parts."""
-    baseline = view.study.label(view.study.baseline)
-    rows = [row for row in view.tables["reach"] if row["reference_arm"] == baseline and row["n"]]
+    baseline = view.baseline or {}
+    rows = [row for row in view.tables["reach"] if row["reference_arm"] == baseline.get("arm") and row["n"]]
     return {row["arm"]: reached(row) for row in rows}
 
 

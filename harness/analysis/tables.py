@@ -16,10 +16,12 @@ from harness.analysis.finite import finite_curves
 from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.outcomes import OUTCOMES, Outcome, present
 from harness.analysis.reach import reach_rows
-from harness.analysis.records import METRICS, Cell, Study, column, columns
+from harness.analysis.records import METRICS, Cell, State, Study, column, columns
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows
+
+LOST: tuple[State, ...] = ("diverged", "pruned", "failed", "missing")
 
 
 def make_tables(results: Path) -> None:
@@ -102,15 +104,17 @@ def _write_metrics(
 ) -> None:
     states = Counter(cell.state for cell in cells)
     metrics = {
-        "cells": {"designed": study.cells}
-        | {state: states[state] for state in ("complete", "diverged", "pruned", "failed", "missing")},
-        "arms": {
-            row["arm"]: {outcome.name: _short(row[outcome.name]) for outcome in outcomes}
-            for row in arms.iter_rows(named=True)
-        },
+        "cells": {"designed": study.cells} | {state: states[state] for state in ("complete", *LOST)},
+        "arms": {row["arm"]: _arm_metrics(row, outcomes) for row in arms.iter_rows(named=True)},
     }
     path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+def _arm_metrics(row: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """How many seeds an arm is reported on, what became of the others, and its means.
+
+    DVC shows no null, so what is not known is left out; the counts are always there, whatever was lost.
+    """
+    figures = {name: row[name] for name in (*(outcome.name for outcome in outcomes), "l0")}
+    counts = {name: row[name] for name in ("n", *LOST) if name == "n" or row[name]}
+    return counts | {name: float(f"{value:.6g}") for name, value in figures.items() if value is not None}

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from harness.analysis.l0 import spread
 from harness.analysis.outcomes import Outcome, present
-from harness.analysis.records import Key, Level, Study, column, levels_in, show
+from harness.analysis.records import Key, Level, Study, column, levels_in, show, told_apart
 from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
 
@@ -124,12 +124,29 @@ class View:
         """As in `penalty 0.1, adam`, or in `aux-k, adam` if crowded."""
         if not self.crowded:
             return self.combination_label(panel)
-        parts = (self.level_label(panel[0]), self.combination_label(panel[1:]))
-        return ", ".join(part for part in parts if part)
+        return self._panel_labels[panel]
+
+    @cached_property
+    def _panel_labels(self) -> dict[Key, str]:
+        parts = [(self.level_label(panel[0]), self.combination_label(panel[1:])) for panel in self.panels]
+        words = [", ".join(word for word in part if word) for part in parts]
+        levels = [dict(zip(self.varying, panel, strict=True)) for panel in self.panels]
+        return dict(zip(self.panels, told_apart(levels, words), strict=True))
 
     def combination_label(self, key: Key) -> str:
         """As in `penalty 0.1, adam`."""
-        return self.study.describe(dict(zip(self.rest, key, strict=True)))
+        return self._combination_labels[key]
+
+    @cached_property
+    def _combination_labels(self) -> dict[Key, str]:
+        levels = [dict(zip(self.rest, key, strict=True)) for key in self.combinations]
+        words = [self.study.describe(level) for level in levels]
+        return dict(zip(self.combinations, told_apart(levels, words), strict=True))
+
+    def arm_label(self, row: Row) -> str:
+        """The label of the arm that a row of any table belongs to."""
+        levels = levels_in(row, self.study.compared)
+        return str(next(arm["arm"] for arm in self.arms if levels_in(arm, self.study.compared) == levels))
 
     def level_label(self, level: Level) -> str:
         """As in `dense 2-2` or `k 32`."""

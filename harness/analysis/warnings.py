@@ -80,7 +80,7 @@ def _lost(view: View) -> Iterator[str]:
 
 
 def _cell_name(view: View, cell: Row) -> str:
-    arm = view.study.label(levels_in(cell, view.study.compared))
+    arm = view.arm_label(cell) if view.study.compared else ""
     tuned = describe(levels_in(cell, view.study.tuned))
     seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
     return ", ".join(part for part in (arm, tuned, seed) if part)

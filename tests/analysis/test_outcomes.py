@@ -61,7 +61,8 @@ def test_arms_seeds_cells_and_metrics_have_them(better_fvu: Path):
     for table in ("cells", "seeds"):
         assert set(NAMES) <= set(read_table(better_fvu, table).columns)
     metrics = json.loads((better_fvu / "metrics.json").read_text())
-    assert metrics["arms"]["none"] == {"fvu": 0.1, "dead_fraction": 0.0, "mcc": 0.61, "f1": 0.5, "uniqueness": 0.9}
+    known = {"fvu": 0.1, "dead_fraction": 0.0, "mcc": 0.61, "f1": 0.5, "uniqueness": 0.9}
+    assert metrics["arms"]["none"] == {"n": 3, "l0": 16.0, **known}
 
 
 def test_nothing_of_them_is_anywhere_without(depth: Path):

@@ -253,7 +253,9 @@ def test_metrics_are_short_and_nested(depth: Path):
         "failed": 0,
         "missing": 3,
     }
-    assert set(metrics["arms"]["none, penalty 0, adam"]) == {"fvu", "dead_fraction"}
+    assert set(metrics["arms"]["none, penalty 0, adam"]) == {"n", "fvu", "dead_fraction", "l0"}
+    lost = metrics["arms"]["dense_encoder 2, penalty 0.1, adam"]
+    assert (lost["n"], lost["missing"]) == (2, 1)
 
 
 def test_a_missing_folder_names_the_command(tmp_path: Path):

@@ -36,8 +36,8 @@ def draw_features(view: View) -> Figure | None:
 def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure:
     lines = _lines(view)
     dots = "; small dots: single seeds" if len(view.study.seeds) > 1 else ""
-    baseline = view.study.label(view.study.baseline)
-    line = f"; dotted line: baseline ({baseline})" if baseline else ""
+    several = view.baseline is not None and len(view.arms) > 1
+    line = f"; dotted line: baseline ({view.baseline['arm']})" if view.baseline and several else ""
     note = f"{view.seeds_note}; {view.heldout_note}{dots}{line}{definitions_note(outcomes)}"
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6)
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
