@@ -11,7 +11,7 @@ from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.records import Cell, Study, columns
 from harness.analysis.statistics import mean_interval
 
-CURVES = ("heldout_fvu", "train_dead_fraction")
+CURVES = ("heldout_fvu", "heldout_l0", "train_dead_fraction")
 
 
 def with_full_windows(study: Study, cells: Sequence[Cell], curves: pl.DataFrame) -> pl.DataFrame:

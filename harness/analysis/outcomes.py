@@ -60,19 +60,13 @@ FVU = Outcome("fvu", "FVU", "held-out FVU", 1, "", 4, "percent", "lower")
 DEAD = Outcome("dead_fraction", "dead latents", "dead on held-out tokens, %", 100, " %", 1, "points", "lower")
 FEATURES = (  # only where the source knows its features
     _feature(
-        "mcc",
-        "MCC",
-        "mean over the source's features of the absolute correlation between a feature and its latent; the "
-        "one-to-one matching maximises that mean, and an unmatched feature counts 0",
+        "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
     ),
-    _feature(
-        "f1", "F1", "mean over the features of the F1 of “its latent fires” as a statement on “the feature fires”"
-    ),
+    _feature("f1", "F1", "mean over features of the F1 of “the matched latent fires” for “the feature fires”"),
     _feature(
         "uniqueness",
         "uniqueness",
-        "distinct features among those that correlate best with some latent that fires, over the smaller of the "
-        "two counts: below 1 where latents share a feature",
+        "distinct features that firing latents correlate best with / the smaller of the counts of both",
     ),
 )
 OUTCOMES = (FVU, DEAD, *FEATURES)

@@ -18,7 +18,7 @@ from harness.analysis.wording import bracket, mean, number, plural, reached
 from harness.errors import UserError
 
 CAPTIONS = {
-    "effects": "What each level changes against the baseline's level, everything else equal; paired by seed.",
+    "effects": "What each level changes against the baseline's level, all other settings equal; paired by seed.",
     "feature_effects": "What each level changes in the features, beside FVU: blue is better, vermillion is worse.",
     "arms": "Held-out FVU and latents dead on held-out tokens of every arm, with 95 % intervals and single seeds.",
     "features": "Held-out FVU and recovered features of every arm, with 95 % intervals and single seeds.",

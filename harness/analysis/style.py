@@ -61,7 +61,7 @@ RC: dict[str, Any] = {
 
 def page(title: str, note: str, height: float, *legends: Sequence[Artist]) -> tuple[Figure, SubFigure]:
     """A figure with a head (title, what is shown and its n, legends) and a body of `height` inches to draw in."""
-    lines = textwrap.wrap(note, 122)
+    lines = [line for paragraph in note.split("\n") for line in textwrap.wrap(paragraph, 122)]
     rows = [row for legend in legends for row in _legend_rows(legend)]
     head = 0.40 + 0.17 * len(lines) + (0.21 * len(rows) + 0.05 if rows else 0.0)
     figure = Figure(figsize=(WIDTH, head + height), layout="constrained")

@@ -95,3 +95,16 @@ def test_another_k_is_no_surprise(tmp_path: Path):
         view = tabulate(tmp_path / axis, axis, dict(zip(levels, (16.0, 32.0), strict=True)), settings=settings)
         assert warnings(view) == []
         assert "L0" not in view.heldout_note
+
+
+def test_a_curve_with_more_active_latents_than_in_the_end_is_dotted_there(tmp_path: Path):
+    cell = cell_record({"k_start": 0}, 0, 0.1)
+    points = list(curve_records(cell, points=4))
+    points[0]["heldout_l0"], points[1]["heldout_l0"] = 64.0, 17.0
+    write(tmp_path, study_record("s", {"k_start": [0]}, [0], cells=1), [cell], points)
+    make_tables(tmp_path)
+    with house_style():
+        figure = curves.draw(load_view(tmp_path))
+    lines = figure.subfigs[1].axes[0].lines
+    assert [(line.get_linestyle(), len(line.get_xdata())) for line in lines] == [("-", 2), (":", 3)]
+    assert note(figure).endswith("dotted: FVU with more active latents than in the end")

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from harness.analysis.outcomes import DEAD, FVU
 from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, ends_of, logarithmic, robust_limits, tokens
+from harness.analysis.reach import MOST_ACTIVE
 from harness.analysis.records import Key
 from harness.analysis.view import Row, View
 
@@ -27,10 +28,13 @@ def draw(view: View) -> Figure | None:
         return None
     bands = " (bands)" if len(view.study.seeds) > 1 else ""
     tuned = "; each seed at its tuned setting" if view.study.tuned else ""
+    arms = [[row for row in points if row["arm"] == arm["arm"]] for arm in view.arms]
+    more = any(_until_unequal(rows) for rows in arms if rows)
+    dots = "; dotted: FVU with more active latents than in the end" if more else ""
     panels = small_multiples(
         view,
         "Learning curves: held-out FVU, and latents that are silent in training",
-        f"{view.seeds_note}{bands}; FVU on {view.study.curve_heldout_tokens:,} held-out tokens{tuned}",
+        f"{view.seeds_note}{bands}; FVU on {view.study.curve_heldout_tokens:,} held-out tokens{tuned}{dots}",
         ["held-out FVU", f"silent for the last\n{view.dead_window} training\ntokens, %"],
         HEIGHT,
     )
@@ -53,10 +57,20 @@ def _draw_panel(ax: Axes, view: View, points: Sequence[Row], key: Key, column: s
             background(ax, view, rows[0], x, y)
             continue
         colour = view.colour(view.level(rows[0]))
-        ax.plot(x, y, color=colour, lw=1.6, zorder=3)
+        fair = _until_unequal(rows) if column == "heldout_fvu" else 0
+        ax.plot(x[fair:], y[fair:], color=colour, lw=1.6, zorder=3)
+        if fair:
+            ax.plot(x[: fair + 1], y[: fair + 1], color=colour, lw=1.2, ls=":", zorder=3)
         banded = [row for row in rows if row[f"{column}_low"] is not None]
         low, high = ([scale * row[f"{column}_{end}"] for row in banded] for end in ("low", "high"))
         ax.fill_between([row["trained_tokens"] for row in banded], low, high, color=colour, alpha=0.15, lw=0)
+
+
+def _until_unequal(rows: Sequence[Row]) -> int:
+    """Points from the first to the last one at which an arm has more active latents than in the end (k decay)."""
+    final = rows[-1]["heldout_l0"]
+    unequal = [n for n, row in enumerate(rows, 1) if final and (row["heldout_l0"] or 0) > MOST_ACTIVE * final]
+    return max(unequal, default=0)
 
 
 def _set_scales(ax: Axes, points: Sequence[Row], column: str) -> None:

@@ -35,7 +35,7 @@ class Line:
 
 def draw(view: View) -> Figure | None:
     """A forest plot; a level's average over its pairs is bold, the pairs it consists of follow."""
-    return _draw(view, "What each level changes, everything else equal", (FVU, DEAD))
+    return _draw(view, "What each level changes, all other settings equal", (FVU, DEAD))
 
 
 def draw_features(view: View) -> Figure | None:
@@ -43,7 +43,7 @@ def draw_features(view: View) -> Figure | None:
     features = [outcome for outcome in view.outcomes if outcome in FEATURES]
     if not features:
         return None
-    return _draw(view, "What each level changes in recovered features, everything else equal", (FVU, *features))
+    return _draw(view, "What each level changes in recovered features, all other settings equal", (FVU, *features))
 
 
 def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure | None:

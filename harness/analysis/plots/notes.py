@@ -8,5 +8,5 @@ from harness.analysis.outcomes import Outcome, definitions
 
 
 def definitions_note(outcomes: Iterable[Outcome]) -> str:
-    """The definitions of the outcomes that have one; begins with a semicolon."""
-    return "".join(f"; {label}: {definition}" for label, definition in definitions(outcomes))
+    """The definitions of the outcomes that have one; each on a line of its own."""
+    return "".join(f"\n{label}: {definition}" for label, definition in definitions(outcomes))
