@@ -49,7 +49,7 @@ class Axis:
         """Its levels beside these of the other axes; none where its condition does not hold."""
         if self.parent is None:
             return self.values
-        return next((values for level, values in self.by_parent if level == setting[self.parent]), ())
+        return next((values for level, values in self.by_parent if level == setting.get(self.parent)), ())
 
     def levels(self) -> tuple[Scalar, ...]:
         """All its levels under any condition, each once."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, dataclass, field
 
 from harness.study.axes import Axis, Setting
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.spec import Study
+from harness.study.yaml_file import Location
 
 MOST_CELLS = 100_000  # of a study; each has a folder, a trial and a run
 
@@ -16,7 +17,7 @@ MOST_CELLS = 100_000  # of a study; each has a folder, a trial and a run
 class _Row:
     """One setting in the making."""
 
-    values: Setting  # of every recipe field, and the level of every axis
+    values: Setting  # of each recipe field, and the level of each axis
     set_by: dict[str, str] = field(default_factory=dict)  # recipe field -> the axis that sets it
     clash: tuple[str, str, str] | None = None  # a recipe field, and the two axes that both set it
 
@@ -35,15 +36,16 @@ class _Row:
 
     def varies(self, axis: Axis, baseline: Setting) -> bool:
         """Whether the axis exists here and has another level than in the baseline."""
-        return self.has(axis) and self.values[axis.name] != baseline[axis.name]
+        return self.has(axis) and self.values[axis.name] != baseline.get(axis.name)
 
 
 def _rows(study: Study) -> list[_Row]:
     """Every setting that the design asks for, each once, in the order of the study file.
 
-    Raises UserError where there are too many to list: they are counted before they are made.
+    Raises UserError where there are too many to list, which are counted before they are made, and where a field
+    that has no default is set neither by the recipe nor by an axis.
     """
-    rows = [_Row(asdict(study.base))]
+    rows = [_Row(study.without_axes())]
     seeds = len(study.seeds) + len(study.tuning_seeds)
     baseline = study.baseline()
     for number, axis in enumerate(study.axes, start=1):
@@ -54,7 +56,17 @@ def _rows(study: Study) -> list[_Row]:
         if study.design == "one_factor":
             varied = [axis for axis in study.axes[:number] if not axis.tune]
             rows = [row for row in rows if sum(row.varies(axis, baseline) for axis in varied) <= 1]
+    for row in rows:
+        _check_complete(study, row)
     return rows
+
+
+def _check_complete(study: Study, row: _Row) -> None:
+    missing = [name for name, f in RECIPE_FIELDS.items() if f.default is MISSING and name not in row.values]
+    for name in missing:
+        elsewhere = any(name in axis.fields(level) for axis in study.axes for level in axis.levels())
+        where = f" (in {describe(_of_axes(study, row))})" if elsewhere else ""
+        raise study.file.error(("recipe", name), f"this key is missing{where}")
 
 
 def _extended(row: _Row, axis: Axis) -> Iterator[_Row]:
@@ -67,13 +79,14 @@ def _extended(row: _Row, axis: Axis) -> Iterator[_Row]:
 def settings(study: Study) -> list[Setting]:
     """Every setting of the axes that the design asks for, each once, in the order of the study file.
 
-    An axis whose condition does not hold stands at the recipe's value: that of a named setting, or the base's.
+    An axis whose condition does not hold stands at the value of a named setting, at the one that the study's
+    recipe states, or at the default.
     """
     return [_of_axes(study, row) for row in _rows(study)]
 
 
 def _of_axes(study: Study, row: _Row) -> Setting:
-    return {axis.name: row.values[axis.name] for axis in study.axes}
+    return {axis.name: row.values[axis.name] for axis in study.axes if axis.name in row.values}
 
 
 def levels(study: Study) -> dict[str, list[Scalar]]:
@@ -107,12 +120,25 @@ def _recipe(study: Study, row: _Row) -> Recipe:
         message = f"expected one axis that sets {name!r}, {first!r} and {second!r} both do ({where})"
         raise study.file.error(("axes", second), message)
     try:
-        return replace(study.base, **{name: row.values[name] for name in RECIPE_FIELDS})  # type: ignore[arg-type]
+        return Recipe(**{name: row.values[name] for name in RECIPE_FIELDS})  # type: ignore[arg-type]
     except ValueError as failure:
         key, _, message = str(failure).partition(": ")
-        axis = row.set_by.get(key, key)
-        at = ("axes", key) if axis == key else ("axes", axis, "settings", str(row.values[axis]), key)
-        raise study.file.error(at, f"{message} ({where})") from None
+        raise study.file.error(location(study, row.values, key), f"{message} ({where})") from None
+
+
+def location(study: Study, setting: Setting, name: str) -> Location:
+    """Where the study file gives the recipe field `name` the value that it has in this setting."""
+    for axis in study.axes:
+        if (choices := axis.choices(setting)) and name in axis.fields(setting[axis.name]):
+            level = setting[axis.name]
+            if axis.bundles:
+                return ("axes", axis.name, "settings", str(level), name)
+            place = choices.index(level)
+            if axis.parent is not None:
+                return ("axes", axis.name, "when", axis.parent, str(setting[axis.parent]), place)
+            values = ("axes", axis.name, "values")
+            return (*values, place) if values in study.file.lines else ("axes", axis.name, place)
+    return ("recipe", name)
 
 
 def describe(setting: Setting) -> str:

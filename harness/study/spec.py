@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass
+from dataclasses import MISSING, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
 from harness.study.pruning import Pruning, read_pruning
-from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
+from harness.study.recipe import RECIPE_FIELDS, Recipe
 from harness.study.source import Source, Strict, file_name, load_source
 from harness.study.yaml_file import YamlFile, near, read_yaml
 
@@ -40,7 +40,7 @@ class Study:
     file: YamlFile
     question: str
     source: Source
-    base: Recipe  # the values of fields that are no axis, or whose axis does not exist in a setting
+    stated: Setting  # the recipe fields that the file's `recipe` gives a value
     axes: tuple[Axis, ...]
     design: Design
     seeds: tuple[int, ...]
@@ -54,14 +54,33 @@ class Study:
             return None
         return sha256(f"{self.name} {self.pruning.model_dump_json()}".encode()).hexdigest()[:12]
 
+    @property
+    def base(self) -> Recipe:
+        """The baseline's recipe, with each tuned axis at its first level. Raises ValueError if it cannot be trained."""
+        values = self._baseline()
+        return Recipe(**{name: values[name] for name in RECIPE_FIELDS if name in values})  # type: ignore[arg-type]
+
     def baseline(self) -> Setting:
-        """The arm to compare with: the base recipe's values, or an axis' first level where it lacks them."""
-        setting: Setting = asdict(self.base)
+        """The arm to compare with: the values that the recipe states, or else an axis' first level."""
+        values = self._baseline()
+        return {axis.name: values[axis.name] for axis in self.axes if not axis.tune and axis.name in values}
+
+    def without_axes(self) -> Setting:
+        """The value of each recipe field that no axis sets: the one that is stated, or the default.
+
+        A field that has neither is left out.
+        """
+        defaults = {name: f.default for name, f in RECIPE_FIELDS.items() if f.default is not MISSING}
+        return {**defaults, **self.stated}
+
+    def _baseline(self) -> Setting:
+        """The baseline's recipe fields, and its level of every axis."""
+        values = self.without_axes()
         for axis in self.axes:
-            if choices := axis.choices(setting):
-                level = setting[axis.name] if setting.get(axis.name) in choices else choices[0]
-                setting |= {axis.name: level, **axis.fields(level)}
-        return {axis.name: setting[axis.name] for axis in self.axes if not axis.tune}
+            if choices := axis.choices(values):
+                level = self.stated[axis.name] if self.stated.get(axis.name) in choices else choices[0]
+                values |= {axis.name: level, **axis.fields(level)}
+        return values
 
 
 def load_study(path: Path) -> Study:
@@ -77,7 +96,7 @@ def load_study(path: Path) -> Study:
         file=file,
         question=form.question.strip(),
         source=_source(file, form.source),
-        base=_base(file, form, axes),
+        stated=_stated(file, form),
         axes=tuple(axes),
         design=form.design,
         seeds=tuple(form.seeds),
@@ -107,34 +126,12 @@ def _check_seeds(file: YamlFile, form: StudyForm, axes: list[Axis]) -> None:
         raise file.error(("tuning_seeds",), "expected an axis with 'tune: true', whose values they choose")
 
 
-def _base(file: YamlFile, form: StudyForm, axes: list[Axis]) -> Recipe:
-    """The base recipe; a field without default may be left to an axis, which then gives its first value."""
-    values: dict[str, Scalar] = {}
-    for axis in axes:
-        values |= _first_level(axis)
+def _stated(file: YamlFile, form: StudyForm) -> Setting:
+    """The values under `recipe`, each checked by itself: whether they fit each other is asked of every setting."""
+    values: Setting = {}
     for name, value in form.recipe.items():
         if name not in FIELDS:
             hint = "; seeds stand under 'seeds'" if name == "seed" else near(name, FIELDS)
             raise file.error(("recipe", name), "unknown key" + hint)
         values[name] = read_field(file, name, value, ("recipe", name))
-    for name, known in RECIPE_FIELDS.items():
-        if known.default is MISSING and name not in values:
-            raise file.error(("recipe", name), "this key is missing")
-    try:
-        return Recipe(**values)  # type: ignore[arg-type]
-    except ValueError as failure:
-        key, _, message = str(failure).partition(": ")
-        raise file.error(("recipe", key), message) from None
-
-
-def _first_level(axis: Axis) -> Setting:
-    """What an axis gives the base recipe.
-
-    Of named settings only a field that has no default and that all of them set: one that leaves a field out stands
-    at the base recipe's value, which must not be that of another one.
-    """
-    fields = axis.fields(axis.levels()[0])
-    if not axis.bundles:
-        return fields
-    needed = [name for name in fields if RECIPE_FIELDS[name].default is MISSING]
-    return {name: fields[name] for name in needed if all(name in bundle for bundle in axis.bundles.values())}
+    return values

@@ -59,10 +59,10 @@ def test_another_axis_may_depend_on_it_and_stands_elsewhere_at_what_the_setting_
         ("none", 2e-3),
         ("spread 0.1", 1e-3),
         ("spread 0.1", 2e-3),
-        ("linear spread 0.1", 1e-3),
+        ("linear spread 0.1", 0.0),  # what the recipe leaves out: the default, not another level's
         ("lower lr", 5e-4),
     ]
-    assert levels(study)["lr"] == [1e-3, 2e-3, 5e-4]
+    assert levels(study)["lr"] == [1e-3, 2e-3, 0.0, 5e-4]
     assert [len(arm.tuned) for arm in arms(study)] == [2, 2, 1, 1]
 
 
@@ -166,8 +166,8 @@ def test_a_mistake_gets_one_line_with_file_key_and_expectation(write, mistake):
 
 def test_a_size_that_not_all_settings_give_is_missing(write):
     shared = SHARED.replace("latents: 64, ", "")
-    with pytest.raises(UserError, match=r":3: recipe\.latents: this key is missing"):
-        load_study(write("  size: {settings: {small: {latents: 64}, other: {}}}\n", shared=shared))
+    with pytest.raises(UserError, match=r":3: recipe\.latents: this key is missing \(in other\)"):
+        recipes(load_study(write("  size: {settings: {small: {latents: 64}, other: {}}}\n", shared=shared)))
 
 
 BUNDLES = st.dictionaries(
@@ -194,7 +194,8 @@ def test_each_setting_changes_its_own_fields_and_no_other(tmp_path_factory, bund
     assert [(s["remedy"], s["k"]) for s, _ in found] == [(level, k) for level in named for k in ks]
     for setting, recipe in found:
         bundle = named[setting["remedy"]]
-        changed = {name for name, value in vars(recipe).items() if value != vars(study.base)[name]}
+        alone = study.without_axes()
+        changed = {name for name, value in vars(recipe).items() if value != alone.get(name)}
         assert changed - {"k"} <= set(bundle)
         assert all(getattr(recipe, name) == value for name, value in bundle.items())
         assert recipe.k == setting["k"]

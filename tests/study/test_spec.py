@@ -62,7 +62,7 @@ MISTAKES = {
     ),
     "too many stacked layers": (
         ("dense 2-2", "sparse 5"),
-        ":9: axes.layers: expected k (4) to give each",
+        ":9: axes.layers[1]: expected k (4) to give each",
     ),
     "a condition on no axis": (
         ("when: {optimizer:", "when: {depth:"),
