@@ -109,10 +109,32 @@ def test_a_wrong_study_is_one_line(small_study, capsys):
     assert "studies/small.yaml:10: axes.depth.settings.deep.layer: unknown key; did you mean 'layers'?" in line
 
 
-def test_a_dead_window_beyond_the_held_out_set_is_one_line(small_study, capsys):
-    small_study.write_text(small_study.read_text().replace("1_024", "1_025"))
-    line = fails(capsys, "plan", str(small_study))
-    assert "studies/small.yaml:8: recipe.dead_window: expected at most the 1024 held-out tokens" in line
+TOO_LARGE = {
+    "a dead window of the recipe": (
+        ("1_024", "1_025"),
+        ":8: recipe.dead_window: expected at most the 1024 held-out tokens",
+    ),
+    "a batch of the recipe": (
+        ("batch: 128", "batch: 9_000"),
+        ":7: recipe.batch: expected at most the 8192 activat",
+    ),
+    "a level": (
+        ("axes:\n", "axes:\n  dead_window:\n  - 512\n  - 1_024\n  - 1_000_000\n"),
+        ":13: axes.dead_window[2]: expected at most the 1024 held-out tokens",
+    ),
+    "a tuned level": (
+        ("axes:\n", "axes:\n  batch:\n    tune: true\n    values: [256, 8_193]\n"),
+        ":12: axes.batch.values[1]: expected at most the 8192 activations",
+    ),
+    "a level under a condition": (
+        ("  lr:\n", "  batch:\n    when:\n      layers:\n        sparse 2: [256, 9_000]\n  lr:\n"),
+        ":14: axes.batch.when.layers.sparse 2[1]: expected at most the 8192 activations",
+    ),
+    "a named setting": (
+        ("  lr:\n", "  size:\n    settings:\n      usual: {}\n      huge: {batch: 9_000}\n  lr:\n"),
+        ":14: axes.size.settings.huge.batch: expected at most the 8192 activations",
+    ),
+}
 
 
 ASKED = {
@@ -136,10 +158,21 @@ def test_activations_that_the_source_file_no_longer_asks_for_are_refused(small_s
     )
 
 
-def test_a_batch_beyond_the_store_is_one_line(small_study, capsys):
-    small_study.write_text(small_study.read_text().replace("batch: 128", "batch: 9_000"))
-    line = fails(capsys, "run", str(small_study))
-    assert "studies/small.yaml:7: recipe.batch: expected at most the 8192 activations" in line
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("kind", TOO_LARGE)
+@pytest.mark.parametrize("prepared", [True, False], ids=["prepared", "not prepared"])
+def test_a_window_or_batch_beyond_the_activations_is_one_line(small_study, capsys, kind, command, prepared):
+    import shutil
+
+    (old, new), expected = TOO_LARGE[kind]
+    text = small_study.read_text()
+    assert old in text
+    small_study.write_text(text.replace(old, new, 1))
+    if not prepared:
+        shutil.rmtree("data")
+    assert f"studies/small.yaml{expected}" in fails(capsys, command, str(small_study))
+    assert not Path("runs").exists()
+    assert Path("data").exists() == prepared
 
 
 def test_there_are_no_dashboards_before_a_sweep(small_study, capsys):

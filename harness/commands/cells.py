@@ -24,17 +24,6 @@ def store_of(study: Study, workspace: Workspace) -> ActivationStore:
     folders = SourceFolders(study.source, workspace.data)
     store = ActivationStore.open(folders.activations)
     _check_origin(store, study.source, folders)
-    if study.base.batch > store.tokens("train"):
-        raise study.file.error(
-            ("recipe", "batch"),
-            f"expected at most the {store.tokens('train')} activations of {store.path}, got {study.base.batch}",
-        )
-    if study.base.dead_window > store.tokens("held_out"):
-        raise study.file.error(
-            ("recipe", "dead_window"),
-            f"expected at most the {store.tokens('held_out')} held-out tokens of {store.path}, "
-            f"got {study.base.dead_window}",
-        )
     return store
 
 

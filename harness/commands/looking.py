@@ -25,8 +25,10 @@ STEPS = ("tables", "figures", "page", "summary")
 
 def plan(options: Namespace, console: Console) -> None:
     from harness.planning import show_plan
+    from harness.study.fit import check_fits
 
     study, workspace, _ = load(options)
+    check_fits(study, study.source.tokens, study.source.path)
     prepared = (workspace.data / study.source.name / "activations").exists()
     cells = cells_of(study, workspace) if prepared else None
     source = store_of(study, workspace).fingerprint if prepared else None

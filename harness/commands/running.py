@@ -84,10 +84,10 @@ def run(options: Namespace, console: Console) -> None:
 def _run(options: Namespace, console: Console) -> None:
     from harness.scheduling.controller import Sweep
     from harness.scheduling.export import check_owner, export
-    from harness.study.grid import recipes
+    from harness.study.fit import check_fits
 
     study, workspace, results = load(options)
-    recipes(study)  # every setting can be trained, before anything long starts
+    check_fits(study, study.source.tokens, study.source.path)  # before anything long starts
     check_owner(results, study, workspace)
     prepare(study.source, options, console)
     store = store_of(study, workspace)

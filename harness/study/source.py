@@ -73,6 +73,11 @@ class TextSource(Strict):
         """What an activation store of this source says about where its activations were read."""
         return self.activations.hook
 
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Activations of each split."""
+        return {"train": self.activations.tokens, "held_out": self.activations.held_out_tokens}
+
 
 MAX_RATE = 0.5  # the largest share of tokens that a feature fires on
 OF_PARENT = 0.5  # the largest share of its parent's tokens that a child fires on
@@ -122,6 +127,11 @@ class SyntheticSource(Strict):
     def hook(self) -> str:
         """What an activation store of this source says about where its activations were read."""
         return "synthetic"
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Activations of each split."""
+        return {"train": self.synthetic.tokens, "held_out": self.synthetic.held_out_tokens}
 
 
 Source = TextSource | SyntheticSource
