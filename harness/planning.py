@@ -74,10 +74,11 @@ def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cel
     done = {cell: result for cell, result in results.items() if result}
     left = _to_run(found, cells or [], done, width)
     rate, basis = ASSUMED_RATE, f"assumed: {ASSUMED}" + ("; no activations yet" if cells is None else "")
-    if timed := {cell: result["seconds"] for cell, result in done.items() if result["state"] != "pruned"}:
-        seconds = sum(timed.values())
-        rate = sum(cost(cell.recipe, width).work for cell in cells or () if cell.id in timed) / max(seconds, 1e-3)
-        basis = "at the rate of those that are done"
+    if timed := {cell: result for cell, result in done.items() if "seconds" in result}:  # not of pruned ones
+        seconds = sum(result["seconds"] for result in timed.values())
+        prices = {cell.id: cost(cell.recipe, width) for cell in cells or () if cell.id in timed}
+        worked = sum(price.work_on(timed[cell]["tokens"]) for cell, price in prices.items())
+        rate, basis = worked / max(seconds, 1e-3), "at the rate of those that are done"
 
     def time(works: list[float]) -> str:
         return f"about {duration(sum(works) / rate)}"

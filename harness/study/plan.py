@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
-from harness.sae.sizes import apportion, layer_widths
+from harness.study.flops import Shapes, coders, flops_per_token
 from harness.study.memory import Memory, memory
-from harness.study.recipe import Layers, Recipe
+from harness.study.recipe import Recipe
 
 SELECTION_FLOPS = 300  # products that a CPU core does in the time that top-k takes for one entry (docs/log.md)
 
@@ -17,7 +16,7 @@ class Cost:
     """Of one cell."""
 
     parameters: int
-    flops_per_token: int  # to train: products that sparsity leaves necessary, and the optimizer's own
+    flops_per_token: int  # of a training step: harness/study/flops.py
     tokens: int
     memory: Memory
     selection: int  # entries that top-k looks through, a token
@@ -29,36 +28,28 @@ class Cost:
 
     @property
     def work(self) -> float:
-        """A measure of time: FLOPs, with the selection, which is bound by memory, counted as what it displaces."""
-        return (self.flops_per_token + SELECTION_FLOPS * self.selection) * self.tokens
+        """A measure of the time that all its tokens take."""
+        return self.work_on(self.tokens)
+
+    def work_on(self, tokens: int) -> float:
+        """Of so many: FLOPs, with the selection, which is bound by memory, counted as what it displaces."""
+        return (self.flops_per_token + SELECTION_FLOPS * self.selection) * tokens
 
 
 def cost(recipe: Recipe, width: int) -> Cost:
-    """What training `recipe` on activations of `width` dimensions takes; norms and biases left out of FLOPs."""
-    layers = Layers.parse(recipe.layers)
-    before = [width, *layer_widths(width, layers.encoder)]
-    behind = layer_widths(width, layers.decoder)
-    sparse_in, sparse_out = before[-1], (behind or [width])[0]
-    dense = [*pairwise(before), *pairwise([*behind, width])] if behind else list(pairwise(before))
-    parameters = flops = total = 0
-    matrices: list[tuple[int, int]] = []
-    for latents, k in zip(apportion(recipe.latents, layers.stack), apportion(recipe.k, layers.stack), strict=True):
-        matrices += [*dense, (latents, sparse_in), (latents, sparse_out)]
-        total += latents
-        biases = sum(before[1:]) * 3 + latents + sum(behind) + width  # an encoder layer has a gain and a shift too
-        if recipe.sparsifier == "jumprelu":
-            biases += latents  # thresholds
-        parameters += sum(a * b for a, b in matrices[-len(dense) - 2 :]) + biases
-        dense_flops = 6 * sum(a * b for a, b in dense)  # forward, and two gradients
-        active_flops = 2 * k * (3 * sparse_out + (2 if len(before) > 1 else 1) * sparse_in)
-        flops += dense_flops + 2 * latents * sparse_in + active_flops
-    if recipe.optimizer == "muon":
-        flops += sum(orthogonalisation_flops(*shape) for shape in matrices) // recipe.batch
-    needed = memory(recipe, width, parameters, total)
-    return Cost(parameters, flops, recipe.steps * recipe.batch, needed, total)
+    """What training `recipe` on activations of `width` dimensions takes."""
+    found = coders(recipe, width)
+    latents = sum(shapes.encoder[0] for shapes in found)
+    parameters = sum(_parameters(recipe, shapes) for shapes in found)
+    needed = memory(recipe, width, parameters, latents)
+    return Cost(parameters, flops_per_token(recipe, width), recipe.steps * recipe.batch, needed, latents)
 
 
-def orthogonalisation_flops(rows: int, columns: int) -> int:
-    """Five Newton-Schulz iterations of three products each."""
-    small, large = sorted((rows, columns))
-    return 5 * (4 * small * small * large + 2 * small**3)
+def _parameters(recipe: Recipe, shapes: Shapes) -> int:
+    matrices = sum(a * b for a, b in shapes.matrices)
+    layers = 3 * sum(out for _, out in shapes.before)  # a bias, a gain and a shift for each unit
+    behind = shapes.decoder[1] + sum(
+        out for _, out in shapes.behind
+    )  # biases, one of them for the rows as decoded
+    latents = shapes.encoder[0] * (2 if recipe.sparsifier == "jumprelu" else 1)  # biases, and thresholds
+    return matrices + layers + behind + latents
