@@ -1,9 +1,9 @@
 """The floating-point operations of a training step, from a recipe alone: the same on every machine.
 
 Counted are products of matrices, and of rows with the active latents' rows, 2 for each multiply-add. What is done
-entry by entry is left out: norms, activations, biases, an optimizer's moments. tests/study/test_flops.py counts the
-products of real steps. Latents' firing is not known before: k of them count as active whatever the sparsifier, `aux_k`
-as dead, and a prefix as having its share of the active ones.
+entry by entry is left out: norms, activations, biases, an optimizer's moments. tests/study/test_flops.py holds this
+against the products of real steps. Nobody knows before which latents will fire: k of them count as active whatever
+the sparsifier, `aux_k` as dead, and a prefix as having its share of the active ones.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def orthogonalisation(shape: Shape) -> float:
 
 
 def preconditioning(shape: Shape) -> float:
-    """SOAP: three rotations and an outer product for each side that is preconditioned, and now and then its eigenbasis
+    """SOAP, for each side that is preconditioned: three rotations, an outer product, and now and then an eigenbasis
     by a product and a QR decomposition (4/3 d^3 for R, as much for Q)."""
     sides = [side for side in shape if side <= SOAP_DIMENSION]
     return sum(4 * 2 * shape[0] * shape[1] * d + (2 + 8 / 3) * d**3 / SOAP_EVERY for d in sides)

@@ -50,6 +50,6 @@ def _parameters(recipe: Recipe, shapes: Shapes) -> int:
     layers = 3 * sum(out for _, out in shapes.before)  # a bias, a gain and a shift for each unit
     behind = shapes.decoder[1] + sum(
         out for _, out in shapes.behind
-    )  # biases, one of them for the rows as decoded
+    )  # biases; the first of decoded rows
     latents = shapes.encoder[0] * (2 if recipe.sparsifier == "jumprelu" else 1)  # biases, and thresholds
     return matrices + layers + behind + latents
