@@ -1,12 +1,28 @@
-"""How well an SAE's latents recover features that are known."""
+"""How well an SAE's latents recover features that are known.
+
+Shape letters: T tokens, N latents, F features that fire, A entries of a block, B its tokens.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+
+class Codes(NamedTuple):
+    """The codes of some tokens that stand together; what is not an entry is 0."""
+
+    start: int  # the first of these tokens
+    stop: int  # the token behind the last one
+    tokens: Tensor  # [A], int32, counted from `start`
+    latents: Tensor  # [A], int32
+    values: Tensor  # [A]
 
 
 @dataclass(frozen=True)
@@ -22,10 +38,11 @@ class Recovery:
 
 
 @torch.no_grad()
-def recovery(codes: Tensor, features: Tensor) -> Recovery:
-    """Compare codes [T, N] of an SAE with the true features [T, F] of the same T tokens.
+def recovery(codes: Sequence[Codes], latents: int, features: Tensor) -> Recovery:
+    """Compare an SAE's codes with the true features [T, all features] of the same T tokens.
 
-    Features that never fire (value above zero) on these tokens are left out: F counts those that do.
+    codes: blocks that together have every token once. Features that never fire (value above zero) on these tokens are
+    left out: F counts those that do.
 
     mcc: mean correlation coefficient (Hyvärinen & Morioka 2016, arXiv 1605.06336): mean over the
     features of |Pearson correlation| over tokens between a feature and the latent that is matched to it.
@@ -38,45 +55,100 @@ def recovery(codes: Tensor, features: Tensor) -> Recovery:
     uniqueness: number of distinct features among those that correlate best with some latent that fires,
     divided by min(latents that fire, F): below 1 where latents share one feature and leave others to none.
 
-    All are 0 if no feature fires. Both tensors may be of any dtype and lie on any one device.
+    All are 0 if no feature fires. Tensors may be of any dtype and lie on any one device. Memory goes with the entries,
+    with N times F and with a block's tokens times F, never with T times N (`harness.study.memory`).
     """
-    codes, features = codes.float(), features.float()
-    features = features[:, (features > 0).any(0)]
-    if not features.shape[1] or not codes.shape[1]:
+    firings = torch.stack([_rows(features, block).gt(0).sum(0) for block in codes]).sum(0)
+    kept = firings.nonzero()[:, 0]
+    if not len(kept) or not latents:
         return Recovery(0.0, 0.0, 0.0)
-    alike = (_standardised(codes).T @ _standardised(features)).abs().clamp(max=1)  # [N, F]
-    latents, matched = (torch.from_numpy(i) for i in linear_sum_assignment(alike.cpu().numpy(), maximize=True))
-    latents, matched = latents.to(codes.device), matched.to(codes.device)
-    count = features.shape[1]
+    fired = _total(codes, latents, [(block.values > 0).double() for block in codes])
+    alike = _correlations(codes, latents, features, kept).abs_().clamp_(max=1)
+    found = linear_sum_assignment(alike.cpu().numpy(), maximize=True)
+    rows, columns = (torch.from_numpy(places).to(alike.device) for places in found)
+    both = _firing_together(codes, latents, features, rows, kept[columns])
     return Recovery(
-        mcc=float(alike[latents, matched].double().sum() / count),
-        f1=float(_f1(codes[:, latents] > 0, features[:, matched] > 0).sum() / count),
-        uniqueness=_uniqueness(alike[(codes > 0).any(0)]),
+        mcc=float(alike[rows, columns].sum() / len(kept)),
+        f1=float((2 * both / (fired[rows] + firings[kept[columns]])).sum() / len(kept)),
+        uniqueness=_uniqueness(alike, fired > 0),
     )
 
 
-def _standardised(columns: Tensor) -> Tensor:
-    """Columns of x [T, n], centred and of unit length, so that products are correlations; constant ones are 0.
+def _rows(features: Tensor, block: Codes) -> Tensor:
+    return features[block.start : block.stop]
 
-    They are brought to a range of 1 first, lest squares under- or overflow in float32. A column is found to be
-    constant by its extremes, since rounding leaves something of it after centring.
+
+def _total(codes: Sequence[Codes], latents: int, values: Sequence[Tensor]) -> Tensor:
+    """Sum of each latent's values, given for the entries of every block: [N], float64."""
+    total = torch.zeros(latents, dtype=torch.float64, device=values[0].device)
+    for block, of_block in zip(codes, values, strict=True):
+        total.index_add_(0, block.latents, of_block.double())
+    return total
+
+
+def _correlations(codes: Sequence[Codes], latents: int, features: Tensor, kept: Tensor) -> Tensor:
+    """Pearson correlations of latents with the features `kept` [F]: [N, F], float64; 0 for what is constant.
+
+    Against a feature about its mean, the sum over a latent's entries alone is the sum over all tokens of both about
+    theirs. Rounding leaves something of a constant about its mean, so that constants are found by their extremes.
     """
-    low, high = columns.aminmax(dim=0)
-    spread = high - low
-    scaled = (columns - low) / torch.where(spread > 0, spread, 1)
-    centred = scaled - scaled.mean(0, dtype=torch.float64).float()
-    length = torch.linalg.vector_norm(centred, dim=0, dtype=torch.float64).float()
-    return torch.where(spread > 0, centred / length, 0)
+    mean = torch.stack([_rows(features, block).double().sum(0) for block in codes]).sum(0)[kept] / len(features)
+    products = torch.zeros(latents, len(kept), dtype=torch.float64, device=features.device)
+    squares, low, high = (
+        torch.zeros_like(mean),
+        torch.full_like(mean, torch.inf),
+        torch.full_like(mean, -torch.inf),
+    )
+    for block in codes:
+        about_mean = _rows(features, block)[:, kept].double() - mean  # [B, F]
+        squares += about_mean.square().sum(0)
+        low, high = torch.minimum(low, about_mean.amin(0)), torch.maximum(high, about_mean.amax(0))
+        products += _sums_by_latent(block, latents, about_mean)
+    lengths = torch.where(low < high, squares, 0).sqrt() * _spread(codes, latents, len(features)).sqrt()[:, None]
+    return products.div_(lengths.masked_fill_(lengths == 0, torch.inf))
 
 
-def _f1(said: Tensor, true: Tensor) -> Tensor:
-    """F1 [n] of statements [T, n] about the truth [T, n]: 2 TP / (statements + truths)."""
-    return 2 * (said & true).sum(0).double() / (said.sum(0) + true.sum(0))
+def _sums_by_latent(block: Codes, latents: int, rows: Tensor) -> Tensor:
+    """Sum over a latent's tokens of value times the token's row: rows [B, F] -> [N, F]."""
+    order = torch.sort(block.latents, stable=True).indices
+    counts = torch.bincount(block.latents, minlength=latents)
+    starts = (counts.cumsum(0) - counts).int()
+    weights = block.values[order].double()
+    return embedding_bag(block.tokens[order], rows, starts, per_sample_weights=weights, mode="sum")
 
 
-def _uniqueness(alike: Tensor) -> float:
-    """From |correlations| [latents that fire, F]."""
-    if not len(alike):
+def _spread(codes: Sequence[Codes], latents: int, tokens: int) -> Tensor:
+    """Sum of squares over all tokens of each latent about its mean: [N]; exactly 0 where it is constant."""
+    count = _total(codes, latents, [torch.ones_like(block.values) for block in codes])
+    mean = _total(codes, latents, [block.values for block in codes]) / tokens
+    about_mean = [(block.values.double() - mean[block.latents]).square() for block in codes]
+    squares = _total(codes, latents, about_mean) + (tokens - count) * mean.square()
+    somewhere_0 = torch.zeros_like(squares).masked_fill_(count >= tokens, torch.inf)
+    low, high = somewhere_0, -somewhere_0
+    for block in codes:
+        places, values = block.latents.long(), block.values.double()
+        low = low.scatter_reduce(0, places, values, "amin")
+        high = high.scatter_reduce(0, places, values, "amax")
+    return torch.where(low < high, squares, 0)
+
+
+def _firing_together(
+    codes: Sequence[Codes], latents: int, features: Tensor, rows: Tensor, columns: Tensor
+) -> Tensor:
+    """Tokens on which both of a pair fire: latents `rows` [n] and features `columns` [n] -> [n], float64."""
+    partner = torch.full((latents,), -1, device=features.device)
+    partner[rows] = columns
+    together = []
+    for block in codes:
+        theirs = partner[block.latents]
+        fires = _rows(features, block)[block.tokens, theirs.clamp(min=0)] > 0
+        together.append(((theirs >= 0) & (block.values > 0) & fires).double())
+    return _total(codes, latents, together)[rows]
+
+
+def _uniqueness(alike: Tensor, fires: Tensor) -> float:
+    """From |correlations| [N, F], and which latents fire [N]."""
+    if not fires.any():
         return 0.0
     best, feature = alike.max(dim=1)
-    return len(set(feature[best > 0].tolist())) / min(alike.shape)
+    return len(set(feature[fires & (best > 0)].tolist())) / min(int(fires.sum()), alike.shape[1])

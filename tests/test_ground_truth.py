@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
-from harness.ground_truth import Recovery, recovery
+from harness import ground_truth
+from harness.ground_truth import Codes, Recovery
 
 
 def some_features(tokens: int = 400, count: int = 6, seed: int = 0) -> torch.Tensor:
@@ -14,8 +16,76 @@ def some_features(tokens: int = 400, count: int = 6, seed: int = 0) -> torch.Ten
     return fires * (0.5 + torch.rand(tokens, count, generator=random))
 
 
-def close(mcc: float, f1: float, uniqueness: float) -> Recovery:
-    return Recovery(*(pytest.approx(value, abs=1e-5) for value in (mcc, f1, uniqueness)))
+def blocks_of(codes: torch.Tensor, size: int) -> list[Codes]:
+    """Dense codes [T, N] as blocks of so many tokens, zeros left out."""
+    blocks = []
+    for start in range(0, len(codes), size):
+        rows = codes[start : start + size]
+        tokens, latents = (places.int() for places in rows.nonzero().unbind(1))
+        blocks.append(Codes(start, start + len(rows), tokens, latents, rows[tokens, latents]))
+    return blocks
+
+
+def recovery(codes: torch.Tensor, features: torch.Tensor, size: int = 64) -> Recovery:
+    return ground_truth.recovery(blocks_of(codes, size), codes.shape[1], features)
+
+
+def dense(codes: torch.Tensor, features: torch.Tensor, tolerance: float = 1e-12) -> Recovery:
+    """The definitions written out, in float64."""
+    codes, features = codes.double(), features.double()
+    features = features[:, (features > 0).any(0)]
+    count, latents = features.shape[1], codes.shape[1]
+    both = torch.cat([codes, features], 1)
+    varies = both.amax(0) > both.amin(0)
+    about_mean = both - both.mean(0)
+    lengths = torch.where(varies, about_mean.square().sum(0).sqrt(), torch.inf)
+    alike = ((about_mean / lengths).T @ (about_mean / lengths)).abs()[:latents, latents:]
+    rows, columns = linear_sum_assignment(alike.numpy(), maximize=True)
+    f1 = 0.0
+    for row, column in zip(rows, columns, strict=True):
+        says, true = codes[:, row] > 0, features[:, column] > 0
+        hits = float((says & true).sum())
+        if hits:
+            precision, recall = hits / float(says.sum()), hits / float(true.sum())
+            f1 += 2 * precision * recall / (precision + recall)
+    fires = (codes > 0).any(0)
+    best, feature = alike[fires].max(1)
+    found = len({int(f) for f, value in zip(feature, best, strict=True) if value > 0})
+    return close(
+        float(alike[rows, columns].sum()) / count, f1 / count, found / min(int(fires.sum()), count), tolerance
+    )
+
+
+def close(mcc: float, f1: float, uniqueness: float, tolerance: float = 1e-5) -> Recovery:
+    return Recovery(*(pytest.approx(value, abs=tolerance) for value in (mcc, f1, uniqueness)))
+
+
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 200),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 70),
+    st.booleans(),
+)
+def test_blocks_of_entries_have_the_values_of_the_definitions(
+    seed, tokens, latents, count, size, constant
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    features = some_features(tokens, count, seed)
+    codes = (features @ torch.rand(count, latents, generator=random)).float()
+    codes = codes * (torch.rand(tokens, latents, generator=random) < 0.6)
+    if constant:
+        codes[:, 0] = 0.1
+    if not (features > 0).any() or not (codes > 0).any():
+        return
+    assert recovery(codes, features, size) == dense(codes, features)
+
+
+def test_a_latent_that_hardly_varies_has_its_correlation_still() -> None:
+    features = some_features(tokens=3000)
+    codes = (1e6 + (features * 16).round() / 16).float()
+    assert recovery(codes, features) == dense(codes, features, 1e-9)
 
 
 @given(st.permutations(range(6)), st.floats(1e-25, 1e25), st.sampled_from([torch.float32, torch.float64]))

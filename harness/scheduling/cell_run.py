@@ -6,14 +6,14 @@ import json
 import math
 import traceback
 from collections.abc import Callable, Generator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from harness.files import append, write_atomically
-from harness.ground_truth import recovery
+from harness.ground_truth import Codes, recovery
 from harness.locks import exclusive
 from harness.sae import native
 from harness.scheduling.cell_folder import CellFolder
@@ -81,7 +81,8 @@ def _train(
             quality = yield from train(cell, data.held_out, folder.checkpoints, point, clock)
             outcome |= {"heldout": quality.as_dict(), "layers": quality.layers_as_dicts()}
             if (features := data.features()) is not None:
-                outcome["heldout"] |= recovery(_codes(cell, data.held_out), features).as_dict()
+                found = recovery(codes_of(cell, data.held_out), cell.sae.latents, features)
+                outcome["heldout"] |= found.as_dict()
         except Stopped:
             folder.checkpoints.save(cell.step_index, cell.state())
             raise
@@ -100,11 +101,19 @@ def _train(
 
 
 @torch.no_grad()
-def _codes(cell: Cell, held_out: HeldOut) -> Tensor:
-    """Codes [T, N] of all held-out tokens, with their zeros."""
+def codes_of(cell: Cell, held_out: HeldOut) -> list[Codes]:
+    """The codes of all held-out tokens, a block for each batch."""
+    blocks = []
     with cell.evaluating():
-        batches = torch.split(held_out.x, cell.evaluation_batch)
-        return torch.cat([torch.cat([p.code.dense() for p in cell.code(x).parts], 1) for x in batches])
+        for start in range(0, len(held_out.x), cell.evaluation_batch):
+            x = held_out.x[start : start + cell.evaluation_batch]
+            codes = [part.code for part in cell.code(x).parts]
+            first = accumulate((code.support.latents for code in codes), initial=0)  # latents of the coders before
+            latents = torch.cat([c.support.indices + before for c, before in zip(codes, first, strict=False)])
+            tokens = torch.cat([code.support.tokens for code in codes])
+            values = torch.cat([code.values for code in codes])
+            blocks.append(Codes(start, start + len(x), tokens.int(), latents.int(), values))
+    return blocks
 
 
 def is_out_of_memory(failure: Exception) -> bool:

@@ -48,8 +48,6 @@ def cost(recipe: Recipe, width: int) -> Cost:
 def _parameters(recipe: Recipe, shapes: Shapes) -> int:
     matrices = sum(a * b for a, b in shapes.matrices)
     layers = 3 * sum(out for _, out in shapes.before)  # a bias, a gain and a shift for each unit
-    behind = shapes.decoder[1] + sum(
-        out for _, out in shapes.behind
-    )  # biases; the first of decoded rows
+    behind = shapes.decoder[1] + sum(out for _, out in shapes.behind)  # biases; the first of decoded rows
     latents = shapes.encoder[0] * (2 if recipe.sparsifier == "jumprelu" else 1)  # biases, and thresholds
     return matrices + layers + behind + latents
