@@ -49,7 +49,9 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    if not (state := self.state[p]):
+                        state["momentum"] = torch.zeros_like(p)
+                    momentum = state["momentum"]
                     momentum.lerp_(p.grad, 1 - MOMENTUM)
                     update = orthogonalise(p.grad.lerp(momentum, MOMENTUM))
                     p.add_(update, alpha=-group["lr"] * RMS * max(p.shape) ** 0.5)

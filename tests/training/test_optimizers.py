@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.muon import MOMENTUM, RMS, Muon, orthogonalise
 from harness.sae.roles import MATRICES, Role, parameter_roles
@@ -11,7 +12,35 @@ from harness.training.optimizers import OPTIMIZERS, averaged_weights, build_opti
 from tests.sae.references import build
 from tests.training.cells import recipe
 
+
+class Made(TorchDispatchMode):
+    """Counts the tensors of zeros that are made within."""
+
+    zeros = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.zeros += function.overloadpacket in (torch.ops.aten.zeros_like, torch.ops.aten.zeros)
+        return function(*args, **(kwargs or {}))
+
+
 GRADS = torch.randn(6, 3, 5, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_state_is_made_once_and_not_at_every_step(optimizer):
+    sae = build("dense 2-2")
+    optimizers = build_optimizers(recipe(optimizer=optimizer), sae)
+
+    def step() -> int:
+        for parameter in sae.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        with Made() as made:
+            for one in optimizers:
+                one.step()
+        return made.zeros
+
+    step()
+    assert [step() for _ in range(3)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 17), (30, 4), (1, 7)])
