@@ -55,7 +55,9 @@ class Instant:
     """An engine whose workers have trained a cell as soon as they are given it."""
 
     def __init__(self, steps: int) -> None:
-        points = [{"step": step, "tokens": 64 * step} for step in sorted(logging_steps(steps))]
+        points = [
+            {"step": step, "tokens": 64 * step, "measured_tokens": 64} for step in sorted(logging_steps(steps))
+        ]
         figures = {"train_fvu": 0.5, "train_l0": 4.0, "train_dead_fraction": 0.1}
         figures |= {f"heldout_{name}": QUALITY[name] for name in ("mse", "nmse", "fvu", "l0")}
         self._curve = "".join(json.dumps({**point, **figures}) + "\n" for point in points)

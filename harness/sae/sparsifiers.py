@@ -46,6 +46,9 @@ class Sparsifier(nn.Module):
         """What the loss charges for this mean; a number."""
         return activity
 
+    def restart(self, latents: Tensor, norm: Tensor) -> None:
+        """Let these latents (indices) start again, with encoder rows of this norm (a number); without gradient."""
+
 
 class TopK(Sparsifier):
     """The k largest of each token: Gao et al. 2024 (arXiv 2406.04093), section 2.3."""
@@ -57,33 +60,48 @@ class TopK(Sparsifier):
         return entries.flatten(), Support.of_rows(indices, pre_activations.shape[1])
 
 
-class BatchTopK(Sparsifier):
+class Calibrated(Sparsifier):
+    """One that at evaluation lets through all that scores above `cutoff`, whatever the other tokens are.
+
+    Nothing in training holds the mean number of these at k, so `harness.sae.calibration` sets the cutoff to where
+    it is k on training activations.
+    """
+
+    LEARNED: ClassVar[float | None] = None  # the cutoff that training works with, where it learns thresholds
+
+    cutoff: Tensor
+
+    def __init__(self, k: int, cutoff: float) -> None:
+        super().__init__(k)
+        self.register_buffer("cutoff", torch.tensor(cutoff))
+
+    def scores(self, pre_activations: Tensor) -> Tensor:
+        """What is compared with the cutoff: [B, N], of the pre-activations [B, N]; positive exactly where these are."""
+        raise NotImplementedError
+
+
+class BatchTopK(Calibrated):
     """The k·B largest of a batch; a threshold once trained: Bussmann et al. 2024 (arXiv 2412.06410), section 3.
 
-    The threshold is a running mean of the smallest value that was let through, so that at evaluation a token's
-    code does not depend on its neighbours.
+    The threshold is what separates the k·T largest pre-activations of T training tokens from the others: the
+    cutoff of a batch of them all.
     """
 
     WHOLE_BATCH = True
-    RATE = 0.05  # of the running mean, once it has as many steps behind it
-
-    threshold: Tensor
-    steps: Tensor
 
     def __init__(self, k: int) -> None:
-        super().__init__(k)
-        self.register_buffer("threshold", torch.zeros(()))
-        self.register_buffer("steps", torch.zeros(()))
+        super().__init__(k, cutoff=0.0)
+
+    def scores(self, pre_activations: Tensor) -> Tensor:
+        return pre_activations
 
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
         if not self.training:
-            return masked(pre_activations, pre_activations >= self.threshold.clamp_min(1e-12))
+            return masked(pre_activations, pre_activations > self.cutoff)
         tokens, latents = pre_activations.shape
         if not tokens:
             return masked(pre_activations, pre_activations > 0)
         entries, places = largest(pre_activations.flatten(), min(self.k, latents) * tokens)
-        self.steps += 1
-        self.threshold.lerp_(entries.min().relu().to(self.threshold.dtype), (1 / self.steps).clamp_min(self.RATE))
         places, order = places[entries > 0].sort()
         return entries[entries > 0][order], Support.of_places(places, pre_activations.shape)
 
@@ -101,28 +119,44 @@ class ReLU(Sparsifier):
         return code.values.sum() / max(1, len(code.support.starts))
 
 
-class JumpReLU(Sparsifier):
-    """All above a learned threshold of its own, held at k a token: Rajamanoharan et al. 2024 (arXiv 2407.14435).
+class JumpReLU(Calibrated):
+    """All above a learned threshold of its own, drawn to k a token: Rajamanoharan et al. 2024 (arXiv 2407.14435).
 
     Gradients reach the thresholds through a rectangle of width `bandwidth` around them (section 3). The cost is
-    (L0 / k - 1)^2, the variant with a target, so that k means the same as elsewhere.
+    (L0 / k - 1)^2, the variant with a target, so that k means the same as elsewhere. It seldom ends at k, so at
+    evaluation all thresholds are multiplied by one factor, the cutoff: a shift of what is learned, their logarithms.
     """
 
     ROLES: ClassVar[dict[str, Role]] = {"log_threshold": Role.THRESHOLD}
     START, BANDWIDTH = 1.0, 0.2  # in standard deviations of a pre-activation at initialisation
+    LEARNED = 1.0
 
     def __init__(self, k: int, latents: int, scale: float) -> None:
-        super().__init__(k)
-        self.log_threshold = nn.Parameter(torch.full((latents,), self.START * scale).log())
+        super().__init__(k, cutoff=self.LEARNED)
+        self.start = self.START * scale
+        self.log_threshold = nn.Parameter(torch.full((latents,), self.start).log())
         self.bandwidth = self.BANDWIDTH * scale
 
+    def restart(self, latents: Tensor, norm: Tensor) -> None:
+        self.log_threshold[latents] = (self.start * norm).log()
+
+    def scores(self, pre_activations: Tensor) -> Tensor:
+        return pre_activations / self.log_threshold.exp()
+
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
+        if not self.training:
+            return masked(pre_activations, pre_activations > self._thresholds())
         floor = self.log_threshold.detach().exp() - self.bandwidth / 2
         return masked(pre_activations, pre_activations > floor.clamp_min(0))
 
     def values(self, active: Tensor, support: Support) -> Tensor:
-        threshold = self.log_threshold.exp()[support.indices]
+        threshold = self._thresholds()[support.indices]
         return cast(Tensor, _Jump.apply(active, threshold, self.bandwidth))  # type: ignore[no-untyped-call]
+
+    def _thresholds(self) -> Tensor:
+        """Of each latent: [N]."""
+        learned = self.log_threshold.exp()
+        return learned if self.training else learned * self.cutoff
 
     def activity(self, code: SparseCode) -> Tensor:
         threshold = self.log_threshold.exp()[code.support.indices]

@@ -136,4 +136,4 @@ def _point(line: bytes) -> Record | None:
 
 
 def _dump(record: Record) -> bytes:
-    return (json.dumps(record, indent=1) + "\n").encode()
+    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()

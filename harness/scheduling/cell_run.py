@@ -23,7 +23,7 @@ from harness.training.cell import Cell
 from harness.training.cohort import Stopped
 from harness.training.data import Data
 from harness.training.metrics import HeldOut
-from harness.training.trainer import Diverged, Stopwatch, Turn, logging_steps, train
+from harness.training.trainer import Diverged, Samples, Turn, check, logging_steps, resume, save, train
 
 End = Literal["done", "failed", "stopped", "busy", "crowded"]
 
@@ -62,29 +62,30 @@ def run_cell(
 def _train(
     folder: CellFolder, recipe: Recipe, data: Data, micro_batches: int
 ) -> Generator[int, Turn, dict[str, Any]]:
-    clock = Stopwatch()
     cell = Cell(recipe, data.width, data.device, data.mean, micro_batches)
-    logged = {point["step"] for point in folder.points()}
-    missing = logging_steps(recipe.steps) - logged
-    saved = folder.checkpoints.load(before=min(missing, default=math.inf))  # later ones would leave a gap
-    if saved is not None:
-        cell.load_state(saved)
+    missing = logging_steps(recipe.steps) - {point["step"] for point in folder.points()}
+    clock = resume(cell, folder.checkpoints, before=min(missing, default=math.inf))  # later ones would leave a gap
     with folder.open_curve(cell.step_index) as curve:
         outcome: dict[str, Any] = {"state": "complete", "reason": None, "heldout": None}
 
         def point(figures: dict[str, float | int]) -> None:
-            append(curve, json.dumps(figures) + "\n")
+            append(curve, json.dumps(figures, allow_nan=False) + "\n")
             if folder.result() is not None:  # the study has pruned it
                 raise Stopped
 
         try:
-            quality = yield from train(cell, data.held_out, folder.checkpoints, point, clock)
-            outcome |= {"heldout": quality.as_dict(), "layers": quality.layers_as_dicts()}
+            samples = Samples(data.held_out, data.training)
+            quality = yield from train(cell, samples, folder.checkpoints, point, clock)
+            figures = quality.as_dict()
             if (features := data.features()) is not None:
-                found = recovery(codes_of(cell, data.held_out), cell.sae.latents, features)
-                outcome["heldout"] |= found.as_dict()
+                found = recovery(codes_of(cell, data.held_out), cell.sae.latents, features).as_dict()
+                check("held-out", found, cell.tokens)
+                figures |= found
+            outcome |= {"heldout": figures, "layers": quality.layers_as_dicts()}
+            if cell.calibration is not None:
+                outcome["calibration"] = cell.calibration
         except Stopped:
-            folder.checkpoints.save(cell.step_index, cell.state())
+            save(cell, folder.checkpoints, clock)
             raise
         except Diverged as reason:
             outcome |= {"state": "diverged", "reason": str(reason)}

@@ -46,20 +46,20 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
     outcomes = [folder.result() or folder.failure() or {"state": "missing", "reason": None} for folder in folders]
     rows = [_row(cell, outcome, store.width) for cell, outcome in zip(cells, outcomes, strict=True)]
-    points = (
+    points = [
         {"cell": c.id, **point}
         for c, folder, outcome in zip(cells, folders, outcomes, strict=True)
         for point in folder.points()
         if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
-    )
+    ]
     environment = next((_environment(o) for o in outcomes if "torch" in o), {})
     _write_lines(results / "cells.jsonl", rows)
     _write_lines(results / "curves.jsonl", points)
-    file = workspace.file(study.file.path)
     summary = {
         "name": study.name,
-        "file": file,
+        "file": workspace.file(study.file.path),
         **_describe(study, store),
+        "curve_tokens": max((point.get("measured_tokens", 0) for point in points), default=0),
         "cells": size(study),
         "environment": environment,
     }
@@ -77,6 +77,7 @@ def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
         "reason": outcome["reason"],
         "heldout": outcome.get("heldout"),
         "layers": outcome.get("layers", []),
+        **({"calibration": outcome["calibration"]} if "calibration" in outcome else {}),
         "parameters": price.parameters,
         "flops_per_token": price.flops_per_token,
         "tokens": outcome.get("tokens", 0),

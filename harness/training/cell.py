@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.sae.calibration import calibrate, needs_calibration
 from harness.sae.model import Coded, build_sae
 from harness.study.recipe import Layers, Recipe
 from harness.training.backward import Indivisible, Seen, backward
@@ -65,17 +68,24 @@ class Cell:
         self.optimizers = build_optimizers(recipe, self.sae)
         self.step_index = 0
         self.last_fired = torch.zeros(sae.latents, dtype=torch.int64, device=device)  # [N]: token count then
+        self.restarted = torch.zeros_like(self.last_fired)  # [N]: token count at the last resampling
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared error, squares, firings
         self.tokens_summed = 0
+        self.calibrated = needs_calibration(sae)  # whether thresholds are set before it is measured
+        self.calibration: dict[str, Any] | None = None  # what that last came to
 
     @property
     def tokens(self) -> int:
         """Tokens trained on so far."""
         return self.step_index * self.recipe.batch
 
-    def dead(self) -> Tensor:
-        """Latents that have been silent for the dead window: [N], bool."""
+    def silent(self) -> Tensor:
+        """Latents that have not fired within the last `dead_window` tokens: [N], bool."""
         return self.tokens - self.last_fired >= self.recipe.dead_window
+
+    def dead(self) -> Tensor:
+        """Those of them that remedies are for, [N], bool: a latent that started again has a window of its own."""
+        return self.silent() & (self.tokens - self.restarted >= self.recipe.dead_window)
 
     def code(self, x: Tensor) -> Coded:
         """What the SAE makes of activations [B, D], its reconstruction in their own terms."""
@@ -91,6 +101,11 @@ class Cell:
         with averaged_weights(self.optimizers):
             yield
         self.sae.train()
+
+    def calibrate(self, x: Tensor) -> None:
+        """Within `evaluating`: set the thresholds so that L0 is k on training activations x [T, D]."""
+        batches = [INPUTS[self.recipe.inputs](part, self.mean).x for part in x.split(self.evaluation_batch)]
+        self.calibration = {"tokens": len(x), "layers": [asdict(layer) for layer in calibrate(self.sae, batches)]}
 
     def step(self, x: Tensor) -> None:
         """Train on one batch [B, D]."""
@@ -132,19 +147,21 @@ class Cell:
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step_index)
         dead = self.dead()
         resample(self.sae, sources, dead, self.optimizers, generator)
-        self.last_fired.masked_fill_(dead, self.tokens)
+        self.restarted.masked_fill_(dead, self.tokens)
 
     def drain(self) -> dict[str, float]:
-        """Training figures since the last call. One synchronisation with the device."""
+        """Training figures since the last call. One synchronisation with the device.
+
+        The dead fraction is that of the last `dead_window` tokens, and not there before as many have been seen.
+        """
         error, squares, firings = self.sums.tolist()
         tokens = max(1, self.tokens_summed)
         self.sums.zero_()
         self.tokens_summed = 0
-        return {
-            "fvu": error / squares if squares else 0.0,
-            "l0": firings / tokens,
-            "dead_fraction": float(self.dead().float().mean()),
-        }
+        figures = {"fvu": error / squares if squares else 0.0, "l0": firings / tokens}
+        if self.tokens >= self.recipe.dead_window:
+            figures["dead_fraction"] = float(self.silent().float().mean())
+        return figures
 
     def state(self) -> dict[str, Tensor]:
         """Weights, optimizer moments, counters and position, as a flat mapping of tensors."""
@@ -153,6 +170,7 @@ class Cell:
                 "sae": dict(self.sae.state_dict()),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "last_fired": self.last_fired,
+                "restarted": self.restarted,
                 "sums": self.sums,
                 "position": [self.step_index, self.tokens_summed],
             }
@@ -165,5 +183,6 @@ class Cell:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.last_fired.copy_(state["last_fired"])
+        self.restarted.copy_(state["restarted"])
         self.sums.copy_(state["sums"])
         self.step_index, self.tokens_summed = state["position"]

@@ -43,6 +43,10 @@ class Data:
         """
         return rows.to(torch.float32, copy=True).sub_(self._mean).div_(self._scale)
 
+    def training(self, tokens: int) -> Tensor:
+        """The first `tokens` training activations of the store, centred and scaled; all if there are fewer."""
+        return self.centred(self._put(self._store.read("train", 0, min(tokens, self._store.tokens("train")))))
+
     def features(self) -> Tensor | None:
         """True features [held-out tokens, F]; None where they are not known."""
         features = self._store.features()

@@ -2,7 +2,8 @@
 
 Bricken et al. 2023 (transformer-circuits.pub, "Neuron Resampling"): inputs are drawn in proportion to their
 squared loss; a dead latent's decoder row becomes the unit input, its encoder row the same at 0.2 times the mean
-norm of the others', its bias 0, and the optimizer forgets it.
+norm of the others', its bias 0, and the optimizer forgets it. A threshold of its own (JumpReLU) starts again, too, as
+many standard deviations of its pre-activation high as at initialisation.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def resample(
         rows = mask.nonzero()[:, 0]
         if len(rows):
             _restart(coder, source, mask, rows, generator)
-            for parameter in (coder.encoder, coder.decoder, coder.bias):
+            for parameter in (coder.encoder, coder.decoder, coder.bias, *coder.sparsifier.parameters()):
                 _forget(optimizers, parameter, rows)
 
 
@@ -58,6 +59,7 @@ def _restart(coder: Coder, source: Source, dead: Tensor, rows: Tensor, generator
     norm = torch.linalg.vector_norm(alive, dim=1).mean() if len(alive) else coder.encoder.new_ones(())
     coder.encoder[rows] = SHARE * norm * directions
     coder.bias[rows] = 0
+    coder.sparsifier.restart(rows, SHARE * norm)
     if coder.decoder.shape[1] == directions.shape[1]:
         coder.decoder[rows] = directions
     # behind a decoder of another width no direction is known: the old rows stay

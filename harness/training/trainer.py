@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from harness.training.cell import Cell
@@ -16,13 +17,16 @@ from harness.training.metrics import HeldOut, Quality, evaluate
 
 CURVE_POINTS = 12
 CURVE_TOKENS = 2048  # held-out tokens behind one point of a curve; the result is measured on all of them
+CALIBRATION_TOKENS = 32_768  # training tokens that thresholds are set on before the result is measured
+CURVE_CALIBRATION_TOKENS = 4096  # the same before a point of a curve
 DIVERGED_FVU = 100.0  # an SAE that predicts the mean has 1
+SECONDS = "seconds"  # in a checkpoint, beside the cell's state
 
 Point = dict[str, float | int]
 
 
 class Diverged(Exception):
-    """The loss is no longer a number, or so large that training will not come back."""
+    """A figure is no longer a number, or FVU so large that training will not come back."""
 
 
 class Turn(NamedTuple):
@@ -33,10 +37,13 @@ class Turn(NamedTuple):
 
 
 class Stopwatch:
-    """Seconds since it was made, without those in which it was paused."""
+    """Seconds since it was made, without those in which it was paused, and with those of earlier runs.
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
+    earlier: seconds up to the checkpoint that a cell goes on from; what was lost behind it is not counted.
+    """
+
+    def __init__(self, earlier: float = 0.0) -> None:
+        self._started = time.monotonic() - earlier
 
     @property
     def seconds(self) -> float:
@@ -49,26 +56,49 @@ class Stopwatch:
         self._started += time.monotonic() - before
 
 
+class Samples(NamedTuple):
+    """What a cell is measured on."""
+
+    held_out: HeldOut
+    training: Callable[
+        [int], Tensor
+    ]  # n -> the first n training activations [n, width], or all if there are fewer
+
+
 def train(
-    cell: Cell, held_out: HeldOut, checkpoints: Checkpoints, point: Callable[[Point], Any], clock: Stopwatch
+    cell: Cell, samples: Samples, checkpoints: Checkpoints, point: Callable[[Point], Any], clock: Stopwatch
 ) -> Generator[int, Turn, Quality]:
     """Train `cell` to its end, from wherever it is, and measure it on all held-out activations.
 
     Yields the step (0-based) whose batch it waits for, and is sent this Turn; `Cohort` does that for many cells.
     point: takes each point of the cell's curves. clock: stands still while the cell waits. Raises Diverged.
     """
-    curve_set = held_out.head(CURVE_TOKENS)
+    curve_set = samples.held_out.head(CURVE_TOKENS)
     points = logging_steps(cell.recipe.steps)
     while cell.step_index < cell.recipe.steps:
         with clock.paused():
             turn = yield cell.step_index
         cell.step(turn.x)
         if cell.step_index in points:
-            point(curve_point(cell, curve_set))
+            point(curve_point(cell, samples._replace(held_out=curve_set)))
         if turn.save:
-            checkpoints.save(cell.step_index, cell.state())
-    with cell.evaluating():
-        return evaluate(cell.code, held_out, cell.recipe.dead_window, cell.evaluation_batch)
+            save(cell, checkpoints, clock)
+    return _measured(cell, samples, CALIBRATION_TOKENS, cell.recipe.dead_window)
+
+
+def save(cell: Cell, checkpoints: Checkpoints, clock: Stopwatch) -> None:
+    """Write a checkpoint."""
+    seconds = torch.tensor(clock.seconds, dtype=torch.float64)
+    checkpoints.save(cell.step_index, {**cell.state(), SECONDS: seconds})
+
+
+def resume(cell: Cell, checkpoints: Checkpoints, before: float = math.inf) -> Stopwatch:
+    """Bring a new cell to its last checkpoint of a step below `before`, if there is one; returns its clock."""
+    saved = checkpoints.load(before)
+    if saved is None:
+        return Stopwatch()
+    cell.load_state(saved)
+    return Stopwatch(float(saved[SECONDS]))
 
 
 def logging_steps(steps: int) -> set[int]:
@@ -76,16 +106,38 @@ def logging_steps(steps: int) -> set[int]:
     return {round(steps * point / CURVE_POINTS) for point in range(1, CURVE_POINTS + 1)} - {0}
 
 
-def curve_point(cell: Cell, curve_set: HeldOut) -> Point:
-    """Training figures since the last point and held-out figures now. Raises Diverged."""
+def curve_point(cell: Cell, samples: Samples) -> Point:
+    """Training figures since the last point and held-out figures now. Raises Diverged.
+
+    `measured_tokens`: the held-out tokens that these are of.
+    """
     training = cell.drain()
-    if not math.isfinite(training["fvu"]) or training["fvu"] > DIVERGED_FVU:
-        raise Diverged(f"training FVU {training['fvu']:g} at {cell.tokens} tokens")
-    with cell.evaluating():
-        quality = evaluate(cell.code, curve_set, CURVE_TOKENS, cell.evaluation_batch)
+    check("training", training, cell.tokens)
+    quality = _measured(cell, samples, CURVE_CALIBRATION_TOKENS, CURVE_TOKENS)
     return {
         "step": cell.step_index,
         "tokens": cell.tokens,
+        "measured_tokens": len(samples.held_out.x),
         **{f"train_{name}": value for name, value in training.items()},
         **{f"heldout_{name}": getattr(quality, name) for name in ("mse", "nmse", "fvu", "l0")},
     }
+
+
+def _measured(cell: Cell, samples: Samples, calibration_tokens: int, dead_window: int) -> Quality:
+    """Measure a cell, its thresholds set on so many training tokens where it has any. Raises Diverged."""
+    with cell.evaluating():
+        if cell.calibrated:
+            cell.calibrate(samples.training(calibration_tokens))
+        quality = evaluate(cell.code, samples.held_out, dead_window, cell.evaluation_batch)
+    check("held-out", quality.as_dict(), cell.tokens)
+    for number, layer in enumerate(quality.layers_as_dicts(), start=1):
+        check(f"held-out, layer {number},", layer, cell.tokens)
+    return quality
+
+
+def check(which: str, figures: Mapping[str, float], tokens: int) -> None:
+    """Raise Diverged if one of them is not finite, or FVU beyond hope: whoever reads figures need not ask."""
+    for name, value in figures.items():
+        if not math.isfinite(value) or (name == "fvu" and value > DIVERGED_FVU):
+            label = "FVU" if name == "fvu" else name
+            raise Diverged(f"{which} {label} {value:g} at {tokens} tokens")

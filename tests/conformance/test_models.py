@@ -5,6 +5,7 @@ from typing import get_args, get_type_hints
 import pytest
 import torch
 
+from harness.sae.calibration import calibrate, needs_calibration
 from harness.sae.penalties import ACTIVITY, PENALTIES, aux_k_error, prefix_error
 from harness.sae.roles import MATRICES, Role, parameter_roles
 from harness.sae.sparsifiers import SPARSIFIERS
@@ -110,11 +111,26 @@ def test_two_builds_and_two_passes_have_the_same_bits(layers, sparsifier):
 @pytest.mark.parametrize("layers", LAYERS)
 def test_at_evaluation_a_token_is_coded_as_if_it_were_alone(layers, sparsifier):
     sae, x = build(layers, sparsifier), activations(20)
-    sae(x[:11])
     sae.eval()
-    x = x[11:]  # not what a batch's threshold was taken from: rounding would decide about its smallest entry
+    calibrate(sae, [x[:11]])
+    x = x[11:]
     alone = torch.cat([sae(row[None]).reconstruction for row in x])
     assert torch.allclose(sae(x).reconstruction, alone, atol=1e-5)
+
+
+@EVERY
+def test_at_evaluation_every_layer_has_its_own_k_active_latents_per_token(layers, sparsifier):
+    """On the tokens that it was calibrated on, as one batch or as several: all but ReLU, which has no k."""
+    sae, x = build(layers, sparsifier), activations(300)
+    sae.eval()
+    found = calibrate(sae, x.split(128))
+    assert len(found) == (len(sae.stack()) if needs_calibration(sae) else 0)
+    for coder, part in zip(sae.stack(), sae(x).parts, strict=True):
+        active = float((part.code.values > 0).sum()) / len(x)
+        if sparsifier != "relu":
+            # top-k takes entries below zero where no others are left, which do not fire
+            assert active == pytest.approx(coder.sparsifier.k, rel=0.1 if sparsifier == "topk" else 1e-3)
+    assert [layer.l0 for layer in found] == [coder.sparsifier.k for coder in sae.stack()][: len(found)]
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.sae.calibration import calibrate
 from harness.sae.sparse import SparseCode
 from harness.sae.sparsifiers import SPARSIFIERS, BatchTopK, JumpReLU
 from tests.sae.references import activations, build, dense
@@ -36,30 +37,24 @@ def test_top_k_counts_entries_below_zero_and_batch_top_k_takes_none_of_them():
     assert len(SPARSIFIERS["topk"](2, 3, 1.0).select(pre)[1].indices) == 4
     batch = SPARSIFIERS["batchtopk"](2, 3, 1.0)
     assert code(batch, pre).dense().tolist() == [[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    assert batch.threshold == 0
 
 
 def test_batch_top_k_at_evaluation_is_a_threshold_of_its_own():
     sparsifier = BatchTopK(2)
-    sparsifier.select(PRE)  # lets 2 through
-    sparsifier.select(PRE + 2)  # lets 4 through
+    sparsifier.cutoff.fill_(3)
     sparsifier.eval()
-    assert sparsifier.threshold == pytest.approx(3)
     pre = torch.tensor([[2.9, 3.1], [-5.0, 2.9], [7.0, 8.0]])
     assert code(sparsifier, pre).dense().tolist() == [[0.0, pytest.approx(3.1)], [0.0, 0.0], [7.0, 8.0]]
-    assert sparsifier.threshold == pytest.approx(3)  # evaluation teaches it nothing
     alone = [code(sparsifier, row[None]).dense() for row in pre]
     assert torch.equal(torch.cat(alone), code(sparsifier, pre).dense())
 
 
-@given(st.lists(st.floats(0.125, 8, width=32), min_size=1, max_size=40))
-def test_the_threshold_is_a_mean_first_and_then_a_running_one(smallest):
-    sparsifier = BatchTopK(1)
-    expected = 0.0
-    for step, value in enumerate(smallest, start=1):
-        sparsifier.select(torch.tensor([[value, 0.0]]))
-        expected += (value - expected) * max(1 / step, BatchTopK.RATE)
-    assert float(sparsifier.threshold) == pytest.approx(expected, rel=1e-5)
+def test_jumprelus_thresholds_are_multiplied_at_evaluation_and_in_training_they_are_not():
+    sparsifier = JumpReLU(2, 4, 1.5)
+    sparsifier.cutoff.fill_(2)
+    assert code(sparsifier, PRE).dense().tolist() == [[5.0, 4.0, 3.0, 0.0], [0.0, 2.0, 0.0, 0.0]]
+    sparsifier.eval()  # 3 is no longer above the threshold
+    assert code(sparsifier, PRE).dense().tolist() == [[5.0, 4.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
 
 
 @given(st.integers(0, 6), st.integers(2, 20), st.integers(1, 30), st.integers(0, 2**31))
@@ -148,11 +143,11 @@ def test_jumprelu_starts_at_a_standard_deviation_of_the_pre_activations(layers):
 
 def test_the_reference_and_the_sae_agree_at_evaluation_too():
     sae, x = build("sparse 3", "batchtopk"), activations(64)
-    sae(x)
     sae.eval()
+    calibrate(sae, [x])
     coder = sae.stack()[0]
     (target, seen, _, _), *_ = dense(sae, x)
     pre = seen @ coder.encoder.T + coder.bias
-    expected = (pre * (pre >= coder.sparsifier.threshold)).relu() @ coder.decoder + coder.behind.bias_out
+    expected = (pre * (pre > coder.sparsifier.cutoff)).relu() @ coder.decoder + coder.behind.bias_out
     assert torch.allclose(sae(x).parts[0].reconstruction, expected, atol=1e-5)
     assert torch.equal(target, x)

@@ -1,9 +1,11 @@
 """A worker process, spoken to as the controller does, with cells that end in every way."""
 
 import json
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Generator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,16 +14,19 @@ import torch
 
 from harness.locks import exclusive
 from harness.scheduling.cell_folder import CellFolder
-from harness.scheduling.cell_run import run_cell
+from harness.scheduling.cell_run import End, run_cell
 from harness.scheduling.job import Job
 from harness.study.recipe import Recipe
-from harness.training.cohort import Cohort
-from harness.training.data import Data
+from harness.training.cohort import Cohort, Stopped
+from harness.training.data import Data, open_data
+from harness.training.trainer import Turn
 
 RECIPE = Recipe(latents=64, k=4, tokens=8_000, batch=128, dead_window=1_024, lr=1e-3)
 DEEP = replace(RECIPE, layers="dense 2-2", optimizer="muon", k=3, latents=96)
 LARGE = replace(RECIPE, latents=10**9)  # 64 GB of weights
+LAST = replace(RECIPE, tokens=128, lr=1e30, gradient_clip=0.0)  # explodes in its last update, behind all losses
 EXPLODING = replace(RECIPE, optimizer="muon", lr=1e6, gradient_clip=1e9)
+NOT_FINITE = ("nan", "inf")
 ADDRESSES = 24 * 2**30  # bytes; a worker's libraries alone take several GiB of addresses
 
 
@@ -145,6 +150,62 @@ def test_seconds_are_those_of_a_cells_own_turns(start):
     mtimes = [(folder(name).path / "result.json").stat().st_mtime for name in names]
     began = (folder(names[0]).path / "recipe.json").stat().st_mtime
     assert sum(seconds) <= max(mtimes) - began
+
+
+def test_seconds_go_on_where_a_cell_does(small_study):
+    """Nearly all of its time is spent before it is stopped; what the first run took is in the checkpoint."""
+    data = open_data("data/random/activations", "cpu")
+    one = run_cell(folder("one").path, RECIPE, lambda: data)
+
+    def train(cell: Generator[int, Turn, End], stop_at: int | None) -> None:
+        cohort = Cohort({"one": cell})
+
+        def beat() -> None:
+            if cohort.waiting.get("one") == stop_at:
+                raise Stopped
+
+        cohort.train(lambda step: data.read(RECIPE, step), 1e9, beat, data.centred)
+
+    train(one, stop_at=RECIPE.steps - 1)
+    before = float(folder("one").checkpoints.load()["seconds"])
+    assert before > 0
+    train(run_cell(folder("one").path, RECIPE, lambda: data), stop_at=None)
+    assert folder("one").result()["seconds"] > before
+
+
+def test_a_cell_whose_last_figures_are_not_finite_is_diverged_and_says_which(start):
+    assert ends(start(), job({"last": LAST})) == {"last": ["done"]}
+    result = folder("last").result()
+    assert result["state"] == "diverged"
+    assert result["heldout"] is None
+    assert result["reason"] in {
+        f"held-out {name} {value} at 128 tokens" for name in ("mse", "FVU") for value in NOT_FINITE
+    }
+    for path in folder("last").path.iterdir():
+        assert not path.is_file() or not {"NaN", "Infinity"} & {*re.findall(r"\w+", path.read_text())}, path
+
+
+def test_points_of_a_curve_say_what_they_are_of(start):
+    """Training death is of a whole window, or not there; held-out figures are of so many tokens."""
+    ends(start(), job({"one": RECIPE}))
+    points = folder("one").points()
+    seen = {point["tokens"] for point in points if "train_dead_fraction" in point}
+    assert seen == {point["tokens"] for point in points if point["tokens"] >= RECIPE.dead_window}
+    assert 0 < len(seen) < len(points)
+    assert {point["measured_tokens"] for point in points} == {1024}  # all held-out tokens: fewer than 2,048
+
+
+@pytest.mark.parametrize("sparsifier", ["batchtopk", "jumprelu"])
+def test_a_result_says_how_its_thresholds_were_set(start, sparsifier):
+    recipe = replace(RECIPE, sparsifier=sparsifier, layers="sparse 2", sparsity=0.1 * (sparsifier == "jumprelu"))
+    ends(start(), job({"one": recipe, "top-k": RECIPE}))
+    result = folder("one").result()
+    calibration = result["calibration"]
+    assert calibration["tokens"] == 8192  # all training tokens: fewer than 32,768
+    assert [layer["l0"] for layer in calibration["layers"]] == [pytest.approx(2, rel=1e-3)] * 2
+    assert [layer["l0_learned"] is None for layer in calibration["layers"]] == [sparsifier == "batchtopk"] * 2
+    assert result["heldout"]["l0"] == pytest.approx(4, rel=0.05)  # of 1,024 tokens
+    assert "calibration" not in folder("top-k").result()
 
 
 def test_an_error_that_disables_the_gpu_ends_the_worker_and_not_the_cells(small_study):

@@ -13,11 +13,12 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort
 from harness.training.metrics import HeldOut, Quality
 from harness.training.stream import batch_rows
-from harness.training.trainer import Point, Stopwatch, train
+from harness.training.trainer import Point, Samples, Stopwatch, train
 
 WIDTH, BATCH, STEPS = 8, 32, 20
 DATA = torch.randn(1024, WIDTH, generator=torch.Generator().manual_seed(0))
 HELD_OUT = HeldOut(torch.randn(256, WIDTH, generator=torch.Generator().manual_seed(1)), scale=1.0)
+SAMPLES = Samples(HELD_OUT, lambda tokens: DATA[:tokens])
 MEAN = torch.linspace(-1, 1, WIDTH)
 
 
@@ -52,6 +53,6 @@ def run(cell: Cell, checkpoints: Checkpoints, stop_at: int | None = None) -> tup
         if cell.step_index == stop_at:
             raise Killed(points)
 
-    training = train(cell, HELD_OUT, checkpoints, points.append, Stopwatch())
+    training = train(cell, SAMPLES, checkpoints, points.append, Stopwatch())
     Cohort({"it": training}, ends.__setitem__).train(batches, 0.0 if stop_at else 1e9, beat)
     return ends["it"], points

@@ -13,7 +13,7 @@ from harness.training.cohort import Cohort, Stopped
 from harness.training.inputs import INPUTS
 from harness.training.optimizers import OPTIMIZERS
 from harness.training.trainer import Diverged, Stopwatch, train
-from tests.training.cells import BATCH, DATA, HELD_OUT, STEPS, batches, cell, run
+from tests.training.cells import BATCH, DATA, SAMPLES, STEPS, batches, cell, run
 
 # No two alike: depth, width, optimizer, sparsifier, learning rate, k, length; all that draws or counts is on.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ def together(cells: dict[str, Cell], checkpoints=None, seconds=1e9, beat=lambda:
     curves: dict[str, list] = {name: [] for name in cells}
     members = {
         name: trained(
-            train(one, HELD_OUT, checkpoints and checkpoints[name], curves[name].append, Stopwatch()), one
+            train(one, SAMPLES, checkpoints and checkpoints[name], curves[name].append, Stopwatch()), one
         )
         for name, one in cells.items()
     }

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness.sae.model import SAE
+from harness.sae.penalties import ACTIVITY
 from harness.training.optimizers import Optimizer, build_optimizers
 from harness.training.resampling import resample, sources
 from tests.sae.references import activations, build
@@ -12,12 +13,13 @@ from tests.training.cells import BATCH, DATA, cell, recipe
 DEAD = {"none": [3, 40], "sparse 2": [0, 5, 30], "dense 1-3-2-1": [7], "dense 2-2": [1, 2]}
 
 
-def trained(layers: str, optimizer: str) -> tuple[SAE, list[Optimizer]]:
+def trained(layers: str, optimizer: str, sparsifier: str = "topk") -> tuple[SAE, list[Optimizer]]:
     """An SAE with moments behind it."""
-    sae = build(layers)
+    sae = build(layers, sparsifier)
     optimizers = build_optimizers(recipe(optimizer=optimizer), sae)
     for _ in range(3):
-        (sae(activations()).reconstruction - 1).square().mean().backward()
+        coded = sae(activations())
+        ((coded.reconstruction - 1).square().mean() + ACTIVITY(sae, coded)).backward()
         for one in optimizers:
             one.step()
             one.zero_grad()
@@ -85,6 +87,40 @@ def test_the_optimizer_forgets_the_restarted_rows_alone(optimizer):
     assert ("z" in seen) == (optimizer in ("schedule_free_adam", "signum"))
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "muon", "schedule_free_adam"])
+@pytest.mark.parametrize("layers", ["none", "sparse 2", "dense 2-2"])
+def test_jumprelus_thresholds_start_again_with_their_latents(layers, optimizer):
+    """At one standard deviation of the new row's pre-activation, as all did; no moment is left of the old ones."""
+    sae, optimizers = trained(layers, optimizer, "jumprelu")
+    dead = mask(sae, layers)
+    masks = torch.split(dead, [coder.latents for coder in sae.stack()])
+    for coder, rows in zip(sae.stack(), masks, strict=True):
+        coder.sparsifier.log_threshold.data[rows] = 20  # why they are dead: nothing reaches e^20
+    before = [coder.sparsifier.log_threshold.detach().clone() for coder in sae.stack()]
+    coded = sae(activations())
+    resample(sae, sources(coded), dead, optimizers, torch.Generator().manual_seed(0))
+
+    for coder, rows, old in zip(sae.stack(), masks, before, strict=True):
+        threshold = coder.sparsifier.log_threshold
+        norms = torch.linalg.vector_norm(coder.encoder[rows], dim=1)
+        assert torch.allclose(threshold[rows].exp(), coder.before.scale * norms, rtol=1e-4)
+        assert torch.equal(threshold[~rows], old[~rows])
+        moments = {name: v for one in optimizers for name, v in one.state.get(threshold, {}).items()}
+        kept = {name: v for name, v in moments.items() if torch.is_tensor(v) and v.shape == threshold.shape}
+        assert kept
+        for name, value in kept.items():
+            assert torch.equal(value[rows], threshold[rows] if name == "z" else torch.zeros_like(value[rows]))
+            assert value[~rows].any()
+
+
+def test_a_latent_that_died_of_its_threshold_fires_again_after_resampling():
+    one = cell(sparsifier="jumprelu", resample=2 * BATCH, dead_window=BATCH)
+    one.sae.coders[0].sparsifier.log_threshold.data[:16] = 20
+    for step in range(3):
+        one.step(DATA[BATCH * step :][:BATCH])
+    assert (one.last_fired[:16] == 3 * BATCH).float().mean() > 0.5
+
+
 def test_tokens_are_drawn_by_their_squared_loss():
     sae, optimizers = trained("none", "sgd")
     x = activations(2)
@@ -108,6 +144,8 @@ def test_a_cell_resamples_what_was_silent_and_gives_it_another_window():
     assert one.dead()[:5].all()
     one.step(DATA[:BATCH])  # the second step resamples behind it
     assert not one.dead().any()
+    assert one.silent()[:5].all()  # none has fired within the window, and that is what the curve shows
+    assert one.drain()["dead_fraction"] >= 5 / 32
     assert not one.sae.coders[0].bias[:5].any()
     one.step(DATA[:BATCH])
     assert (one.sae.coders[0].bias[:5].abs() <= 0.1).all()
