@@ -1,8 +1,8 @@
 """Cutoffs for evaluation, such that each sparse layer has its k active latents per token on average.
 
-A comparison of errors means something at equal L0 only, and a sparsifier that decides by thresholds does not end at
-its k by itself. The cutoff is chosen on training activations, so that held-out ones decide nothing. docs/definitions.md
-says what is done elsewhere.
+Errors can be compared at equal L0 only, and a sparsifier that decides by thresholds does not end at its k alone.
+The cutoff is chosen on training activations, so that held-out ones decide nothing. docs/definitions.md says what
+other packages do.
 
 Shape letters: B tokens of a batch, T tokens of all batches, D activation width, N latents of one coder.
 """
@@ -36,10 +36,10 @@ def needs_calibration(sae: SAE) -> bool:
 
 @torch.no_grad()
 def calibrate(sae: SAE, batches: Sequence[Tensor]) -> list[Calibration]:
-    """Set the cutoffs of an SAE in evaluation mode, one coder after the other: each sees what those before it leave.
+    """Set the cutoffs of an SAE in evaluation mode, coder after coder: each sees what those before it leave over.
 
-    batches: of what the SAE sees, [B, D] each, at least one token in all. Takes one encoder pass over them for each
-    coder and one whole pass for each but the last. Returns what was set for each coder that needs it.
+    batches: of what the SAE sees, [B, D] each, at least one token in all. Takes one encoder pass over them for
+    each coder, and one whole pass for each but the last. Returns what was set for each coder that has a cutoff.
     """
     found = []
     for number, coder in enumerate(sae.stack()):

@@ -76,7 +76,7 @@ class Calibrated(Sparsifier):
         self.register_buffer("cutoff", torch.tensor(cutoff))
 
     def scores(self, pre_activations: Tensor) -> Tensor:
-        """What is compared with the cutoff: [B, N], of the pre-activations [B, N]; positive exactly where these are."""
+        """What is compared with the cutoff, of pre-activations [B, N]: [B, N], positive where these are."""
         raise NotImplementedError
 
 
@@ -124,7 +124,7 @@ class JumpReLU(Calibrated):
 
     Gradients reach the thresholds through a rectangle of width `bandwidth` around them (section 3). The cost is
     (L0 / k - 1)^2, the variant with a target, so that k means the same as elsewhere. It seldom ends at k, so at
-    evaluation all thresholds are multiplied by one factor, the cutoff: a shift of what is learned, their logarithms.
+    evaluation all thresholds are multiplied by one factor, the cutoff; their logarithms, which are learned, shift.
     """
 
     ROLES: ClassVar[dict[str, Role]] = {"log_threshold": Role.THRESHOLD}

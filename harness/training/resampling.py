@@ -2,8 +2,8 @@
 
 Bricken et al. 2023 (transformer-circuits.pub, "Neuron Resampling"): inputs are drawn in proportion to their
 squared loss; a dead latent's decoder row becomes the unit input, its encoder row the same at 0.2 times the mean
-norm of the others', its bias 0, and the optimizer forgets it. A threshold of its own (JumpReLU) starts again, too, as
-many standard deviations of its pre-activation high as at initialisation.
+norm of the others', its bias 0, and the optimizer forgets it. A threshold of its own (JumpReLU) starts again, too:
+as many standard deviations of its pre-activation high as at initialisation.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from harness.training.metrics import HeldOut, Quality, evaluate
 
 CURVE_POINTS = 12
 CURVE_TOKENS = 2048  # held-out tokens behind one point of a curve; the result is measured on all of them
-CALIBRATION_TOKENS = 32_768  # training tokens that thresholds are set on before the result is measured
-CURVE_CALIBRATION_TOKENS = 4096  # the same before a point of a curve
+CALIBRATION_TOKENS = 32_768  # training tokens that thresholds are set on for the result; CURVE_TOKENS for a point
 DIVERGED_FVU = 100.0  # an SAE that predicts the mean has 1
 SECONDS = "seconds"  # in a checkpoint, beside the cell's state
 
@@ -113,7 +112,7 @@ def curve_point(cell: Cell, samples: Samples) -> Point:
     """
     training = cell.drain()
     check("training", training, cell.tokens)
-    quality = _measured(cell, samples, CURVE_CALIBRATION_TOKENS, CURVE_TOKENS)
+    quality = _measured(cell, samples, CURVE_TOKENS, CURVE_TOKENS)
     return {
         "step": cell.step_index,
         "tokens": cell.tokens,
@@ -137,7 +136,7 @@ def _measured(cell: Cell, samples: Samples, calibration_tokens: int, dead_window
 
 def check(which: str, figures: Mapping[str, float], tokens: int) -> None:
     """Raise Diverged if one of them is not finite, or FVU beyond hope: whoever reads figures need not ask."""
-    for name, value in figures.items():
+    for name in sorted(figures, key=lambda name: name != "fvu"):  # FVU first: if it is wrong, others are, too
+        value, label = figures[name], "FVU" if name == "fvu" else name
         if not math.isfinite(value) or (name == "fvu" and value > DIVERGED_FVU):
-            label = "FVU" if name == "fvu" else name
             raise Diverged(f"{which} {label} {value:g} at {tokens} tokens")

@@ -26,7 +26,6 @@ DEEP = replace(RECIPE, layers="dense 2-2", optimizer="muon", k=3, latents=96)
 LARGE = replace(RECIPE, latents=10**9)  # 64 GB of weights
 LAST = replace(RECIPE, tokens=128, lr=1e30, gradient_clip=0.0)  # explodes in its last update, behind all losses
 EXPLODING = replace(RECIPE, optimizer="muon", lr=1e6, gradient_clip=1e9)
-NOT_FINITE = ("nan", "inf")
 ADDRESSES = 24 * 2**30  # bytes; a worker's libraries alone take several GiB of addresses
 
 
@@ -178,9 +177,7 @@ def test_a_cell_whose_last_figures_are_not_finite_is_diverged_and_says_which(sta
     result = folder("last").result()
     assert result["state"] == "diverged"
     assert result["heldout"] is None
-    assert result["reason"] in {
-        f"held-out {name} {value} at 128 tokens" for name in ("mse", "FVU") for value in NOT_FINITE
-    }
+    assert result["reason"] in {f"held-out FVU {value} at 128 tokens" for value in ("nan", "inf")}
     for path in folder("last").path.iterdir():
         assert not path.is_file() or not {"NaN", "Infinity"} & {*re.findall(r"\w+", path.read_text())}, path
 
