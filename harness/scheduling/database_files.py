@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from harness.errors import UserError
-from harness.scheduling.cell_folder import exclusive
+from harness.locks import exclusive
 from harness.secrets import masked
 
 # With the name of its driver: of a path behind `sqlite:///` MLflow makes folders, percent signs and all.

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from harness.cli import main
-from harness.scheduling.cell_folder import exclusive
+from harness.locks import exclusive
 from harness.scheduling.pool import Pool
 from harness.scheduling.silence import LONGEST_TURN, Silence
 from harness.scheduling.tracking import Tracker
