@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.analysis.level_effects import effects_by_level
-from harness.analysis.outcomes import FEATURES, FVU
+from harness.analysis.outcomes import FEATURES, FVU, MCC
 from harness.analysis.records import describe, levels_in
 from harness.analysis.view import Row, View
 from harness.analysis.wording import change, effect_sentence, level_name, number, shown
@@ -49,14 +49,14 @@ def _state(view: View, arm: Row) -> str:
 
 
 def _disagreements(view: View) -> Iterator[str]:
-    """A level that lowers FVU but loses features, or the other way round, in one sentence each."""
-    for level in effects_by_level(view):
+    """A level that lowers FVU but loses features (MCC), or the other way round, in one sentence each."""
+    features = [outcome for outcome in view.outcomes if outcome in FEATURES]
+    for level in effects_by_level(view) if features else ():
         for effect in [level.marginal] if level.marginal is not None else level.pairs:
             verdict = FVU.judge(effect[FVU.verdict])
-            features = [outcome for outcome in view.outcomes if outcome in FEATURES]
             judged = {outcome: outcome.judge(effect[outcome.verdict]) for outcome in features}
-            against = [outcome for outcome in features if judged[outcome] == OPPOSITE.get(verdict)]
-            if against:
+            if judged[MCC] == OPPOSITE.get(verdict):
+                against = [outcome for outcome in features if judged[outcome] == judged[MCC]]
                 along = [outcome for outcome in features if judged[outcome] == verdict]
                 where = f" ({effect['holding']})" if effect["holding"] else ""
                 changes = [

@@ -58,10 +58,11 @@ def _feature(name: str, label: str, definition: str) -> Outcome:
 
 FVU = Outcome("fvu", "FVU", "held-out FVU", 1, "", 4, "percent", "lower")
 DEAD = Outcome("dead_fraction", "dead latents", "dead on held-out tokens, %", 100, " %", 1, "points", "lower")
+MCC = _feature(
+    "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
+)
 FEATURES = (  # only where the source knows its features
-    _feature(
-        "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
-    ),
+    MCC,
     _feature("f1", "F1", "mean over features of the F1 of “the matched latent fires” for “the feature fires”"),
     _feature(
         "uniqueness",

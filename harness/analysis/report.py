@@ -18,13 +18,18 @@ from harness.analysis.wording import bracket, mean, number, plural, reached
 from harness.errors import UserError
 
 CAPTIONS = {
-    "effects": "What each level changes against the baseline's level, all other settings equal; paired by seed.",
-    "feature_effects": "What each level changes in the features, beside FVU: blue is better, vermillion is worse.",
-    "arms": "Held-out FVU and latents dead on held-out tokens of every arm, with 95 % intervals and single seeds.",
-    "features": "Held-out FVU and recovered features of every arm, with 95 % intervals and single seeds.",
-    "curves": "Held-out FVU, and latents silent for a dead window of training tokens, against training tokens.",
-    "tradeoff": "Held-out FVU against latents dead on held-out tokens, one point an arm.",
-    "tuning": "Held-out FVU at every tuned setting; a ring marks the best mean.",
+    "effects": "What each level changes against the baseline's level, all other settings equal; paired by seed, on "
+    "{heldout:,} held-out tokens.",
+    "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens: blue is "
+    "better, vermillion is worse.",
+    "arms": "FVU and dead latents of every arm on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
+    "features": "FVU and recovered features of every arm on {heldout:,} held-out tokens, with 95 % intervals and "
+    "single seeds.",
+    "curves": "FVU on {curve:,} held-out tokens, and latents that were silent for the last {window} training tokens, "
+    "against training tokens.",
+    "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point an arm.",
+    "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best mean of "
+    "those that were compared.",
 }
 
 
@@ -51,7 +56,7 @@ def make_report(results: Path) -> Path:
         dead_window=view.dead_window,
         reach=_reach_baseline(view),
         baseline=None if view.baseline is None else view.baseline["arm"],
-        figures=_figures(results),
+        figures=_figures(results, view),
         provenance=_provenance(view),
     )
     path = results / "report.html"
@@ -86,9 +91,11 @@ def _environment() -> Environment:
     return environment
 
 
-def _figures(results: Path) -> list[dict[str, str]]:
+def _figures(results: Path, view: View) -> list[dict[str, str]]:
+    tokens = {"heldout": view.study.heldout_tokens, "curve": view.study.curve_heldout_tokens}
     figures = []
-    for name, caption in CAPTIONS.items():
+    for name, text in CAPTIONS.items():
+        caption = text.format(**tokens, window=view.dead_window)
         path = results / "figures" / f"{name}.svg"
         if path.is_file():
             figures.append({"caption": caption, "data": base64.b64encode(path.read_bytes()).decode("ascii")})

@@ -12,8 +12,10 @@ from rich.console import Console
 
 from harness.analysis.figures import FIGURES, make_figures
 from harness.analysis.findings import findings, headline
+from harness.analysis.plots import arms, effects
 from harness.analysis.report import make_report
 from harness.analysis.results import read_table
+from harness.analysis.style import house_style
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
@@ -93,6 +95,8 @@ def test_the_other_way_round_and_agreement(tmp_path: Path):
     assert worse[-1].startswith("dense 2-2 raises FVU but gains features: FVU +10.0 %")
     agreed = headline(load_view(known_features(tmp_path / "agreed", 0.09, 0.64, 0.9)))
     assert not [line for line in agreed if "but" in line]
+    alone = headline(load_view(known_features(tmp_path / "alone", 0.11, 0.6, 0.95)))
+    assert not [line for line in alone if "but" in line]  # uniqueness alone gains no features
     level = headline(load_view(known_features(tmp_path / "level", 0.1, 0.56, 0.9)))
     assert not [line for line in level if "but" in line]
 
@@ -114,6 +118,27 @@ def test_page_summary_and_figures_show_them(better_fvu: Path):
     page = make_report(better_fvu).read_text()
     assert "<th>MCC, %</th>" in page
     assert "<dt>Uniqueness</dt>" in page
+    assert "<dt>MCC</dt><dd>Mean over features of |correlation|" in page
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(summary(better_fvu))
-    assert "57.0   50.0" in console.export_text()
+    text = console.export_text()
+    assert "57.0   50.0" in text
+    assert "MCC: mean over features of |correlation|" in text
+    with house_style():
+        figures = [arms.draw_features(load_view(better_fvu)), effects.draw_features(load_view(better_fvu))]
+    for figure in figures:
+        assert "MCC: mean over features of |correlation|" in figure.subfigs[0].texts[1].get_text()
+
+
+def test_the_definition_of_each_stands_wherever_it_is_shown_and_nowhere_else(tmp_path: Path):
+    results = known_features(tmp_path / "s", 0.09, 0.56, 0.92)
+    lines = [json.loads(line) for line in (results / "cells.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["heldout"]["f1"], line["heldout"]["uniqueness"]
+    (results / "cells.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    make_tables(results)
+    (results / "figures").mkdir()
+    (results / "figures" / "arms.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    page = make_report(results).read_text()
+    assert "<dt>MCC</dt>" in page
+    assert "<dt>F1</dt>" not in page

@@ -57,7 +57,7 @@ def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure | None:
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6, _legend(view))
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for ax, outcome in zip(axes, outcomes, strict=True):
-        _draw_panel(ax, lines, outcome)
+        _draw_panel(ax, lines, outcome, narrow=len(outcomes) > 2)
         ax.xaxis.set_major_locator(MaxNLocator(6 if len(outcomes) < 3 else 3, steps=[1, 2, 5, 10]))
     _label_rows(axes[0], lines)
     return figure
@@ -94,12 +94,13 @@ def _note(view: View, effect: Row) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
-def _draw_panel(ax: Axes, lines: list[Line], outcome: Outcome) -> None:
+def _draw_panel(ax: Axes, lines: list[Line], outcome: Outcome, *, narrow: bool) -> None:
     column = outcome.effect
     effects = [line.effect for line in lines if line.effect is not None and line.effect[column] is not None]
     ax.set_xlim(*robust_limits([0.0, *(e[column] for e in effects)], ends_of(effects, column)))
     unit = "%" if outcome.change == "percent" else "points"
-    ax.set_xlabel(f"change of {outcome.label}, {unit}\n({outcome.better} is better)")
+    break_line = "\n" if narrow else " "
+    ax.set_xlabel(f"change of{break_line}{outcome.label}, {unit}\n({outcome.better} is better)")
     ax.axvline(0, color=INK, lw=0.9, zorder=1)
     for y, line in enumerate(lines):
         if line.effect is not None:

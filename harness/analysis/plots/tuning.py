@@ -49,7 +49,7 @@ def draw(view: View) -> Figure | None:
 
 
 def _note(view: View) -> str:
-    marks = "line: mean; dots: single seeds; ring: best mean; × on top: a seed has no result"
+    marks = "line: mean; dots: single seeds; ring: chosen; × on top: a seed has no result"
     if view.crowded:
         marks += "; thin lines: arms that were searched over the same values"
     if view.study.tuning_seeds:
