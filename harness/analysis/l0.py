@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.analysis.records import Study, levels_in
 
+MOST_ACTIVE = 1.05  # times the cell's final L0: with more active latents an FVU is another matter
 TOLERANCE = 0.01  # relative: within it two L0 count as equal
 
 Row = dict[str, Any]

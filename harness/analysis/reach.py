@@ -10,12 +10,12 @@ import polars as pl
 
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.effects import Pair, compared_levels, names, pairs_of
+from harness.analysis.l0 import MOST_ACTIVE
 from harness.analysis.records import Study
 from harness.analysis.statistics import mean_interval
 
 Curve: TypeAlias = list[tuple[int, float]]  # (training tokens, held-out FVU), in the order of training
 
-MOST_ACTIVE = 1.05  # times the cell's final L0: with more active latents an FVU is another matter
 TARGETS = {"reached": 1.0, "halfway": 0.5}  # the reference's FVU after this share of its tokens
 
 

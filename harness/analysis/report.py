@@ -18,18 +18,19 @@ from harness.analysis.wording import bracket, mean, number, plural, reached
 from harness.errors import UserError
 
 CAPTIONS = {
-    "effects": "What each level changes against the baseline's level, all other settings equal; paired by seed, on "
-    "{heldout:,} held-out tokens.",
-    "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens: blue is "
-    "better, vermillion is worse.",
-    "arms": "FVU and dead latents of every arm on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
+    "effects": "What each level changes against the baseline's level, all other settings equal; paired by seed, "
+    "on {heldout:,} held-out tokens.",
+    "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens: "
+    "blue is better, vermillion is worse.",
+    "arms": "FVU and dead latents of every arm on {heldout:,} held-out tokens, with 95 % intervals and "
+    "single seeds.",
     "features": "FVU and recovered features of every arm on {heldout:,} held-out tokens, with 95 % intervals and "
     "single seeds.",
-    "curves": "FVU on {curve:,} held-out tokens, and latents that were silent for the last {window} training tokens, "
-    "against training tokens.",
-    "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point an arm.",
-    "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best mean of "
-    "those that were compared.",
+    "curves": "FVU on {curve:,} held-out tokens, and latents that were silent for the last {window} training "
+    "tokens, against training tokens.",
+    "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
+    "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best "
+    "mean of those that were compared.",
 }
 
 
