@@ -68,6 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("harness: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-    except Exception:  # ours to mend: what the libraries say of it may quote a URL
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:  # a disk's no, where no check foresaw it
+            print(f"harness: {masked(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
+            sys.exit(2)
+        # Ours to mend; what the libraries say of it may quote a URL.
         print(masked(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)

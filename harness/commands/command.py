@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.commands.paths import check_folders
+
 if TYPE_CHECKING:
     from harness.scheduling.workspace import Workspace
     from harness.study.spec import Study
@@ -44,7 +46,9 @@ def results_argument(parser: ArgumentParser) -> None:
 def workspace_of(options: Namespace) -> Workspace:
     from harness.scheduling.workspace import Workspace
 
-    return Workspace(options.root, **_addresses(options))
+    workspace = Workspace(options.root, **_addresses(options))
+    check_folders(workspace.root, workspace.data, workspace.runs)
+    return workspace
 
 
 def databases_arguments(parser: ArgumentParser) -> None:
@@ -83,12 +87,14 @@ def _variable(name: str) -> str:
 
 def load(options: Namespace) -> tuple[Study, Workspace, Path]:
     from harness.scheduling.claims import check_name
+    from harness.study.source import SourceFolders
     from harness.study.spec import load_study
 
     study = load_study(options.study)
     workspace = workspace_of(options)
     check_name(study, workspace)
     results = getattr(options, "results", None) or workspace.results(study.name)
+    check_folders(SourceFolders(study.source, workspace.data).activations, workspace.cell(""), results)
     return study, workspace, results
 
 

@@ -18,6 +18,7 @@ from harness.commands.command import (
     study_argument,
     workspace_of,
 )
+from harness.commands.paths import check_writable
 from harness.errors import UserError
 
 STEPS = ("tables", "figures", "page", "summary")
@@ -69,6 +70,9 @@ def report(options: Namespace, console: Console) -> None:
     check_owner(results, study, workspace)
     if not (results / "cells.jsonl").exists():
         raise UserError(f"{results}: expected a sweep's results; make them: harness run {options.study}")
+
+    folders = [results / step for step in ("tables", "figures") if options.step in (None, step)]
+    check_writable(*([results, *folders] if options.step != "summary" else []))
 
     def say(results: Path) -> None:
         console.print(summary(results))

@@ -19,6 +19,7 @@ from harness.commands.command import (
     seconds,
     study_argument,
 )
+from harness.commands.paths import check_files, check_writable
 from harness.commands.sources import prepare
 from harness.errors import UserError
 from harness.output import dispensable_output
@@ -26,6 +27,8 @@ from harness.output import dispensable_output
 if TYPE_CHECKING:
     from harness.scheduling.controller import Start
     from harness.scheduling.dispatch import Options
+    from harness.scheduling.workspace import Workspace
+    from harness.study.spec import Study
 
 
 CELLS_FAILED = 3  # exit code: DVC then takes the stage as not done, and tries again
@@ -89,6 +92,7 @@ def _run(options: Namespace, console: Console) -> None:
     study, workspace, results = load(options)
     check_fits(study, study.source.tokens, study.source.path)  # before anything long starts
     check_owner(results, study, workspace)
+    _check_paths(study, workspace, results)
     prepare(study.source, options, console)
     store = store_of(study, workspace)
     sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options))
@@ -99,6 +103,16 @@ def _run(options: Namespace, console: Console) -> None:
             f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"
         )
         raise SystemExit(CELLS_FAILED)
+
+
+def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:
+    """Raise UserError where something cannot be written that the sweep writes here, some of it in the end."""
+    from harness.scheduling.export import FILES
+
+    name = study.name
+    kept = (workspace.controller(name), workspace.asked(name), workspace.settled(name))
+    check_writable(workspace.runs, workspace.cell(""), workspace.artifacts, results)
+    check_files(*kept, workspace.runs / f"{name}.log", *(results / file for file in FILES))
 
 
 def _engine(options: Namespace) -> tuple[Options, Start]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from harness.commands.command import workspace_of
+from harness.commands.paths import check_files, check_writable
 
 if TYPE_CHECKING:
     from harness.study.source import Source, SourceFolders, TextSource
@@ -32,8 +33,10 @@ def corpus(options: Namespace, console: Console) -> None:
     from harness.activations.corpus import build_corpus
     from harness.study.source import SourceFolders
 
+    out = SourceFolders(source, workspace_of(options).data).corpus
+    check_writable(out.parent)
     with _or_made_meanwhile(console):
-        stats = build_corpus(source, SourceFolders(source, workspace_of(options).data).corpus)
+        stats = build_corpus(source, out)
         train, held_out = (stats["splits"][split]["tokens"] for split in ("train", "held_out"))
         console.print(f"corpus {source.name}: {train:,} + {held_out:,} tokens")
 
@@ -46,9 +49,10 @@ def language_model(options: Namespace, console: Console) -> None:
 
     folders = SourceFolders(source, workspace_of(options).data)
     results = workspace_of(options).results(source.name)  # where DVC compares them with the commit's
+    check_writable(folders.language_model.parent, results)
+    check_files(results / "language_model.json")
     with _or_made_meanwhile(console):
         metrics = train_language_model(source, folders.corpus, folders.language_model)
-        results.mkdir(parents=True, exist_ok=True)
         (results / "language_model.json").write_text(json.dumps(metrics, indent=1) + "\n")
         console.print(
             f"language model {source.name}: held-out loss {metrics['held_out_loss']:.3f} nats per token "
@@ -61,6 +65,7 @@ def activations(options: Namespace, console: Console) -> None:
 
     source = load_source(options.source)
     folders = SourceFolders(source, workspace_of(options).data)
+    check_writable(folders.activations.parent)
     with _or_made_meanwhile(console):
         manifest, aside = _make_activations(source, folders)
         tokens = manifest["tokens"]

@@ -19,6 +19,8 @@ from harness.study.grid import levels
 from harness.study.plan import cost
 from harness.study.spec import Study
 
+FILES = ("study.json", "cells.jsonl", "curves.jsonl")
+
 
 def check_owner(results: Path, study: Study, workspace: Workspace) -> None:
     """Raise UserError if this folder holds the results of another study."""

@@ -1,0 +1,51 @@
+"""Where a command reads and writes, tried before it begins: a disk's no must not come after hours of training."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.files import FULL
+
+
+def check_folders(*folders: Path) -> None:
+    """Raise UserError where one of them, or a folder above it, is there and is no folder."""
+    for folder in folders:
+        for path in (*reversed(folder.parents), folder):
+            try:
+                path.stat()
+            except FileNotFoundError:
+                if path.is_symlink():
+                    raise UserError(f"{path}: expected a folder, found a link to nothing") from None
+                break
+            except OSError as failure:
+                raise UserError(f"{path}: expected a folder: {failure.strerror}") from None
+            if not path.is_dir():
+                raise UserError(f"{path}: expected a folder, found a file")
+
+
+def check_writable(*folders: Path) -> None:
+    """Make the folders that are not there. Raise UserError where nothing can be written to one of them.
+
+    A disk that is full is no mistake: whoever writes there waits for room.
+    """
+    check_folders(*folders)
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as failure:
+            if failure.errno not in FULL:
+                raise UserError(f"{folder}: expected a folder to write to: {failure.strerror}") from None
+
+
+def check_files(*files: Path) -> None:
+    """Raise UserError where one of them is there, and is no file that can be written."""
+    for file in files:
+        if file.is_dir():
+            raise UserError(f"{file}: expected a file, found a folder")
+        if file.exists() and not os.access(file, os.W_OK):
+            raise UserError(f"{file}: expected a file that can be written")
