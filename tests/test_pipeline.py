@@ -1,5 +1,7 @@
 """dvc.yaml: it parses, its stages name the code that they run, and an edit of a plot trains nothing."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -116,3 +118,69 @@ def test_every_study_has_its_stages_and_reads_its_own_source():
         assert load_study(ROOT / "studies" / f"{study}.yaml").source.name == source
         assert ALL_STAGES[study]["deps"] == [f"results/{study}/report.html"]
         assert f"results/{study}/figures" in PIPELINE["plots"]
+
+
+STAND_IN = """#!/bin/sh
+# In the place of `harness run`: what DVC needs of it.
+mkdir -p results/ground_truth
+for name in study.json cells.jsonl curves.jsonl; do grep -h ' k:' "$2" > "results/ground_truth/$name"; done
+"""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """The pipeline and its code as a repository of their own, with activations and no results."""
+    root = tmp_path_factory.mktemp("repository")
+    for name in ("harness", "studies"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "constraints.txt"):
+        shutil.copy(ROOT / name, root)
+    (root / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(ROOT / ".dvc" / name, root / ".dvc")
+    (root / "bin").mkdir()
+    (root / "bin/harness").write_text(STAND_IN)
+    (root / "bin/harness").chmod(0o755)
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    subprocess.run(["git", "add", "."], cwd=root, check=True)
+    author = ["-c", "user.name=a", "-c", "user.email=a@localhost"]
+    subprocess.run(["git", *author, "commit", "-q", "-m", "all"], cwd=root, check=True)
+    return root
+
+
+def dvc(repository: Path, *arguments: str) -> str:
+    """What DVC says on standard output."""
+    path = f"{repository / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    who = {"GIT_AUTHOR_NAME": "a", "GIT_COMMITTER_NAME": "a", "EMAIL": "a@localhost"}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(
+        command, cwd=repository, env={**os.environ, **who, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_fresh_clone_shows_what_would_run(repository):
+    shown = dvc(repository, "repro", "--dry", "--force", "report@ground_truth")
+    commands = [line.removeprefix("> ") for line in shown.splitlines() if line.startswith("> ")]
+    assert commands == [
+        "harness activations studies/sources/synthetic.yaml",
+        "harness run studies/ground_truth.yaml",
+        *(f"harness report studies/ground_truth.yaml --step {step}" for step in ("tables", "figures", "page")),
+    ]
+
+
+def test_an_experiment_shows_the_parameters_that_it_changed(repository):
+    activations = repository / "data/synthetic/activations"
+    activations.mkdir(parents=True)
+    (activations / "manifest.json").write_text("{}")
+    dvc(repository, "exp", "run", "-s", "-S", "studies/ground_truth.yaml:recipe.k=4", "sweep@ground_truth")
+    assert "k: 4" in (repository / "results/ground_truth/study.json").read_text()
+    assert "# as many as there are features" in (repository / "studies/ground_truth.yaml").read_text()
+    shown = json.loads(dvc(repository, "exp", "show", "--json"))
+    workspace = next(row for row in shown if row["rev"] == "workspace")
+    assert workspace["data"]["params"]["studies/ground_truth.yaml"]["data"]["recipe"]["k"] == 4
+    compiled = repository / "harness/sae/__pycache__/model.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_bytes(b"")
+    assert json.loads(dvc(repository, "status", "--json", "sweep@ground_truth")) == {}
