@@ -19,6 +19,7 @@ from harness.commands.command import (
     workspace_of,
 )
 from harness.commands.paths import check_writable
+from harness.commands.publishing import publish
 from harness.errors import UserError
 
 STEPS = ("tables", "figures", "page", "summary")
@@ -56,6 +57,7 @@ def status(options: Namespace, console: Console) -> None:
 def report_arguments(parser: ArgumentParser) -> None:
     study_argument(parser)
     results_argument(parser)
+    databases_arguments(parser)
     parser.add_argument("--step", choices=STEPS, help="make only this part (default: all, one after the other)")
 
 
@@ -75,6 +77,7 @@ def report(options: Namespace, console: Console) -> None:
     check_writable(*([results, *folders] if options.step != "summary" else []))
 
     def say(results: Path) -> None:
+        publish(study, workspace, results, console)
         console.print(summary(results))
         console.print("\nharness ui optuna    opens Optuna's dashboard\nharness ui mlflow    opens MLflow's UI")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -53,11 +53,11 @@ class Books:
         self._study = study
         self._judged = judged
         name = workspace.name()
-        with _opening(OPTUNA, workspace.storage):
+        with opening(OPTUNA, workspace.storage):
             make_ready(workspace.storage, create_trials, ours=workspace.storage_url is None, say=say)
             owner = workspace.owner() if workspace.storage_url else None  # a file in runs/ is the workspace's own
             self._ledger = Ledger(workspace.storage, study, owner, name)
-        with _opening(MLFLOW, workspace.tracking):
+        with opening(MLFLOW, workspace.tracking):
             create = partial(create_runs, artifacts=workspace.artifacts)
             make_ready(workspace.tracking, create, ours=workspace.tracking_url is None, say=say)
             owner = workspace.owner() if workspace.tracking_url else None
@@ -67,6 +67,7 @@ class Books:
         self._runs = Account(MLFLOW, workspace.tracking, self._tracker.refresh, say)
         self._held = time.monotonic()
         self._sent: dict[str, int] = {}  # points of its curve that were passed on
+        self._cells: dict[str, Cell] = {}  # asked for so far
 
     @property
     def pruned_by(self) -> str | None:
@@ -77,19 +78,20 @@ class Books:
 
     def add(self, cell: Cell, *, final: bool = True) -> bool:
         """Give a cell its trial; whether it is done already. final: whether its study cannot prune it any more."""
+        self._cells[cell.id] = cell
         folder = self.folder(cell.id)
         if (result := folder.result() if final else None) is not None:
             result = {**result, "retries": folder.retries()}
         self._trials.tell(partial(self._ledger.add, cell, result, self._points(cell.id) if result else []))
-        if result is not None and not self._tracker.finished(cell):
+        if result is not None and not self._tracker.finished(cell, result):
             self._runs.tell(partial(self._tracker.start, cell))
             self.pass_on(cell.id)
             self._runs.tell(partial(self._tracker.finish, cell.id, result))
         return result is not None
 
     def started(self) -> list[str]:
-        """Cells whose trial runs, such as those that a killed controller left behind."""
-        return self._ledger.running()
+        """Cells that are begun and not done."""
+        return self._ledger.begun()
 
     def start(self, cell: Cell) -> None:
         """Start the cell's trial and open its run."""
@@ -111,13 +113,15 @@ class Books:
     def finish(self, cell: str) -> Record | None:
         """Close the trial and the run of a cell that has ended; its result, if it has one."""
         self.pass_on(cell)
-        folder = self.folder(cell)
-        result = folder.result()
-        outcome = result or folder.failure() or {"state": "failed", "reason": "unknown"}
-        outcome = {**outcome, "retries": folder.retries()}
+        outcome = self._outcome(cell)
         self._trials.tell(partial(self._ledger.finish, cell, outcome))
         self._runs.tell(partial(self._tracker.finish, cell, outcome))
-        return result
+        return self.folder(cell).result()
+
+    def _outcome(self, cell: str) -> Record:
+        folder = self.folder(cell)
+        outcome = folder.result() or folder.failure() or {"state": "failed", "reason": "unknown"}
+        return {**outcome, "retries": folder.retries()}
 
     def catch_up(self) -> None:
         """Tell a database that was away what it has missed, where it is time to try.
@@ -130,20 +134,44 @@ class Books:
         self._trials.catch_up()
         self._runs.catch_up()
 
+    def keep_only(self, cells: Container[str]) -> None:
+        """Set aside what the databases hold of other cells, with all that stands beside it.
+
+        Those of these cells that were added already are then added again, from their folders.
+        """
+        self._trials.tell(partial(self._keep_trials, cells))
+        self._runs.tell(partial(self._keep_runs, cells))
+
+    def _keep_trials(self, cells: Container[str]) -> None:
+        self._ledger.keep_only(cells)
+        for cell in self._cells.values():
+            if not self._ledger.holds(cell.id):
+                self._ledger.add(cell, self._outcome(cell.id), self._points(cell.id))
+
+    def _keep_runs(self, cells: Container[str]) -> None:
+        self._tracker.keep_only(cells)
+        for cell in self._cells.values():
+            if not self._tracker.holds(cell.id):
+                self._tracker.start(cell)
+                self._tracker.log(cell.id, self._points(cell.id))
+                self._tracker.finish(cell.id, self._outcome(cell.id))
+
     def settle(self) -> None:
-        """Close the trials of cells that the study no longer asks for, and wait until all is told."""
-        self._trials.tell(self._ledger.drop_others)
+        """Wait until all is told. What the study no longer asks for is set aside, now that all it asks for is known."""
+        self.keep_only(self._cells)
         self._trials.settle()
         self._runs.settle()
 
     def close(self, *, complete: bool) -> None:
-        """Close the study's run, and let the next controller have the study."""
+        """Close the study's run, have open trials and runs wait, and let the next controller have the study."""
+        self._trials.tell(self._ledger.suspend)
+        self._runs.tell(self._tracker.suspend)
         self._runs.tell(partial(self._tracker.close, complete=complete))
         self._ledger.close()
 
 
 @contextmanager
-def _opening(what: str, url: str) -> Iterator[None]:
+def opening(what: str, url: str) -> Iterator[None]:
     """A database that cannot be opened is the user's to mend."""
     try:
         yield

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Container
+from itertools import chain, count
 
 from harness.errors import UserError
 from harness.scheduling.workspace import Workspace
@@ -28,3 +31,9 @@ def check_name(study: Study, workspace: Workspace) -> None:
 def belongs_to(what: str, workspace: str | None, option: str) -> UserError:
     expected = f"a study file of another name, or a database of your own ({option})"
     return UserError(f"{what} belongs to {workspace or 'somebody else'}; expected {expected}")
+
+
+def name_aside(name: str, taken: Container[str]) -> str:
+    """The name under which a study is kept that has figures of cells that its file no longer asks for."""
+    until = f"{name} (until {time.strftime('%F %T')})"
+    return next(new for new in chain([until], (f"{until} {n}" for n in count(2))) if new not in taken)

@@ -30,7 +30,7 @@ from harness.scheduling.interrupts import Interrupts
 from harness.scheduling.pool import Pool
 from harness.scheduling.verdicts import Verdicts
 from harness.scheduling.workspace import Workspace, code_fingerprint
-from harness.study.cells import Cell, Score, fingerprint, size
+from harness.study.cells import Cell, Score, fingerprint, possible_cells, size
 from harness.study.edits import asked
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
@@ -101,6 +101,7 @@ class Sweep:
                 known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
                 self.books = books = Books(self.study, self.workspace, known, say, self.verdicts.judged)
+                books.keep_only(self._possible())
             dispatcher = Dispatcher(engine, books, self.progress, options, self.store.path, self.verdicts, say)
             for cells in self._phases():
                 with console.status("bringing them up to the cells on disk"):
@@ -136,6 +137,10 @@ class Sweep:
 
     def _folder(self, cell: str) -> CellFolder:
         return CellFolder(self.workspace.cell(cell), self.study.pruned_by)
+
+    def _possible(self) -> set[str]:
+        """Cells that the study can come to ask for, whichever settings are chosen at its tuning seeds."""
+        return {cell.id for cell in possible_cells(self.study, self.store.fingerprint, code_fingerprint())}
 
     def _shared_bytes(self) -> int:
         """What a worker holds of the held-out activations, at the end also all codes of one cell at a time."""

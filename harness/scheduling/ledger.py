@@ -6,31 +6,38 @@ Why not `study.optimize` or a sampler: they lose or repeat cells when workers di
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from harness.locks import this_process
 from harness.scheduling.claims import already_run
-from harness.scheduling.shared_study import ControllerLock, open_storage, open_study
+from harness.scheduling.note import note
+from harness.scheduling.shared_study import (
+    NOT_ASKED_FOR,
+    ControllerLock,
+    describe_study,
+    open_storage,
+    open_study,
+    set_aside,
+)
+from harness.scheduling.trial import (
+    CURVE,
+    Point,
+    Result,
+    attributes,
+    distributions,
+    fixed,
+    state_of,
+    trial_of,
+    value_of,
+)
 from harness.study.cells import Cell
-from harness.study.grid import describe, levels
-from harness.study.recipe import Scalar
 from harness.study.spec import Study
-
-METRIC = "held-out FVU"
-CURVE = "heldout_fvu"
-STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}  # of a result; of any other: FAIL
-
-Point = dict[str, Any]
-Result = dict[str, Any]
 
 
 @dataclass
@@ -57,37 +64,32 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
         self._asked = study
-        choices = levels(study)
-        self._distributions: dict[str, BaseDistribution] = {
-            name: CategoricalDistribution(values) for name, values in choices.items()
-        }
-        axes = _axes(study, choices)
-        self._cells: set[str] = set()  # that this sweep has asked for so far
+        self._distributions = distributions(study)
+        self._claim = owner, workspace
         self._storage = open_storage(url)
         self._lock = ControllerLock(self._storage.engine, study.name)
         try:
-            self._open(study, axes, owner, workspace)
+            self._open(study)
         except BaseException:
             self._lock.release()
             raise
         self.refresh()
 
-    def _open(self, study: Study, axes: str, owner: str | None, workspace: str) -> None:
+    def _open(self, study: Study) -> None:
         taken = self._lock.held()
-        self._study = open_study(self._storage, study.name, axes, owner)
+        owner, workspace = self._claim
+        self._study = open_study(self._storage, study.name, fixed(study), owner)
         if not taken:
             raise already_run(study, self._study.user_attrs.get("controller", "another controller"))
-        if "axes" not in self._study.user_attrs:
-            self._describe(study, {"owner": owner, "workspace": workspace, "axes": axes})
+        self._describe(study, {"owner": owner, "workspace": workspace, "axes": fixed(study)})
         self._study.set_user_attr("controller", this_process())
 
-    def _describe(self, study: Study, attributes: dict[str, str | None]) -> None:
-        from optuna_dashboard import save_note  # two seconds of imports that only a new study needs
-
-        self._study.set_metric_names([METRIC])
-        save_note(self._study, f"# {study.name}\n\n{study.question}\n\nBaseline: {describe(study.baseline())}.")
-        for name, value in {"question": study.question, **attributes}.items():  # the axes last: then it is whole
-            if value:
+    def _describe(self, study: Study, claim: dict[str, str | None]) -> None:
+        """Say what the study is, where that is not what it says already."""
+        known = self._study.user_attrs
+        describe_study(self._storage, self._study, note(study, known.get("report")))
+        for name, value in {"question": study.question, **claim}.items():  # the axes last: then it is whole
+            if value and known.get(name) != value:
                 self._study.set_user_attr(name, value)
 
     def refresh(self) -> None:
@@ -108,9 +110,8 @@ class Ledger:
 
     def add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
         """Make sure that the cell has a trial, which is finished where the cell's result is already there."""
-        self._cells.add(cell.id)
         entry = self._entries.get(cell.id)
-        if entry is None or (entry.state.is_finished() and entry.state != _state(result)):
+        if entry is None or (entry.state.is_finished() and entry.state != state_of(result)):
             self._add(cell, result, points)
         elif result is not None and not entry.state.is_finished():
             self.start(cell.id)
@@ -118,14 +119,7 @@ class Ledger:
             self.finish(cell.id, result)
 
     def _add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
-        trial = create_trial(
-            state=_state(result),
-            value=_value(result),
-            params={**cell.arm, **cell.tuned},
-            distributions=self._distributions,
-            user_attrs={"cell": cell.id, "seed": cell.recipe.seed, "phase": cell.phase, **_attributes(result)},
-            intermediate_values={p["step"]: p[CURVE] for p in points} if result else {},
-        )
+        trial = trial_of(cell, self._distributions, result, points)
         trial_id = self._storage.create_new_trial(self._study._study_id, trial)
         self._entries[cell.id] = _Entry(trial_id, trial.state)
 
@@ -136,16 +130,40 @@ class Ledger:
             self._storage.set_trial_state_values(entry.trial_id, TrialState.RUNNING)
             entry.state = TrialState.RUNNING
 
-    def drop_others(self) -> None:
-        """Close the open trials of cells that have not been added, once all that are asked for have been."""
-        for cell, entry in self._entries.items():
-            if cell not in self._cells and not entry.state.is_finished():
-                self.start(cell)
-                self.finish(cell, {"state": "failed", "reason": "the study no longer asks for this cell"})
+    def keep_only(self, cells: Container[str]) -> None:
+        """Set the study aside if it has figures of other cells than these, and go on with a new one.
 
-    def running(self) -> list[str]:
-        """Cells whose trial is running, such as those that a killed controller left behind."""
-        return [cell for cell, entry in self._entries.items() if entry.state == TrialState.RUNNING]
+        Optuna's best trial and its plots are of all trials of a study, whatever is said of them. Other cells'
+        open trials are closed where they stand.
+        """
+        others = {cell: entry for cell, entry in self._entries.items() if cell not in cells}
+        if any(entry.steps or entry.state == TrialState.COMPLETE for entry in others.values()):
+            set_aside(self._storage, self._study)
+            self._open(self._asked)
+            self.refresh()
+            return
+        for cell, entry in others.items():
+            if not entry.state.is_finished():
+                self.start(cell)
+                self.finish(cell, {"state": "failed", "reason": NOT_ASKED_FOR})
+
+    def holds(self, cell: str) -> bool:
+        """Whether the cell has a trial."""
+        return cell in self._entries
+
+    def suspend(self) -> None:
+        """Have trials that run wait again: nobody works on them until the study is run again."""
+        if not self._lock.held():  # they are another controller's
+            return
+        for entry in self._entries.values():
+            if entry.state == TrialState.RUNNING:
+                self._storage.set_trial_state_values(entry.trial_id, TrialState.WAITING)
+                entry.state = TrialState.WAITING
+
+    def begun(self) -> list[str]:
+        """Cells that are not done and whose trial runs, as a killed controller leaves it, or has a curve begun."""
+        unfinished = {cell: entry for cell, entry in self._entries.items() if not entry.state.is_finished()}
+        return [cell for cell, entry in unfinished.items() if entry.state == TrialState.RUNNING or entry.steps]
 
     def report(self, cell: str, points: Sequence[Point]) -> None:
         """Add points of the curve to a trial, if it runs; those there already stay."""
@@ -160,34 +178,8 @@ class Ledger:
         entry = self._entries[cell]
         if entry.state.is_finished():
             return
-        for name, value in _attributes(result).items():
+        for name, value in attributes(result).items():
             self._storage.set_trial_user_attr(entry.trial_id, name, value)
-        value = _value(result)
-        self._storage.set_trial_state_values(entry.trial_id, _state(result), None if value is None else [value])
-        entry.state = _state(result)
-
-
-def _axes(study: Study, choices: dict[str, list[Scalar]]) -> str:
-    """Everything that what is said of a trial depends on, besides its cell."""
-    more = {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles}
-    return json.dumps([choices, more, study.tuning_seeds], sort_keys=True)
-
-
-def _state(result: Result | None) -> TrialState:
-    if result is None:
-        return TrialState.WAITING
-    return STATES.get(result["state"], TrialState.FAIL)
-
-
-def _value(result: Result | None) -> float | None:
-    return result["heldout"]["fvu"] if result is not None and result["state"] == "complete" else None
-
-
-def _attributes(result: Result | None) -> dict[str, Any]:
-    """What the dashboard shows beside the value."""
-    if result is None:
-        return {}
-    retries = {"retries": result["retries"]} if result.get("retries") else {}
-    if result["state"] != "complete":
-        return {"state": result["state"], "reason": result["reason"], **retries}
-    return {"state": "complete", "dead_fraction": result["heldout"]["dead_fraction"], **retries}
+        value = value_of(result)
+        self._storage.set_trial_state_values(entry.trial_id, state_of(result), None if value is None else [value])
+        entry.state = state_of(result)

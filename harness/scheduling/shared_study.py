@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from harness.errors import UserError
-from harness.scheduling.claims import belongs_to
+from harness.scheduling.claims import belongs_to, name_aside
 from harness.scheduling.database_files import shown
 
 CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as away
+NOTE = "harness:note"  # the note that was given last
+NOT_ASKED_FOR = "the study no longer asks for this cell"
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -41,10 +46,9 @@ def limits(url: str) -> dict[str, Any]:
 
 
 def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> optuna.Study:
-    """The study of this name and these axes, of which Optuna lets none change: with others it is another study.
+    """The study of this name and these axes, of which Optuna lets none change: one with others is set aside.
 
-    owner: the workspace, where others may use the database, too. A study of somebody else's raises UserError, and
-    nothing is ever deleted there; in a database of the workspace's own, what does not fit is made anew.
+    owner: the workspace, where others may use the database, too. A study of somebody else's raises UserError.
     """
     sampler = optuna.samplers.RandomSampler()  # never asked: every trial's values are given
     study = optuna.create_study(
@@ -58,11 +62,49 @@ def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> 
     if owner is not None and known.get("owner", owner if not study.get_trials(deepcopy=False) else None) != owner:
         raise belongs_to(f"study {name!r} in Optuna's database", known.get("workspace"), "--storage")
     if known.get("axes", axes) != axes:
-        if owner is None:
-            optuna.delete_study(study_name=name, storage=storage)
-            return open_study(storage, name, axes, owner)
-        return open_study(storage, f"{name} {hashlib.sha256(axes.encode()).hexdigest()[:6]}", axes, owner)
+        set_aside(storage, study)
+        return open_study(storage, name, axes, owner)
     return study
+
+
+def describe_study(storage: RDBStorage, study: optuna.Study, note: str) -> None:
+    """Give a study its note, and its metric a name. A note that somebody edits in the dashboard stays until there
+    is another one to give."""
+    if storage.get_study_system_attrs(study._study_id).get(NOTE) == note:
+        return
+    from optuna_dashboard import save_note  # two seconds of imports
+
+    study.set_metric_names(["held-out FVU"])
+    save_note(study, note)
+    storage.set_study_system_attr(study._study_id, NOTE, note)
+
+
+def set_aside(storage: RDBStorage, study: optuna.Study) -> None:
+    """Keep a study under another name, which says until when it was asked for; its open trials end as failed."""
+    for trial in storage.get_all_trials(study._study_id, states=(TrialState.RUNNING, TrialState.WAITING)):
+        storage.set_trial_user_attr(trial._trial_id, "state", "failed")
+        storage.set_trial_user_attr(trial._trial_id, "reason", NOT_ASKED_FOR)
+        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    name = name_aside(study.study_name, optuna.get_all_study_names(storage))
+    with storage.engine.begin() as connection:  # Optuna itself renames no study
+        connection.execute(
+            text("UPDATE studies SET study_name = :name WHERE study_id = :study"),
+            {"name": name, "study": study._study_id},
+        )
+
+
+def set_attribute(storage: RDBStorage, name: str, values: Mapping[int, str]) -> None:
+    """Set a user attribute of trials, by their ids in the database, finished or not: Optuna's own way is closed
+    for a finished one, and only the report knows which are reported."""
+    rows = [{"trial": trial, "name": name, "value": json.dumps(value)} for trial, value in values.items()]
+    if not rows:
+        return
+    table = "trial_user_attributes"
+    with storage.engine.begin() as connection:
+        connection.execute(text(f"DELETE FROM {table} WHERE trial_id = :trial AND key = :name"), rows)
+        connection.execute(
+            text(f"INSERT INTO {table} (trial_id, key, value_json) VALUES (:trial, :name, :value)"), rows
+        )
 
 
 class ControllerLock:

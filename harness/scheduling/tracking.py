@@ -1,4 +1,4 @@
-"""MLflow: one parent run a study, one run a cell, whatever happened on the way.
+"""MLflow: one parent run a study, one run a cell, whatever happened on the way. The tag `kind` tells them apart.
 
 MLflow keeps one copy of a point that is logged again with the same time stamp; ours follow from the run's start
 and the step, so that a curve that is sent twice after a crash has no point twice.
@@ -7,9 +7,10 @@ and the step, so that a curve that is sent twice after a crash has no point twic
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from harness.scheduling.claims import belongs_to
-from harness.scheduling.shared_study import ANSWER_SECONDS
+from harness.scheduling.claims import belongs_to, name_aside
+from harness.scheduling.shared_study import ANSWER_SECONDS, NOT_ASKED_FOR
 from harness.study.cells import Cell
 from harness.study.grid import describe
 from harness.study.recipe import RECIPE_FIELDS
@@ -44,16 +45,20 @@ class Tracker:
         workspace: str = "",
         say: Callable[[str], Any] = lambda _: None,
     ) -> None:
-        quieten()
+        self._client = open_client(uri)
+        self._place = None if uri.startswith("http") else artifacts.absolute().as_uri()  # a server has its own
+        self._claim = {"owner": owner, "workspace": workspace} if owner is not None else {}
+        self._study = study
         self._say = say
-        self._client = MlflowClient(tracking_uri=uri)
-        place = None if uri.startswith("http") else artifacts.absolute().as_uri()  # a server has one of its own
-        tags = {"owner": owner, "workspace": workspace} if owner is not None else {}
-        self._experiment = self._open_experiment(study.name, place, tags)
+        self._activations: dict[str, float] = {}
         self._runs: dict[str, Run] = {}
         self._parent: str | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._experiment = self._open_experiment(self._study.name, self._place, self._claim)
         self.refresh()
-        self._parent = self._open_parent(study)
+        self._parent = self._open_parent(self._study)
 
     def refresh(self) -> None:
         """Read the runs again: after an error nobody knows whether what was written has arrived.
@@ -69,6 +74,7 @@ class Tracker:
             else:
                 self._deleted[run.data.tags.get("cell") or run.data.tags.get("study")] = run
         self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
+        self._open_cells = {cell for cell, run in self._runs.items() if run.info.status == "RUNNING"}
 
     def _restore_experiment(self) -> None:
         experiment = self._client.get_experiment(self._experiment)
@@ -94,24 +100,49 @@ class Tracker:
         return str(experiment.experiment_id)
 
     def _search(self, query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-        found: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs([self._experiment], query, view, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        return search(self._client, self._experiment, query, view)
 
     def _open_parent(self, study: Study) -> str:
+        tags = {"kind": "study", "mlflow.note.content": study.question}
         run = next(iter(self._search("tags.study != ''")), None) or self._restored(study.name)
         if run is not None:
+            self._client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+            self._client.update_run(run.info.run_id, status="RUNNING")
             return str(run.info.run_id)
-        tags = {"study": study.name, MLFLOW_RUN_NAME: f"study {study.name}", "mlflow.note.content": study.question}
+        tags |= {"study": study.name, MLFLOW_RUN_NAME: f"study {study.name}"}
         return str(self._client.create_run(self._experiment, tags=tags).info.run_id)
+
+    def keep_only(self, cells: Container[str]) -> None:
+        """Set the experiment aside if it has figures of other cells than these, and go on with a new one.
+
+        A mean over its runs is of all of them, whatever is said of them. Other cells' open runs are closed.
+        """
+        self.refresh()
+        others = {cell: run for cell, run in self._runs.items() if cell not in cells}
+        if any(run.data.metrics for run in others.values()):
+            self._set_aside()
+            return
+        for cell in others.keys() & self._open_cells:
+            self._abandon(cell)
+
+    def _set_aside(self) -> None:
+        for cell in list(self._open_cells):
+            self._abandon(cell)
+        self.close(complete=False)
+        taken = {experiment.name for experiment in self._client.search_experiments(ViewType.ALL)}
+        self._client.rename_experiment(self._experiment, name_aside(self._study.name, taken))
+        self._open()
+        self.describe(self._activations)
+
+    def _abandon(self, cell: str) -> None:
+        run = self._runs[cell].info.run_id
+        self._client.log_batch(run, tags=[RunTag("state", "failed"), RunTag("reason", NOT_ASKED_FOR)])
+        self._client.set_terminated(run, status="KILLED")
+        self._open_cells.discard(cell)
 
     def describe(self, activations: dict[str, float]) -> None:
         """Log figures of the activations, such as their outlier severity, to the study's run."""
+        self._activations = activations
         start = self._client.get_run(self._parent).info.start_time  # the same stamp each time: stored once
         metrics = [Metric(f"activations/{name}", value, start, 0) for name, value in activations.items()]
         self._client.log_batch(self._parent, metrics=metrics)
@@ -122,8 +153,9 @@ class Tracker:
         self._runs[cell.id] = run
         self._client.update_run(run.info.run_id, status="RUNNING", name=cell.label)
         parameters = [Param(name, str(value)) for name, value in vars(cell.recipe).items()]
-        tags = [RunTag(name, value) for name, value in _tags(cell).items()]
+        tags = [RunTag(name, value) for name, value in self._tags(cell).items()]
         self._client.log_batch(run.info.run_id, params=parameters, tags=tags)
+        self._open_cells.add(cell.id)
 
     def _create(self, cell: Cell) -> Run:
         tags = {"cell": cell.id, MLFLOW_PARENT_RUN_ID: self._parent, MLFLOW_RUN_NAME: cell.label}
@@ -136,7 +168,7 @@ class Tracker:
             Metric(name.replace("_", "/", 1), float(value), info.start_time + point["step"], point["step"])
             for point in points
             for name, value in point.items()
-            if name.startswith(("train_", "heldout_"))
+            if name.startswith(("train_", "heldout_")) and math.isfinite(value)  # others break MLflow's pages
         ]
         for start in range(0, len(metrics), CHUNK):
             self._client.log_batch(info.run_id, metrics=metrics[start : start + CHUNK])
@@ -151,17 +183,38 @@ class Tracker:
         if result.get("retries"):
             tags.append(RunTag("retries", str(result["retries"])))
         # At step 0: the UI then compares them as bars, not as curves of one point.
-        metrics = [Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items()]
+        metrics = [
+            Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items() if math.isfinite(v)
+        ]
         self._client.log_batch(info.run_id, metrics=metrics, tags=tags)
         status = {"complete": "FINISHED", "pruned": "KILLED"}.get(result["state"], "FAILED")
         self._client.set_terminated(info.run_id, status=status)
+        self._open_cells.discard(cell)
 
-    def finished(self, cell: Cell) -> bool:
-        """Whether the cell's run was closed when this sweep began, and says what the study says now."""
+    def suspend(self) -> None:
+        """Have runs that are open wait: nobody works on them until the study is run again."""
+        for cell in list(self._open_cells):
+            self._client.update_run(self._runs[cell].info.run_id, status="SCHEDULED")
+            self._open_cells.discard(cell)
+
+    def holds(self, cell: str) -> bool:
+        """Whether the cell has a run."""
+        return cell in self._runs
+
+    def finished(self, cell: Cell, result: dict[str, Any]) -> bool:
+        """Whether the cell's run was closed with this result when this sweep began, and says what the study does."""
         run = self._runs.get(cell.id)
         if run is None or run.info.status not in ("FINISHED", "FAILED", "KILLED"):
             return False
-        return all(run.data.tags.get(name) == value for name, value in _tags(cell).items())
+        said = {**self._tags(cell), "state": result["state"]}
+        return all(run.data.tags.get(name) == value for name, value in said.items())
+
+    def _tags(self, cell: Cell) -> dict[str, str]:
+        """What the study says of a cell. Tags and not parameters, which MLflow lets nobody change."""
+        levels = {**cell.arm, **cell.tuned}
+        named = {f"axis_{axis}": str(level) for axis, level in levels.items() if axis not in RECIPE_FIELDS}
+        arm = describe(cell.arm) or self._study.name
+        return {"kind": "cell", "arm": arm, "phase": cell.phase, **named}
 
     def close(self, *, complete: bool) -> None:
         """Close the study's run; it is opened again when more cells are run."""
@@ -200,14 +253,22 @@ def _by_layer(result: dict[str, Any]) -> dict[str, float]:
     return {f"layer_{number}_{k}": v for number, layer in enumerate(layers, start=1) for k, v in layer.items()}
 
 
-def _tags(cell: Cell) -> dict[str, str]:
-    """What a study says of a cell. Tags and not parameters, which MLflow lets nobody change."""
-    named = {
-        f"axis_{axis}": str(level)
-        for axis, level in {**cell.arm, **cell.tuned}.items()
-        if axis not in RECIPE_FIELDS
-    }
-    return {"arm": describe(cell.arm), "phase": cell.phase, **named}
+def open_client(uri: str) -> MlflowClient:
+    """MLflow's database or server."""
+    quieten()
+    return MlflowClient(tracking_uri=uri)
+
+
+def search(client: MlflowClient, experiment: str, query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    """All runs of an experiment that the query finds."""
+    found: list[Run] = []
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], query, view, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def _now() -> int:

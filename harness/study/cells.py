@@ -100,6 +100,11 @@ def cells(study: Study, source: str, code: str, score: Score = lambda cell: None
     return tuning + [c for c in reported if chosen.get(_key(c.arm), _key(c.tuned)) == _key(c.tuned)]
 
 
+def possible_cells(study: Study, source: str, code: str) -> list[Cell]:
+    """All cells that the study can come to ask for, whichever settings are chosen at its tuning seeds."""
+    return tuning_cells(study, source, code) + _expand(study, study.seeds, "reported", source, code)
+
+
 def _choose(tuning: list[Cell], score: Score) -> dict[Key, Key | None]:
     """The best tuned setting of each arm that has tuning cells; None before they have all ended.
 

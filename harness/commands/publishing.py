@@ -1,0 +1,91 @@
+"""What a report says, told to Optuna and MLflow, so that their dashboards show the same figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.scheduling.published import Arm, Published
+    from harness.scheduling.workspace import Workspace
+    from harness.study.spec import Study
+
+Row = dict[str, Any]
+
+
+def publish(study: Study, workspace: Workspace, results: Path, console: Console) -> None:
+    """Tell the databases of the study's sweep what the tables say. One that is away is told by the next report."""
+    optuna, mlflow = workspace.databases()
+    if not (optuna or mlflow):
+        return
+    from harness.scheduling.books import MLFLOW, OPTUNA, opening
+    from harness.scheduling.published import tell_mlflow, tell_optuna, writing
+
+    said = published(results)
+    tellers = ((optuna, OPTUNA, workspace.storage, tell_optuna), (mlflow, MLFLOW, workspace.tracking, tell_mlflow))
+    for there, name, url, tell in tellers:
+        if there:
+            try:
+                with opening(name, url), writing(study, workspace):
+                    tell(study, workspace, said)
+            except UserError as error:
+                console.print(f"{name} is not told of this report ({error}); the next `harness report` does it")
+
+
+def published(results: Path) -> Published:
+    """The arms, and which cells they are reported with, from the tables."""
+    from harness.analysis.results import read_table
+    from harness.scheduling.published import Published
+
+    arms, seeds, curves = (read_table(results, name).to_dicts() for name in ("arms", "seeds", "curves"))
+    # An arm with a pruned seed has no mean: that of the seeds that were not worth stopping would look too good.
+    without_mean = {row["arm"] for row in arms if row["pruned"]}
+    return Published(
+        reported=frozenset(row["cell"] for row in seeds if row["cell"] and row["arm"] not in without_mean),
+        arms=[_arm(row, [point for point in curves if point["arm"] == row["arm"]]) for row in arms],
+        page=results / "report.html",
+        figures=sorted((results / "figures").glob("*.png")),
+    )
+
+
+def _arm(row: Row, points: list[Row]) -> Arm:
+    from harness.scheduling.published import Arm
+
+    figures = [
+        *_with_intervals(row),
+        "n",
+        "diverged",
+        "failed",
+        "missing",
+        "pruned",
+        "parameters",
+        "flops_per_token",
+    ]
+    return Arm(
+        label=row["arm"],
+        parameters={
+            name: str(value) for name, value in row.items() if name not in (*figures, "arm") and value is not None
+        },
+        figures=_finite(row, figures),
+        curve={
+            point["trained_tokens"]: {
+                name.replace("_", "/", 1): value for name, value in _finite(point, _with_intervals(point)).items()
+            }
+            for point in points
+        },
+    )
+
+
+def _with_intervals(row: Row) -> list[str]:
+    """The columns that are means, each with the two that bound it."""
+    means = [name for name in row if f"{name}_low" in row and f"{name}_high" in row]
+    return [column for name in means for column in (name, f"{name}_low", f"{name}_high")]
+
+
+def _finite(row: Row, names: list[str]) -> dict[str, float]:
+    return {name: float(row[name]) for name in names if row[name] is not None and math.isfinite(row[name])}

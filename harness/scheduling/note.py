@@ -1,0 +1,32 @@
+"""What the dashboards say of a study in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from harness.study.grid import describe
+from harness.study.spec import Study
+
+IMPORTANCE = (
+    "The report compares like with like: each arm at its best setting, paired by seed, with intervals. The "
+    "hyperparameter importance on this page does not. By default it looks at the best trials alone, and it "
+    "takes the axes for independent, while some axes of a study exist, or are varied, only beside certain levels "
+    "of others: an axis without any effect can come out as important."
+)
+
+
+def note(study: Study, report: str | None = None) -> str:
+    """Markdown. `report`: the path of the report page, where it is not the usual one."""
+    base = {name: value for name, value in asdict(study.base).items() if name != "seed"}
+    page = report or f"results/{study.name}/report.html"
+    parts = [
+        f"# {study.name}",
+        study.question,
+        f"**Report:** `{page}`, made by `harness report {study.file.path}`; also an artifact of the study's run in "
+        "MLflow.",
+        f"**Baseline:** {describe(study.baseline())}.",
+        "**Trials:** one for each cell. `reported` is `yes` where the last report's figures are of the cell.",
+        f"**Importance:** {IMPORTANCE}",
+        f"**Base recipe:** {', '.join(f'{name} {value}' for name, value in base.items())}.",
+    ]
+    return "\n\n".join(parts) + "\n"

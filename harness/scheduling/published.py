@@ -1,0 +1,154 @@
+"""What a study's report says, in the databases of its sweep: which cells it reports, and its arms.
+
+Whatever is told twice is stored once, and what somebody has deleted is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from optuna.storages import RDBStorage
+
+from harness.locks import exclusive
+from harness.scheduling.claims import already_run
+from harness.scheduling.note import note
+from harness.scheduling.shared_study import ControllerLock, describe_study, open_storage, set_attribute
+from harness.scheduling.tracking import CHUNK, open_client, search
+from harness.scheduling.workspace import Workspace
+from harness.study.cells import fingerprint
+from harness.study.spec import Study
+
+ABOUT_ARMS = (
+    "An arm as the report has it: means over the cells that are tagged `reported: yes`, with 95 % intervals "
+    "(`_low`, `_high`). The step of a curve is the number of tokens trained on."
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the arms table. `curve`: mean curves, by the number of tokens trained on."""
+
+    label: str
+    parameters: dict[str, str]
+    figures: dict[str, float]
+    curve: dict[int, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """`reported`: ids of the cells that the arms' means are over. `figures`: the report's, as files."""
+
+    reported: frozenset[str]
+    arms: list[Arm]
+    page: Path
+    figures: list[Path]
+
+
+@contextmanager
+def writing(study: Study, workspace: Workspace) -> Iterator[None]:
+    """Keep controllers of the study away. Raises UserError while one runs it."""
+    lock = workspace.controller(study.name)
+    with exclusive(lock) as mine:
+        if not mine:
+            raise already_run(study, lock.read_text())
+        yield
+
+
+def tell_optuna(study: Study, workspace: Workspace, said: Published) -> None:
+    """Say of each trial whether it is reported, and of the study where its report is."""
+    storage = open_storage(workspace.storage)
+    if study.name not in optuna.get_all_study_names(storage):
+        return
+    lock = ControllerLock(storage.engine, study.name)
+    try:
+        ledger = optuna.load_study(study_name=study.name, storage=storage)
+        if workspace.storage_url and ledger.user_attrs.get("owner") != workspace.owner():
+            return
+        if not lock.held():
+            raise already_run(study, ledger.user_attrs.get("controller", "another controller"))
+        _mark_trials(storage, ledger, said)
+        if ledger.user_attrs.get("report") != str(said.page):
+            ledger.set_user_attr("report", str(said.page))
+        describe_study(storage, ledger, note(study, str(said.page)))
+    finally:
+        lock.release()
+
+
+def _mark_trials(storage: RDBStorage, ledger: optuna.Study, said: Published) -> None:
+    trials = [trial for trial in ledger.get_trials(deepcopy=False) if "cell" in trial.user_attrs]
+    last = {trial.user_attrs["cell"]: trial.number for trial in trials}  # of a cell that failed before
+    wanted = {
+        trial: _yes(trial.user_attrs["cell"] in said.reported and last[trial.user_attrs["cell"]] == trial.number)
+        for trial in trials
+    }
+    changed = {t._trial_id: value for t, value in wanted.items() if t.user_attrs.get("reported") != value}
+    set_attribute(storage, "reported", changed)
+
+
+def tell_mlflow(study: Study, workspace: Workspace, said: Published) -> None:
+    """Say of each run whether it is reported, give each arm a run, and put the report beside the study's run."""
+    client = open_client(workspace.tracking)
+    experiment = client.get_experiment_by_name(study.name)
+    if experiment is None or experiment.lifecycle_stage != "active":
+        return
+    if workspace.tracking_url and experiment.tags.get("owner") != workspace.owner():
+        return
+    runs = search(client, experiment.experiment_id, "")
+    for run in runs:
+        if cell := run.data.tags.get("cell"):
+            _set_tag(client, run, "reported", _yes(cell in said.reported))
+    for parent in [run for run in runs if "study" in run.data.tags]:
+        arms = [run for run in runs if run.data.tags.get("kind") == "arm"]
+        _tell_arms(client, parent, arms, said.arms)
+        for path in (said.page, *said.figures):
+            if path.is_file():
+                folder = "figures" if path in said.figures else None
+                client.log_artifact(parent.info.run_id, str(path), folder)
+
+
+def _set_tag(client: MlflowClient, run: Run, name: str, value: str) -> None:
+    if run.data.tags.get(name) != value:
+        client.set_tag(run.info.run_id, name, value)
+
+
+def _tell_arms(client: MlflowClient, parent: Run, there: list[Run], arms: list[Arm]) -> None:
+    """Make the runs of arms that are not there, or say something else: MLflow lets nobody change a figure."""
+    wanted = {arm.label: (fingerprint(asdict(arm)), arm) for arm in arms}
+    whole = set()
+    for run in there:
+        label = run.data.tags["arm"]
+        told = run.data.tags.get("fingerprint") if run.info.status == "FINISHED" else None
+        if label in wanted and wanted[label][0] == told and label not in whole:
+            whole.add(label)
+        else:
+            client.delete_run(run.info.run_id)
+    for label, (stamp, arm) in wanted.items():
+        if label not in whole:
+            _make_arm(client, parent, arm, stamp)
+
+
+def _make_arm(client: MlflowClient, parent: Run, arm: Arm, stamp: str) -> None:
+    """The fingerprint comes last: with it the run is whole."""
+    tags: dict[str, Any] = {"kind": "arm", "arm": arm.label, "mlflow.note.content": ABOUT_ARMS}
+    tags |= {MLFLOW_PARENT_RUN_ID: parent.info.run_id, MLFLOW_RUN_NAME: arm.label}
+    run = client.create_run(parent.info.experiment_id, tags=tags).info
+    client.log_batch(run.run_id, params=[Param(name, value) for name, value in arm.parameters.items()])
+    metrics = [Metric(f"final/{name}", value, run.start_time, 0) for name, value in arm.figures.items()]
+    for place, (tokens, values) in enumerate(arm.curve.items()):
+        metrics += [Metric(name, value, run.start_time + place, tokens) for name, value in values.items()]
+    for start in range(0, len(metrics), CHUNK):
+        client.log_batch(run.run_id, metrics=metrics[start : start + CHUNK])
+    client.log_batch(run.run_id, tags=[RunTag("fingerprint", stamp)])
+    client.set_terminated(run.run_id)
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
