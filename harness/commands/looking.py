@@ -77,8 +77,8 @@ def report(options: Namespace, console: Console) -> None:
     check_writable(*([results, *folders] if options.step != "summary" else []))
 
     def say(results: Path) -> None:
-        publish(study, workspace, results, console)
         console.print(summary(results))
+        publish(study, workspace, results, console)
         console.print("\nharness ui optuna    opens Optuna's dashboard\nharness ui mlflow    opens MLflow's UI")
 
     makers: tuple[Callable[[Path], object], ...] = (make_tables, make_figures, make_report, say)

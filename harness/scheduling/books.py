@@ -157,7 +157,7 @@ class Books:
                 self._tracker.finish(cell.id, self._outcome(cell.id))
 
     def settle(self) -> None:
-        """Wait until all is told. What the study no longer asks for is set aside, now that all it asks for is known."""
+        """Set aside what the study does not ask for, now that all it asks for is known; wait until all is told."""
         self.keep_only(self._cells)
         self._trials.settle()
         self._runs.settle()

@@ -22,8 +22,8 @@ def note(study: Study, report: str | None = None) -> str:
     parts = [
         f"# {study.name}",
         study.question,
-        f"**Report:** `{page}`, made by `harness report {study.file.path}`; also an artifact of the study's run in "
-        "MLflow.",
+        f"**Report:** `{page}`, made by `harness report {study.file.path}`; it is also among the artifacts of the "
+        "study's run in MLflow.",
         f"**Baseline:** {describe(study.baseline())}.",
         "**Trials:** one for each cell. `reported` is `yes` where the last report's figures are of the cell.",
         f"**Importance:** {IMPORTANCE}",

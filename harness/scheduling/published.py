@@ -84,12 +84,13 @@ def tell_optuna(study: Study, workspace: Workspace, said: Published) -> None:
 
 def _mark_trials(storage: RDBStorage, ledger: optuna.Study, said: Published) -> None:
     trials = [trial for trial in ledger.get_trials(deepcopy=False) if "cell" in trial.user_attrs]
-    last = {trial.user_attrs["cell"]: trial.number for trial in trials}  # of a cell that failed before
-    wanted = {
-        trial: _yes(trial.user_attrs["cell"] in said.reported and last[trial.user_attrs["cell"]] == trial.number)
-        for trial in trials
-    }
-    changed = {t._trial_id: value for t, value in wanted.items() if t.user_attrs.get("reported") != value}
+    last = {trial.user_attrs["cell"]: trial.number for trial in trials}  # it may have failed before
+    changed = {}
+    for trial in trials:
+        cell = trial.user_attrs["cell"]
+        reported = _yes(cell in said.reported and last[cell] == trial.number)
+        if trial.user_attrs.get("reported") != reported:
+            changed[trial._trial_id] = reported
     set_attribute(storage, "reported", changed)
 
 

@@ -202,7 +202,7 @@ class Tracker:
         return cell in self._runs
 
     def finished(self, cell: Cell, result: dict[str, Any]) -> bool:
-        """Whether the cell's run was closed with this result when this sweep began, and says what the study does."""
+        """Whether the cell's run was closed with this result before this sweep, and says what the study does."""
         run = self._runs.get(cell.id)
         if run is None or run.info.status not in ("FINISHED", "FAILED", "KILLED"):
             return False

@@ -32,6 +32,14 @@ def mlflow_runs(root: Path, study: str = "small"):
     return cells, parent
 
 
+def assert_nothing_runs(root: Path) -> None:
+    """As both dashboards show it: what was begun waits."""
+    runs, parent = mlflow_runs(root)
+    assert optuna.trial.TrialState.RUNNING not in {trial.state for trial in trials(root)}
+    assert {run.info.status for run in runs} <= {"SCHEDULED", "FINISHED"}
+    assert parent.info.status == "KILLED"
+
+
 def curve(root: Path, run_id: str, metric: str) -> list[tuple[int, float]]:
     return sorted((m.step, m.value) for m in client(root).get_metric_history(run_id, metric))
 

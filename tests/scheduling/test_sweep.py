@@ -23,7 +23,7 @@ from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Cell, cells
 from harness.study.spec import load_study
 from tests.conftest import make_workspace
-from tests.scheduling.ledgers import assert_each_cell_once, mlflow_runs, phases, trials
+from tests.scheduling.ledgers import assert_each_cell_once, assert_nothing_runs, mlflow_runs, phases, trials
 
 FILES = ("study.json", "cells.jsonl", "curves.jsonl")
 ARGUMENTS = ["run", "studies/small.yaml", "--workers", "2", "--checkpoint-seconds", "0.05"]
@@ -131,6 +131,7 @@ def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(
     assert b"Traceback" not in sweep.stderr.read()
     assert not alive(workers)
     assert seeds_begun(tmp_path) == set(TUNING)
+    assert_nothing_runs(tmp_path)
 
     # In the second one the controller itself dies; its workers notice and end.
     sweep = subprocess.Popen(RUN, cwd=tmp_path, start_new_session=True)
