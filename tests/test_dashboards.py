@@ -89,12 +89,11 @@ def test_both_dashboards_have_the_means_of_the_tables(reported, study):
 def test_each_arm_has_a_run_with_its_means_and_its_curve_against_tokens(reported, study):
     runs = {run.data.tags["arm"]: run for run in runs_where(reported, study, "tags.kind = 'arm'")}
     arms = table(reported, study, "arms")
-    assert runs.keys() == {row["arm"] for row in arms}
-    _, parent = mlflow_runs(reported, study)
+    assert list(runs) == [row["arm"] for row in arms]  # as MLflow lists them
     for row in arms:
         run = runs[row["arm"]]
         assert run.info.run_name == row["arm"]
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert "mlflow.parentRunId" not in run.data.tags  # MLflow folds away what is below another run
         assert run.data.params["layers"] == row["layers"]
         assert float(run.data.params["lr"]) == float(row["lr"])
         for figure in ("fvu", "fvu_low", "fvu_high", "dead_fraction", "n"):

@@ -6,12 +6,10 @@ Why not `study.optimize` or a sampler: they lose or repeat cells when workers di
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 
 from harness.locks import this_process
@@ -62,7 +60,6 @@ class Ledger:
 
     def __init__(self, url: str, study: Study, owner: str | None = None, workspace: str = "") -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
         self._asked = study
         self._distributions = distributions(study)
         self._claim = owner, workspace

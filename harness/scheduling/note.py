@@ -9,9 +9,9 @@ from harness.study.spec import Study
 
 IMPORTANCE = (
     "The report compares like with like: each arm at its best setting, paired by seed, with intervals. The "
-    "hyperparameter importance on this page does not. By default it looks at the best trials alone, and it "
-    "takes the axes for independent, while some axes of a study exist, or are varied, only beside certain levels "
-    "of others: an axis without any effect can come out as important."
+    "hyperparameter importance of this dashboard does not: it looks at all trials, by default at the best of them "
+    "alone, and treats the axes as independent, although some exist, or are varied, only beside certain levels of "
+    "others. An axis without any effect can come out as important."
 )
 
 

@@ -5,16 +5,16 @@ Whatever is told twice is stored once, and what somebody has deleted is made ane
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from optuna.storages import RDBStorage
 
 from harness.locks import exclusive
@@ -106,9 +106,9 @@ def tell_mlflow(study: Study, workspace: Workspace, said: Published) -> None:
     for run in runs:
         if cell := run.data.tags.get("cell"):
             _set_tag(client, run, "reported", _yes(cell in said.reported))
+    arms = [run for run in runs if run.data.tags.get("kind") == "arm"]
+    _tell_arms(client, experiment.experiment_id, arms, said.arms)
     for parent in [run for run in runs if "study" in run.data.tags]:
-        arms = [run for run in runs if run.data.tags.get("kind") == "arm"]
-        _tell_arms(client, parent, arms, said.arms)
         for path in (said.page, *said.figures):
             if path.is_file():
                 folder = "figures" if path in said.figures else None
@@ -120,7 +120,7 @@ def _set_tag(client: MlflowClient, run: Run, name: str, value: str) -> None:
         client.set_tag(run.info.run_id, name, value)
 
 
-def _tell_arms(client: MlflowClient, parent: Run, there: list[Run], arms: list[Arm]) -> None:
+def _tell_arms(client: MlflowClient, experiment: str, there: list[Run], arms: list[Arm]) -> None:
     """Make the runs of arms that are not there, or say something else: MLflow lets nobody change a figure."""
     wanted = {arm.label: (fingerprint(asdict(arm)), arm) for arm in arms}
     whole = set()
@@ -131,22 +131,25 @@ def _tell_arms(client: MlflowClient, parent: Run, there: list[Run], arms: list[A
             whole.add(label)
         else:
             client.delete_run(run.info.run_id)
-    for label, (stamp, arm) in wanted.items():
+    now = int(time.time() * 1000)
+    for place, (label, (stamp, arm)) in enumerate(wanted.items()):
         if label not in whole:
-            _make_arm(client, parent, arm, stamp)
+            _make_arm(client, experiment, arm, stamp, start=now - place)  # MLflow lists the latest first
 
 
-def _make_arm(client: MlflowClient, parent: Run, arm: Arm, stamp: str) -> None:
-    """The fingerprint comes last: with it the run is whole."""
-    tags: dict[str, Any] = {"kind": "arm", "arm": arm.label, "mlflow.note.content": ABOUT_ARMS}
-    tags |= {MLFLOW_PARENT_RUN_ID: parent.info.run_id, MLFLOW_RUN_NAME: arm.label}
-    run = client.create_run(parent.info.experiment_id, tags=tags).info
+def _make_arm(client: MlflowClient, experiment: str, arm: Arm, stamp: str, start: int) -> None:
+    """Beside the study's run, not below it as cells are: what stands there alone is what MLflow shows first.
+
+    The fingerprint comes last: with it the run is whole.
+    """
+    tags = {"kind": "arm", "arm": arm.label, MLFLOW_RUN_NAME: arm.label, "mlflow.note.content": ABOUT_ARMS}
+    run = client.create_run(experiment, start_time=start, tags=tags).info
     client.log_batch(run.run_id, params=[Param(name, value) for name, value in arm.parameters.items()])
     metrics = [Metric(f"final/{name}", value, run.start_time, 0) for name, value in arm.figures.items()]
     for place, (tokens, values) in enumerate(arm.curve.items()):
         metrics += [Metric(name, value, run.start_time + place, tokens) for name, value in values.items()]
-    for start in range(0, len(metrics), CHUNK):
-        client.log_batch(run.run_id, metrics=metrics[start : start + CHUNK])
+    for first in range(0, len(metrics), CHUNK):
+        client.log_batch(run.run_id, metrics=metrics[first : first + CHUNK])
     client.log_batch(run.run_id, tags=[RunTag("fingerprint", stamp)])
     client.set_terminated(run.run_id)
 

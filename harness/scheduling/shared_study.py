@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import Connection, Engine, make_url, text
@@ -74,7 +76,9 @@ def describe_study(storage: RDBStorage, study: optuna.Study, note: str) -> None:
         return
     from optuna_dashboard import save_note  # two seconds of imports
 
-    study.set_metric_names(["held-out FVU"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
+        study.set_metric_names(["held-out FVU"])
     save_note(study, note)
     storage.set_study_system_attr(study._study_id, NOTE, note)
 
