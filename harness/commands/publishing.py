@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 def publish(study: Study, workspace: Workspace, results: Path, console: Console) -> None:
     """Tell the databases of the study's sweep what the tables say. One that is away is told by the next report."""
-    optuna, mlflow = workspace.databases()
+    optuna, mlflow = (isinstance(known, str) or known[1] > 0 for known in workspace.databases(study.name))
     if not (optuna or mlflow):
         return
     from harness.scheduling.books import MLFLOW, OPTUNA, opening

@@ -74,6 +74,7 @@ class Tracker:
             else:
                 self._deleted[run.data.tags.get("cell") or run.data.tags.get("study")] = run
         self._runs = {run.data.tags["cell"]: run for run in self._search("tags.cell != ''")}
+        self._with_figures = {cell for cell, run in self._runs.items() if run.data.metrics}
         self._open_cells = {cell for cell, run in self._runs.items() if run.info.status == "RUNNING"}
 
     def _restore_experiment(self) -> None:
@@ -117,12 +118,11 @@ class Tracker:
 
         A mean over its runs is of all of them, whatever is said of them. Other cells' open runs are closed.
         """
-        self.refresh()
-        others = {cell: run for cell, run in self._runs.items() if cell not in cells}
-        if any(run.data.metrics for run in others.values()):
+        others = {cell for cell in self._runs if cell not in cells}
+        if others & self._with_figures:
             self._set_aside()
             return
-        for cell in others.keys() & self._open_cells:
+        for cell in others & self._open_cells:
             self._abandon(cell)
 
     def _set_aside(self) -> None:
@@ -172,6 +172,7 @@ class Tracker:
         ]
         for start in range(0, len(metrics), CHUNK):
             self._client.log_batch(info.run_id, metrics=metrics[start : start + CHUNK])
+        self._with_figures.add(cell)
 
     def finish(self, cell: str, result: dict[str, Any]) -> None:
         """Close the cell's run with its final figures (`final/fvu`, ...) or with why there are none."""
@@ -187,6 +188,7 @@ class Tracker:
             Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items() if math.isfinite(v)
         ]
         self._client.log_batch(info.run_id, metrics=metrics, tags=tags)
+        self._with_figures.add(cell)
         status = {"complete": "FINISHED", "pruned": "KILLED"}.get(result["state"], "FAILED")
         self._client.set_terminated(info.run_id, status=status)
         self._open_cells.discard(cell)

@@ -33,7 +33,8 @@ TRAINING_CODE = (
 # How many records there are of a study
 RECORDS = {
     "optuna.db": "SELECT count(*) FROM trials JOIN studies USING (study_id) WHERE study_name = ?",
-    "mlflow.db": "SELECT count(*) FROM runs JOIN experiments USING (experiment_id) WHERE experiments.name = ? "
+    "mlflow.db": "SELECT count(*) FROM runs JOIN experiments USING (experiment_id) JOIN tags USING (run_uuid) "
+    "WHERE experiments.name = ? AND tags.key IN ('cell', 'study') "  # a report's runs come and go
     "AND runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'",
 }
 
