@@ -41,8 +41,8 @@ class Recovery:
 def recovery(codes: Sequence[Codes], latents: int, features: Tensor) -> Recovery:
     """Compare an SAE's codes with the true features [T, all features] of the same T tokens.
 
-    codes: blocks that together have every token once. Features that never fire (value above zero) on these tokens are
-    left out: F counts those that do.
+    codes: blocks that together have every token once. Features that never fire (value above zero) on these tokens
+    are left out: F counts those that do.
 
     mcc: mean correlation coefficient (Hyvärinen & Morioka 2016, arXiv 1605.06336): mean over the
     features of |Pearson correlation| over tokens between a feature and the latent that is matched to it.
@@ -55,10 +55,12 @@ def recovery(codes: Sequence[Codes], latents: int, features: Tensor) -> Recovery
     uniqueness: number of distinct features among those that correlate best with some latent that fires,
     divided by min(latents that fire, F): below 1 where latents share one feature and leave others to none.
 
-    All are 0 if no feature fires. Tensors may be of any dtype and lie on any one device. Memory goes with the entries,
-    with N times F and with a block's tokens times F, never with T times N (`harness.study.memory`).
+    All are 0 if no feature fires. Tensors may be of any dtype and lie on any one device. Memory goes with the
+    entries, with N times F and with B times F, never with T times N (`harness.study.memory`).
     """
-    firings = torch.stack([_rows(features, block).gt(0).sum(0) for block in codes]).sum(0)
+    firings = torch.zeros(features.shape[1], dtype=torch.int64, device=features.device)
+    for block in codes:
+        firings += (_rows(features, block) > 0).sum(0)
     kept = firings.nonzero()[:, 0]
     if not len(kept) or not latents:
         return Recovery(0.0, 0.0, 0.0)
@@ -89,21 +91,24 @@ def _total(codes: Sequence[Codes], latents: int, values: Sequence[Tensor]) -> Te
 def _correlations(codes: Sequence[Codes], latents: int, features: Tensor, kept: Tensor) -> Tensor:
     """Pearson correlations of latents with the features `kept` [F]: [N, F], float64; 0 for what is constant.
 
-    Against a feature about its mean, the sum over a latent's entries alone is the sum over all tokens of both about
+    With a feature about its mean, the sum over a latent's entries alone is that over all tokens of both about
     theirs. Rounding leaves something of a constant about its mean, so that constants are found by their extremes.
     """
-    mean = torch.stack([_rows(features, block).double().sum(0) for block in codes]).sum(0)[kept] / len(features)
     products = torch.zeros(latents, len(kept), dtype=torch.float64, device=features.device)
+    mean = products.new_zeros(len(kept))
+    for block in codes:
+        mean += _rows(features, block).sum(0, dtype=torch.float64)[kept] / len(features)
     squares, low, high = (
         torch.zeros_like(mean),
         torch.full_like(mean, torch.inf),
         torch.full_like(mean, -torch.inf),
     )
     for block in codes:
-        about_mean = _rows(features, block)[:, kept].double() - mean  # [B, F]
-        squares += about_mean.square().sum(0)
+        about_mean = _rows(features, block)[:, kept].double().sub_(mean)  # [B, F]
+        squares += torch.linalg.vector_norm(about_mean, dim=0).square()
         low, high = torch.minimum(low, about_mean.amin(0)), torch.maximum(high, about_mean.amax(0))
         products += _sums_by_latent(block, latents, about_mean)
+        del about_mean  # before there is another one
     lengths = torch.where(low < high, squares, 0).sqrt() * _spread(codes, latents, len(features)).sqrt()[:, None]
     return products.div_(lengths.masked_fill_(lengths == 0, torch.inf))
 

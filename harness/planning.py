@@ -62,7 +62,7 @@ def _row(study: Study, arm: Arm) -> list[str]:
     tried = {name: dict.fromkeys(setting[name] for setting in arm.tuned) for name in arm.tuned[0]}
     tuned = ", ".join(f"{name} {' '.join(map(str, values))}" for name, values in tried.items())
     counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
-    price = cost(arm.recipes[0], study.source.width)
+    price = cost(arm.recipes[0], study.source.width, study.source.known_features)
     numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
     return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB"]
 

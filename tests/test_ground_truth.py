@@ -62,7 +62,7 @@ def close(mcc: float, f1: float, uniqueness: float, tolerance: float = 1e-5) -> 
 
 @given(
     st.integers(0, 2**31),
-    st.integers(1, 200),
+    st.integers(80, 200),
     st.integers(1, 9),
     st.integers(1, 9),
     st.integers(1, 70),

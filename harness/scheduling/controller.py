@@ -143,10 +143,8 @@ class Sweep:
         return {cell.id for cell in possible_cells(self.study, self.store.fingerprint, code_fingerprint())}
 
     def _shared_bytes(self) -> int:
-        """What a worker holds of the held-out activations, at the end also all codes of one cell at a time."""
-        known_features = "features" in self.store.manifest
-        codes = 2 * max(cell.recipe.latents for cell in self.known(lambda cell: None)) if known_features else 0
-        return 4 * self.store.tokens("held_out") * (self.store.width + codes)
+        """What a worker holds of the held-out activations."""
+        return 4 * self.store.tokens("held_out") * self.store.width
 
     def _phases(self) -> Iterator[list[Cell]]:
         """The cells of one phase after the other; those of the second are asked for when the first is over."""
@@ -166,7 +164,8 @@ class Sweep:
         yield [cell for cell in known if cell.id not in self.cells]
 
     def _costs(self, cells: list[Cell]) -> dict[str, Cost]:
-        return {cell.id: cost(cell.recipe, self.store.width) for cell in cells}
+        known = self.study.source.known_features
+        return {cell.id: cost(cell.recipe, self.store.width, known) for cell in cells}
 
     def _take_up(self, cells: list[Cell]) -> tuple[dict[str, Cell], dict[str, Cost]]:
         """Give every cell its trial, and finish those that have a result; the others by id, and their costs."""

@@ -1,7 +1,7 @@
 """The floating-point operations of a training step, from a recipe alone: the same on every machine.
 
 Counted are products of matrices, and of rows with the active latents' rows, 2 for each multiply-add. What is done
-entry by entry is left out: norms, activations, biases, an optimizer's moments. tests/study/test_flops.py holds this
+entry by entry is left out: norms, activations, biases, moments of an optimizer. tests/study/test_flops.py holds it
 against the products of real steps. Nobody knows before which latents will fire: k of them count as active whatever
 the sparsifier, `aux_k` as dead, and a prefix as having its share of the active ones.
 """

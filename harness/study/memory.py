@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.sae.sizes import layer_widths
 from harness.study.recipe import Layers, Recipe, parse_shares
@@ -32,6 +33,10 @@ ROW = 4  # numbers for each dimension of a reconstruction
 EVALUATED = 2048  # tokens at a time, when a cell is measured
 COPIES = 2  # of the state, while a checkpoint is written
 FLOAT = 4  # bytes
+# Bytes that comparing with known features takes (harness/ground_truth.py): for each held-out token and feature, and
+# more of it while they are read; for each active latent of a token; for each pair of a latent and a feature, and of a token
+# of a block and a feature.
+FEATURE, READ, CODE, PAIR, BLOCK = 4, 4, 20, 17, 20
 
 
 @dataclass(frozen=True)
@@ -47,19 +52,35 @@ class Memory:
         return self.kept + self.passing
 
 
+class KnownFeatures(NamedTuple):
+    """What the latents of a cell are compared with at its end."""
+
+    tokens: int  # held-out ones
+    features: int
+
+    def bytes(self, latents: int, k: int, evaluation: float) -> float:
+        """For so many latents, k of them active; `evaluation`: what coding a batch takes."""
+        codes, pairs = CODE * self.tokens * k, (PAIR * latents + BLOCK * EVALUATED) * self.features
+        read = READ * self.tokens * self.features
+        return FEATURE * self.tokens * self.features + max(read, codes + max(pairs, evaluation))
+
+
 def together(cells: Iterable[Memory]) -> int:
     """Bytes that these cells need as a cohort."""
     members = list(cells)
     return sum(cell.kept for cell in members) + max((cell.passing for cell in members), default=0)
 
 
-def memory(recipe: Recipe, width: int, parameters: int, latents: int) -> Memory:
+def memory(
+    recipe: Recipe, width: int, parameters: int, latents: int, known: KnownFeatures | None = None
+) -> Memory:
     """Of a cell with so many parameters and so many latents in all its layers, on activations of `width`."""
     kept_each, passing_each = OPTIMIZERS[recipe.optimizer]
     kept = FLOAT * parameters * (1 + kept_each)
     step = FLOAT * (parameters * (1 + passing_each) + recipe.batch * _per_token(recipe, width, latents))
     evaluation = FLOAT * EVALUATED * _per_token(recipe, width, latents)
-    return Memory(kept, round(max(step, evaluation, COPIES * kept)))
+    compared = known.bytes(latents, recipe.k, evaluation) if known else 0
+    return Memory(kept, round(max(step, evaluation, compared, COPIES * kept)))
 
 
 def _per_token(recipe: Recipe, width: int, latents: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.study.flops import Shapes, coders, flops_per_token
-from harness.study.memory import Memory, memory
+from harness.study.memory import KnownFeatures, Memory, memory
 from harness.study.recipe import Recipe
 
 SELECTION_FLOPS = 300  # products that a CPU core does in the time that top-k takes for one entry (docs/log.md)
@@ -36,12 +36,12 @@ class Cost:
         return (self.flops_per_token + SELECTION_FLOPS * self.selection) * tokens
 
 
-def cost(recipe: Recipe, width: int) -> Cost:
-    """What training `recipe` on activations of `width` dimensions takes."""
+def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None) -> Cost:
+    """What training `recipe` on activations of `width` dimensions takes, and comparing it with known features."""
     found = coders(recipe, width)
     latents = sum(shapes.encoder[0] for shapes in found)
     parameters = sum(_parameters(recipe, shapes) for shapes in found)
-    needed = memory(recipe, width, parameters, latents)
+    needed = memory(recipe, width, parameters, latents, known)
     return Cost(parameters, flops_per_token(recipe, width), recipe.steps * recipe.batch, needed, latents)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from harness.errors import UserError
+from harness.study.memory import KnownFeatures
 from harness.study.yaml_file import Location, YamlFile, read_yaml
 
 Positive = Annotated[int, Field(ge=1)]
@@ -78,6 +79,10 @@ class TextSource(Strict):
         """Activations of each split."""
         return {"train": self.activations.tokens, "held_out": self.activations.held_out_tokens}
 
+    @property
+    def known_features(self) -> None:
+        """Nobody knows those of a language model."""
+
 
 MAX_RATE = 0.5  # the largest share of tokens that a feature fires on
 OF_PARENT = 0.5  # the largest share of its parent's tokens that a child fires on
@@ -132,6 +137,11 @@ class SyntheticSource(Strict):
     def tokens(self) -> dict[str, int]:
         """Activations of each split."""
         return {"train": self.synthetic.tokens, "held_out": self.synthetic.held_out_tokens}
+
+    @property
+    def known_features(self) -> KnownFeatures:
+        """What an SAE's latents are compared with."""
+        return KnownFeatures(self.synthetic.held_out_tokens, self.synthetic.features)
 
 
 Source = TextSource | SyntheticSource

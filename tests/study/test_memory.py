@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.study.memory import Memory, together
+from harness.study.memory import KnownFeatures, Memory, together
 from harness.study.plan import cost
 from harness.study.recipe import Recipe
 
@@ -72,6 +72,51 @@ def test_a_cells_peak_is_near_what_the_model_says(tmp_path, changes):
     peak = measured(recipe, tmp_path)
     print(f"{peak / model:.2f} of {model / 2**20:.0f} MiB")
     assert 0.3 < peak / model < 1.5
+
+
+# A store of known features and a cell on it, as a worker trains it; all that is small once before.
+COMPARED = """
+import json, pathlib, sys, torch
+from harness.activations.synthetic import make_synthetic
+from harness.scheduling.cell_run import run_cell
+from harness.scheduling.data import Data
+from harness.study.recipe import Recipe
+from harness.study.source import Synthetic, SyntheticSource
+from harness.training.cohort import Cohort
+
+def status(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+
+def make(name, tokens, features):
+    known = Synthetic(width=16, active=4, tokens=512, features=features, held_out_tokens=tokens)
+    make_synthetic(SyntheticSource(name=name, path=folder / name, synthetic=known), folder / name)
+    return Data(folder / name, torch.device("cpu"))
+
+def train(name, data, latents):
+    recipe = Recipe(latents=latents, k=4, tokens=512, batch=256, dead_window=256)
+    cell = run_cell(folder / name, recipe, lambda: data)
+    Cohort({name: cell}).train(lambda step: data.read(recipe, step), 1e9, centred=data.centred)
+    assert "mcc" in json.loads((folder / name / "result.json").read_text())["heldout"]
+
+torch.set_num_threads(1)
+folder, latents, tokens, features = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:])
+train("first", make("small", 256, 16), 32)
+data = make("large", tokens, features)
+before = status("VmRSS")
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+train("second", data, latents)
+print(status("VmHWM") - before)
+"""
+
+
+def test_comparing_with_known_features_takes_what_the_model_says(tmp_path):
+    latents, tokens, features = 2048, 8192, 1024
+    recipe = Recipe(latents=latents, k=4, tokens=512, batch=256)
+    model = cost(recipe, 16, KnownFeatures(tokens, features)).memory.alone
+    command = [sys.executable, "-c", COMPARED, str(tmp_path), str(latents), str(tokens), str(features)]
+    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    print(f"{peak / model:.2f} of {model / 2**20:.0f} MiB")
+    assert 1 / 1.2 < peak / model < 1.2
 
 
 def test_cells_of_a_cohort_add_what_they_keep_only(tmp_path):
