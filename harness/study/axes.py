@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar
 from harness.study.source import Strict
-from harness.study.yaml_file import Location, YamlFile, near
+from harness.study.yaml_file import Location, YamlFile, near, shown
 
 Setting = dict[str, Scalar]
 Values = Annotated[list[Any], Field(min_length=1)]
@@ -112,7 +112,9 @@ def _bundles(
     where = (*where, "settings")
     for level, fields in settings.items():
         if not isinstance(level, str) or not level.strip() or not level.isprintable() or len(level) > LONGEST:
-            message = f"expected text as the level's name, got {level!r} (printable, at most {LONGEST} characters)"
+            message = (
+                f"expected text as the level's name, got {shown(level)} (printable, at most {LONGEST} characters)"
+            )
             raise file.error((*where, str(level)), message)
         for key in fields:
             at = (*where, level, key)

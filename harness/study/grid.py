@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
+from typing import Any
 
 from harness.study.axes import Axis, Setting
-from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
+from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar, parse_shares
 from harness.study.spec import Study
 from harness.study.yaml_file import Location
 
@@ -101,16 +102,28 @@ def levels(study: Study) -> dict[str, list[Scalar]]:
 
 def recipes(study: Study) -> list[tuple[Setting, Recipe]]:
     """Each setting with its recipe (at seed 0). Raises UserError for a setting that cannot be trained."""
-    found: dict[Recipe, Setting] = {}
+    found: list[tuple[Setting, Recipe]] = []
+    seen: dict[tuple[Any, ...], Setting] = {}
     for row in _rows(study):
         setting, recipe = _of_axes(study, row), _recipe(study, row)
-        if recipe in found:
-            other = found[recipe]
+        if (other := seen.setdefault(_training(recipe), setting)) is not setting:
             axis = next(name for name in setting if setting[name] != other[name])
             message = f"expected settings that differ, {describe(setting)!r} trains what {describe(other)!r} does"
             raise study.file.error(("axes", axis), message)
-        found[recipe] = setting
-    return [(setting, recipe) for recipe, setting in found.items()]
+        found.append((setting, recipe))
+    return found
+
+
+def _training(recipe: Recipe) -> tuple[Any, ...]:
+    """What a recipe trains, however it is written: `sparse 1` is `none`, and `dense 2.0-2.0` is `dense 2-2`."""
+    layers = Layers.parse(recipe.layers)
+    meaning = {
+        "layers": (layers.encoder, layers.decoder, layers.stack),
+        "prefixes": parse_shares(recipe.prefixes),
+        "k_start": recipe.k_start or recipe.k,
+        "lr": recipe.peak_lr,
+    }
+    return tuple({**asdict(recipe), **meaning}.values())
 
 
 def _recipe(study: Study, row: _Row) -> Recipe:
@@ -142,5 +155,23 @@ def location(study: Study, setting: Setting, name: str) -> Location:
 
 
 def describe(setting: Setting) -> str:
-    """`dense 2-2, penalty 0.1, adam`: numbers with the name of their axis, texts speak for themselves."""
-    return ", ".join(v if isinstance(v, str) else f"{name} {v:g}" for name, v in setting.items())
+    """`dense 2-2, penalty 0.1, adam`: numbers with the name of their axis, texts speak for themselves.
+
+    Two settings of the same axes never read the same.
+    """
+    several = len(setting) > 1
+    return ", ".join(
+        (_quoted(level) if several else level) if isinstance(level, str) else f"{name} {digits(level)}"
+        for name, level in setting.items()
+    )
+
+
+def _quoted(level: str) -> str:
+    """In quotes where it could be taken for two levels."""
+    return repr(level) if "," in level or level != level.strip() or level[:1] in "'\"" else level
+
+
+def digits(number: float) -> str:
+    """As few as tell a number from every other: `0.001`, `2`, `1000000`, `0.010000001`."""
+    short = f"{number:g}"
+    return short if float(short) == number and "e+" not in short else f"{number!r}".removesuffix(".0")

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -28,14 +28,25 @@ UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading that also reads `1e-3` as a number (YAML 1.1 wants `1.0e-3`)."""
+    """Safe loading in which numbers and truths are what they look like.
+
+    YAML 1.1 takes `yes`, `no`, `on` and `off` for truths, `1:30` for 90 and `1e-3` for text.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as its parent has it
+        first: [(tag, form) for tag, form in resolvers if tag.rpartition(":")[2] not in ("bool", "int", "float")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
-    list("-+0123456789"),
-)
+NUMBER = r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?"
+for kind, form, first in (
+    ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0b[01_]+|0x[\da-fA-F_]+|\d[\d_]*)", "-+0123456789"),
+    ("float", rf"{NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"(?:{form})$"), list(first))
+LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")  # which YAML 1.1 reads to the base of 8
 
 
 @dataclass(frozen=True)
@@ -159,10 +170,14 @@ class _Walk:
     def _check_scalar(self, node: yaml.Node, where: Location) -> None:
         if UNPRINTABLE.search(node.value):
             raise self._error(where, f"expected printable text, got {node.value!r}")
+        kind = node.tag.rpartition(":")[2]
+        if kind == "int" and LEADING_ZERO.fullmatch(node.value):
+            raise self._error(where, f"expected a number without leading zeros, got {node.value}")
+        if kind in ("int", "float") and ":" in node.value:
+            raise self._error(where, f"expected a valid {kind}, got {node.value!r}")
         try:
             value = self.loader.construct_object(node)
         except (ValueError, LookupError):  # such as an integer of 10,000 digits, or `!!bool maybe`
-            kind = node.tag.rpartition(":")[2]
             raise self._error(where, f"expected a valid {kind}, got {node.value!r}") from None
         if isinstance(value, int) and abs(value) > 2**53:
             raise self._error(where, f"expected a whole number of at most 2^53, got {node.value!r}")
@@ -187,8 +202,39 @@ def _explain(error: ErrorDetails, kind: Any) -> str:
         return "unknown key" + near(error["loc"][-1], _keys_at(kind, error["loc"][:-1]))
     if error["type"] == "missing":
         return "this key is missing"
-    message = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"expected {message}, got {error['input']!r}"
+    bounds = {name: int(b) if b == b // 1 else b for name, b in error.get("ctx", {}).items() if _is_number(b)}
+    expected = EXPECTED.get(error["type"], "another value").format(**{**error.get("ctx", {}), **bounds})
+    return f"expected {expected}, got {shown(error['input'])}"
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float)
+
+
+def shown(value: object) -> str:
+    """A value as a message cites it, in YAML's words for what has any."""
+    words = {None: "nothing", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+# Pydantic's kinds of errors -> what was expected.
+EXPECTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("string_type", "string_sub_type"), "text"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "keys and values"),
+    "list_type": "a list",
+    "finite_number": "a finite number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+    "too_short": "at least {min_length} of them",
+    "too_long": "at most {max_length} of them",
+    "value_error": "{error}",
+}
 
 
 def _cut(text: str) -> str:

@@ -114,8 +114,8 @@ MISTAKES = {
         ":5: axes.remedy.settings.0.1: expected text as the level's name, got 0.1",
     ),
     "a level that is a truth value": (
-        remedy("{settings: {no: {}}}"),
-        "expected text as the level's name, got False",
+        remedy("{settings: {false: {}}}"),
+        "expected text as the level's name, got false",
     ),
     "an empty level": (remedy("{settings: {'': {}}}"), "expected text as the level's name, got ''"),
     "fields that are no mapping": (remedy("{settings: {a: 3}}"), ":5: axes.remedy.settings.a: expected "),
@@ -126,7 +126,7 @@ MISTAKES = {
     "a seed": (remedy("{settings: {a: {seed: 1}}}"), "a.seed: unknown key; seeds stand under 'seeds'"),
     "a wrong value": (
         remedy("\n    settings:\n      a:\n        lr: -1"),
-        ":8: axes.remedy.settings.a.lr: expected greater than or equal to 0, got -1",
+        ":8: axes.remedy.settings.a.lr: expected at least 0, got -1",
     ),
     "values that do not fit each other": (
         remedy("\n    settings:\n      a: {k: 64}"),

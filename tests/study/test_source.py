@@ -45,7 +45,10 @@ def test_the_sources_of_the_repository_are_valid(name):
             r"1: synthetic.featuers: unknown key; did you mean 'features'\?",
         ),
         "a missing key": (SYNTHETIC.replace("width: 16, ", ""), "1: synthetic.width: this key is missing$"),
-        "text for a number": (SYNTHETIC.replace("40", "many"), "1: synthetic.features: .* integer, got 'many'$"),
+        "text for a number": (
+            SYNTHETIC.replace("40", "many"),
+            "1: synthetic.features: .* whole number, got 'many'$",
+        ),
         "too many active": (
             SYNTHETIC.replace("active: 4", "active: 20.5"),
             r"1: synthetic.active: expected at most 20 \(a feature fires on at most 50% .*\), got 20.5$",
@@ -64,7 +67,7 @@ def test_the_sources_of_the_repository_are_valid(name):
         ),
         "correlation": (
             SYNTHETIC.replace("active: 4", "active: 4, correlation: 2"),
-            "1: synthetic.correlation: expected less than or equal to 1, got 2$",
+            "1: synthetic.correlation: expected at most 1, got 2$",
         ),
     }.values(),
 )

@@ -43,9 +43,9 @@ MISTAKES = {
         ":13: axes.lr.tuned: unknown key; did you mean 'tune'",
     ),
     "a missing key": (("question: What helps?\n", ""), ":1: question: this key is missing"),
-    "a wrong type": (("latents: 64", "latents: many"), ":4: recipe.latents: expected a valid integer, got 'many'"),
-    "a number as text": (("k: 4", "k: '4'"), ":5: recipe.k: expected a valid integer, got '4'"),
-    "a number out of bounds": (("k: 4", "k: 0"), ":5: recipe.k: expected greater than or equal to 1, got 0"),
+    "a wrong type": (("latents: 64", "latents: many"), ":4: recipe.latents: expected a whole number, got 'many'"),
+    "a number as text": (("k: 4", "k: '4'"), ":5: recipe.k: expected a whole number, got '4'"),
+    "a number out of bounds": (("k: 4", "k: 0"), ":5: recipe.k: expected at least 1, got 0"),
     "not a finite number": (("[0, 0.1]", "[0, .nan]"), ":10: axes.penalty[1]: expected a finite number, got nan"),
     "a wrong axis value": (
         ("[adam, muon]", "[adam, adan]"),
