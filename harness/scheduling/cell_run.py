@@ -23,7 +23,7 @@ from harness.training.cell import Cell
 from harness.training.cohort import Stopped
 from harness.training.data import Data
 from harness.training.metrics import HeldOut
-from harness.training.trainer import Diverged, Samples, Turn, check, logging_steps, resume, save, train
+from harness.training.trainer import Diverged, Samples, Stopwatch, Turn, check, logging_steps, resume, save, train
 
 End = Literal["done", "failed", "stopped", "busy", "crowded"]
 
@@ -62,9 +62,10 @@ def run_cell(
 def _train(
     folder: CellFolder, recipe: Recipe, data: Data, micro_batches: int
 ) -> Generator[int, Turn, dict[str, Any]]:
+    clock = Stopwatch()
     cell = Cell(recipe, data.width, data.device, data.mean, micro_batches)
     missing = logging_steps(recipe.steps) - {point["step"] for point in folder.points()}
-    clock = resume(cell, folder.checkpoints, before=min(missing, default=math.inf))  # later ones would leave a gap
+    resume(cell, folder.checkpoints, clock, before=min(missing, default=math.inf))  # later ones would leave a gap
     with folder.open_curve(cell.step_index) as curve:
         outcome: dict[str, Any] = {"state": "complete", "reason": None, "heldout": None}
 

@@ -36,13 +36,10 @@ class Turn(NamedTuple):
 
 
 class Stopwatch:
-    """Seconds since it was made, without those in which it was paused, and with those of earlier runs.
+    """Seconds since it was made, without those in which it was paused."""
 
-    earlier: seconds up to the checkpoint that a cell goes on from; what was lost behind it is not counted.
-    """
-
-    def __init__(self, earlier: float = 0.0) -> None:
-        self._started = time.monotonic() - earlier
+    def __init__(self) -> None:
+        self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -53,6 +50,10 @@ class Stopwatch:
         before = time.monotonic()
         yield
         self._started += time.monotonic() - before
+
+    def add(self, seconds: float) -> None:
+        """Count seconds of an earlier run, too."""
+        self._started -= seconds
 
 
 class Samples(NamedTuple):
@@ -91,13 +92,15 @@ def save(cell: Cell, checkpoints: Checkpoints, clock: Stopwatch) -> None:
     checkpoints.save(cell.step_index, {**cell.state(), SECONDS: seconds})
 
 
-def resume(cell: Cell, checkpoints: Checkpoints, before: float = math.inf) -> Stopwatch:
-    """Bring a new cell to its last checkpoint of a step below `before`, if there is one; returns its clock."""
+def resume(cell: Cell, checkpoints: Checkpoints, clock: Stopwatch, before: float = math.inf) -> None:
+    """Bring a new cell and its clock to the last checkpoint of a step below `before`, if there is one.
+
+    Seconds that were lost since are not counted.
+    """
     saved = checkpoints.load(before)
-    if saved is None:
-        return Stopwatch()
-    cell.load_state(saved)
-    return Stopwatch(float(saved[SECONDS]))
+    if saved is not None:
+        cell.load_state(saved)
+        clock.add(float(saved[SECONDS]))
 
 
 def logging_steps(steps: int) -> set[int]:

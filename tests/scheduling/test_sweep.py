@@ -94,6 +94,7 @@ def test_an_undisturbed_sweep_has_every_cell_once(undisturbed):
 
 def test_the_best_setting_at_the_tuning_seeds_alone_is_reported(undisturbed):
     study = json.loads((undisturbed / "results/small/study.json").read_text())
+    assert (study["heldout_tokens"], study["curve_tokens"]) == (1024, 1024)  # of points at most 2,048
     assert (study["seeds"], study["tuning_seeds"], study["cells"]) == ([0, 1], [2], 8)
     rows = records(undisturbed, "cells.jsonl")
     tuning, reported = rows[:4], rows[4:]
