@@ -104,7 +104,7 @@ class Cell:
 
     def calibrate(self, x: Tensor) -> None:
         """Within `evaluating`: set the thresholds so that L0 is k on training activations x [T, D]."""
-        batches = [INPUTS[self.recipe.inputs](part, self.mean).x for part in x.split(self.evaluation_batch)]
+        batches = [INPUTS[self.recipe.inputs](part, self.mean).x for part in torch.split(x, self.evaluation_batch)]
         self.calibration = {"tokens": len(x), "layers": [asdict(layer) for layer in calibrate(self.sae, batches)]}
 
     def step(self, x: Tensor) -> None:
