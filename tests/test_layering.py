@@ -18,7 +18,7 @@ GROUND = {"__init__", "errors", "files", "ground_truth", "locks", "output", "pro
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
 # The core reads recipes, not studies, and rows of activations, wherever they come from.
-SHARED = {"harness.study.recipe", "harness.files", "harness.muon", "harness.activations.store"}
+SHARED = {"harness.study.recipe", "harness.files", "harness.muon", "harness.errors", "harness.activations.store"}
 
 
 def room_of(module: str) -> str:

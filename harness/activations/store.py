@@ -20,6 +20,7 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 FEATURES = "features.safetensors"
 SPLITS = ("train", "held_out")
+VERIFIED = 2**28  # bytes: about half a second
 AGAIN = "make the activations again: harness activations"
 DECISIVE = ("format", "hook", "dtype", "width", "tokens", "shards", "features", "mean", "scale")  # of a manifest
 
@@ -50,6 +51,16 @@ class ActivationStore:
         shards = {split: _open_shards(path, manifest, split) for split in SPLITS}
         _read_features(path, manifest, slice(0))
         return cls(path, manifest, shards)
+
+    def verify(self, most: int = VERIFIED) -> None:
+        """Raise UserError where a shard is not as it was written. Reads at most `most` bytes."""
+        for split in SPLITS:
+            for shard, about in zip(self._shards[split], self.manifest["shards"][split], strict=True):
+                if (most := most - shard.nbytes) < 0:
+                    return
+                file = self.path / about["file"]
+                if sha256_of([file]) != about["sha256"]:
+                    raise UserError(f"{file}: its content is not what was written; {AGAIN}")
 
     @property
     def width(self) -> int:

@@ -95,6 +95,7 @@ def _run(options: Namespace, console: Console) -> None:
     _check_paths(study, workspace, results)
     prepare(study.source, options, console)
     store = store_of(study, workspace)
+    store.verify()
     sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options))
     progress = sweep.run(console)
     export(study, list(sweep.cells.values()), store, workspace, results)

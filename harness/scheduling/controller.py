@@ -102,7 +102,7 @@ class Sweep:
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
                 self.books = books = Books(self.study, self.workspace, known, say, self.verdicts.judged)
                 books.keep_only(self._possible())
-            dispatcher = Dispatcher(engine, books, self.progress, options, self.store.path, self.verdicts, say)
+            dispatcher = Dispatcher(engine, books, self.progress, options, self.store, self.verdicts, say)
             for cells in self._phases():
                 with console.status("bringing them up to the cells on disk"):
                     dispatcher.add(*self._take_up(cells))

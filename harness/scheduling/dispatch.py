@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.scheduling.cohorts import LARGEST, MAX_LOSSES, MOST_MICRO_BATCHES, Limits, Queue
@@ -18,6 +17,7 @@ from harness.study.cells import Cell
 from harness.study.plan import Cost
 
 if TYPE_CHECKING:
+    from harness.activations.store import ActivationStore
     from harness.scheduling.books import Books
     from harness.scheduling.verdicts import Verdicts
 
@@ -47,7 +47,7 @@ class Dispatcher:
         books: Books,
         progress: SweepProgress,
         options: Options,
-        activations: Path,
+        activations: ActivationStore,
         verdicts: Verdicts,
         say: Callable[[str], Any],
     ) -> None:
@@ -141,7 +141,8 @@ class Dispatcher:
     def _job(self, slot: int, names: list[str]) -> Job:
         return Job(
             cells={str(self._books.folder(name).path): asdict(self._cells[name].recipe) for name in names},
-            activations=str(self._activations),
+            activations=str(self._activations.path),
+            fingerprint=self._activations.fingerprint,
             device=self._options.devices[slot % len(self._options.devices)],
             threads=self._options.threads,
             checkpoint_seconds=self._options.checkpoint_seconds,

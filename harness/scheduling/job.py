@@ -19,6 +19,7 @@ class Job:
     checkpoint_seconds: float
     micro_batches: int = 1  # that a batch is trained on in
     pruned_by: str | None = None  # the study's, see CellFolder
+    fingerprint: str | None = None  # of the activations that the sweep began with
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

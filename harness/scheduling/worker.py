@@ -78,7 +78,7 @@ class Messages:
 def run_job(job: Job, messages: Messages) -> None:
     """Train the cells of a job to their ends, or until SIGTERM."""
     torch.set_num_threads(job.threads)
-    data = partial(open_data, job.activations, job.device)
+    data = partial(open_data, job.activations, job.device, job.fingerprint)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
     shared = next(iter(recipes.values()))  # in what decides the batches
     batches = Batches(data, shared)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.activations.store import ActivationStore
+from harness.errors import UserError
 from harness.study.recipe import Recipe
 from harness.training.metrics import HeldOut
 from harness.training.stream import batch_rows
@@ -27,6 +28,7 @@ class Data:
         self._mean = torch.from_numpy(self._store.mean).to(device)
         self._scale = torch.tensor(self._store.scale).to(device)
         self.width = self._store.width
+        self.fingerprint = self._store.fingerprint
         self.mean = self._mean / self._scale  # [width], of the training split
         held_out = self._store.read("held_out", 0, self._store.tokens("held_out"))
         self.held_out = HeldOut(self.centred(self._put(held_out)), self._store.scale)
@@ -82,6 +84,13 @@ class Batches:
 
 
 @lru_cache(maxsize=1)
-def open_data(path: str, device: str) -> Data:
-    """The store at `path`, as long as no other is asked for. Raises UserError if there is none."""
-    return Data(Path(path), torch.device(device))
+def open_data(path: str, device: str, fingerprint: str | None = None) -> Data:
+    """The store at `path`, as long as no other is asked for.
+
+    fingerprint: that of the activations which are meant, where it matters. Raises UserError if there is no store,
+    or if it holds others: somebody may have made them again since.
+    """
+    data = Data(Path(path), torch.device(device))
+    if fingerprint not in (None, data.fingerprint):
+        raise UserError(f"{path}: the activations are no longer those that this sweep began with; start it again")
+    return data

@@ -151,6 +151,17 @@ def test_damaged_stores_are_refused(tmp_path: Path, damage: Any, message: str) -
         ActivationStore.open(tmp_path)
 
 
+def test_a_shard_that_is_not_as_it_was_written_is_found(tmp_path: Path) -> None:
+    store = written(tmp_path, some_rows(10))
+    store.verify()
+    shard = tmp_path / "train-00001.npy"
+    shard.write_bytes(shard.read_bytes()[:-4] + b"flip")
+    store = ActivationStore.open(tmp_path)
+    store.verify(most=4 * 3 * 4)  # of the first shard alone
+    with pytest.raises(UserError, match=r"train-00001\.npy: its content is not what was written; make the act"):
+        store.verify()
+
+
 def test_reading_needs_neither_torch_nor_transformers() -> None:
     heavy = {"torch", "transformers", "polars", "pydantic", "yaml"}
     code = f"import sys, harness.activations.store; print({heavy} & set(sys.modules))"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.activations.store import ActivationStore
 from harness.locks import exclusive
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.cell_run import End, run_cell
@@ -119,6 +120,16 @@ def test_cells_that_are_done_or_in_other_hands_do_not_hold_the_others_up(start):
         cohort = {"done": RECIPE, "taken": RECIPE, "new": RECIPE}
         assert ends(start(), job(cohort)) == {"done": ["done"], "taken": ["busy"], "new": ["done"]}
     assert outcome("new") == outcome("done")
+
+
+def test_cells_are_not_trained_on_other_activations_than_those_that_they_are_named_after(start):
+    meant = ActivationStore.open(Path("data/random/activations")).fingerprint
+    jobs = [
+        replace(job({"these": RECIPE}), fingerprint=meant),
+        replace(job({"others": RECIPE}), fingerprint="else"),
+    ]
+    assert ends(start(), *jobs) == {"these": ["done"], "others": ["failed"]}
+    assert "no longer those that this sweep began with" in folder("others").failure()["reason"]
 
 
 def test_a_worker_that_is_told_to_stop_checkpoints_every_cell(start):
