@@ -69,8 +69,8 @@ class StoreWriter:
         with np.errstate(over="ignore"):
             kept = values.astype(self.dtype)
         if not (fit := np.isfinite(kept)).all():
-            row, column = (int(index) for index in np.argwhere(~fit)[0])
-            raise Unfit(row, float(values[row, column]), self.dtype.name)
+            first = tuple(np.argwhere(~fit)[0])
+            raise Unfit(int(first[0]), float(values[first]), self.dtype.name)
         self._written[split] += len(places)
         shard, row = np.divmod(places, self.rows)
         for index in np.unique(shard):
