@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -66,6 +67,7 @@ class Books:
         self._trials = Account(OPTUNA, workspace.storage, self._ledger.refresh, say)
         self._runs = Account(MLFLOW, workspace.tracking, self._tracker.refresh, say)
         self._held = time.monotonic()
+        self._to_enter: dict[str, bool] = {}  # cells without a trial yet -> whether they are final
         self._sent: dict[str, int] = {}  # points of its curve that were passed on
         self._cells: dict[str, Cell] = {}  # asked for so far
 
@@ -77,8 +79,30 @@ class Books:
         return CellFolder(self._workspace.cell(cell), self._study.pruned_by)
 
     def add(self, cell: Cell, *, final: bool = True) -> bool:
-        """Give a cell its trial; whether it is done already. final: whether its study cannot prune it any more."""
+        """Take a cell up, which gets its trial later (`enter`); whether it is done already.
+
+        final: whether its study cannot prune it any more.
+        """
         self._cells[cell.id] = cell
+        self._to_enter[cell.id] = final
+        return final and self.folder(cell.id).result() is not None
+
+    def enter(self, seconds: float = math.inf) -> bool:
+        """Give cells that were taken up their trials, for so long at most; whether some are left.
+
+        Thousands of trials take minutes, in which workers may train already.
+        """
+        until = time.monotonic() + seconds
+        while self._to_enter and time.monotonic() < until:
+            self._enter(next(iter(self._to_enter)))
+        return bool(self._to_enter)
+
+    def _enter(self, cell_id: str) -> None:
+        """Give a cell its trial, unless it has it; tell all that is known of one that is done."""
+        final = self._to_enter.pop(cell_id, None)
+        if final is None:
+            return
+        cell = self._cells[cell_id]
         folder = self.folder(cell.id)
         if (result := folder.result() if final else None) is not None:
             result = {**result, "retries": folder.retries()}
@@ -87,14 +111,15 @@ class Books:
             self._runs.tell(partial(self._tracker.start, cell))
             self.pass_on(cell.id)
             self._runs.tell(partial(self._tracker.finish, cell.id, result))
-        return result is not None
 
     def started(self) -> list[str]:
         """Cells that are begun and not done."""
         return self._ledger.begun()
 
     def start(self, cell: Cell) -> None:
-        """Start the cell's trial and open its run."""
+        """Start the cell's trial and open its run; its folder says what it is."""
+        self._enter(cell.id)
+        self.folder(cell.id).describe({"arm": cell.arm, "recipe": asdict(cell.recipe)})
         self._trials.tell(partial(self._ledger.start, cell.id))
         self._runs.tell(partial(self._tracker.start, cell))
 
@@ -158,6 +183,7 @@ class Books:
 
     def settle(self) -> None:
         """Set aside what the study does not ask for, now that all it asks for is known; wait until all is told."""
+        self.enter()
         self.keep_only(self._cells)
         self._trials.settle()
         self._runs.settle()

@@ -104,11 +104,11 @@ class Sweep:
                 books.keep_only(self._possible())
             dispatcher = Dispatcher(engine, books, self.progress, options, self.store, self.verdicts, say)
             for cells in self._phases():
-                with console.status("bringing them up to the cells on disk"):
-                    dispatcher.add(*self._take_up(cells))
+                dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
                     dispatcher.work_off(display, self.interrupts.check)
-            books.settle()
+            with console.status("bringing the databases up to the cells on disk"):
+                books.settle()
         finally:
             engine.stop(GRACE)
             if books is not None:
@@ -168,7 +168,7 @@ class Sweep:
         return {cell.id: cost(cell.recipe, self.store.width, known) for cell in cells}
 
     def _take_up(self, cells: list[Cell]) -> tuple[dict[str, Cell], dict[str, Cost]]:
-        """Give every cell its trial, and finish those that have a result; the others by id, and their costs."""
+        """Take up all cells and count those that have a result; the others by id, and the costs of all."""
         self.cells |= {cell.id: cell for cell in cells}
         costs = self._costs(cells)
         left = {}

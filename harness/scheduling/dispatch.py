@@ -85,7 +85,8 @@ class Dispatcher:
         while self._open:
             check()
             self._hand_out()
-            for event in self._engine.wait(POLL):
+            entering = self._books.enter(POLL)
+            for event in self._engine.wait(0 if entering else POLL):
                 self._on(event)
             self._watch.end_hung({*self._leaving, *(cell.slot for cell in self._progress.running.values())})
             self._books.catch_up()
