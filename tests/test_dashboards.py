@@ -248,14 +248,14 @@ def test_what_an_edited_study_no_longer_asks_for_is_set_aside(reported, tmp_path
     asked = [json.loads(line)["cell"] for line in Path("results/small/cells.jsonl").read_text().splitlines()]
     now = optuna.load_study(study_name="small", storage=Workspace(Path()).storage)
     assert sorted(trial.user_attrs["cell"] for trial in now.trials) == sorted(asked)
-    assert (now.best_trial.user_attrs["recipe"]["k"], now.best_trial.user_attrs["recipe"]["tokens"]) == (3, 2000)
+    assert {name: now.best_trial.user_attrs[name] for name in ("k", "tokens")} == {"k": 3, "tokens": 2000}
     runs, parent = mlflow_runs(root)
     assert sorted(run.data.tags["cell"] for run in runs) == sorted(asked)
     assert not runs_where(root, "small", "tags.kind = 'arm'")
     assert parent.info.status == "FINISHED"
 
     (aside,) = [name for name in optuna.get_all_study_names(now._storage) if name.startswith("small (until 2")]
-    assert {trial.user_attrs["recipe"]["k"] for trial in trials(root, aside)} == {4}
+    assert {trial.user_attrs["k"] for trial in trials(root, aside)} == {4}
     assert {trial.user_attrs["reported"] for trial in trials(root, aside)} == {"yes", "no"}
     (there,) = [e.name for e in client(root).search_experiments() if e.name.startswith("small (until 2")]
     before, parent = mlflow_runs(root, there)

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.study.cells import Cell
 from harness.study.grid import describe, levels
-from harness.study.recipe import Scalar
+from harness.study.recipe import RECIPE_FIELDS, Scalar
 from harness.study.spec import Study
 
 CURVE = "heldout_fvu"
@@ -63,7 +63,6 @@ def trial_of(
     cell: Cell, axes: dict[str, BaseDistribution], result: Result | None, points: Sequence[Point]
 ) -> FrozenTrial:
     """The trial of a cell: finished where it has a result, else waiting."""
-    recipe = {name: value for name, value in asdict(cell.recipe).items() if name != "seed"}
     return create_trial(
         state=state_of(result),
         value=value_of(result),
@@ -74,11 +73,18 @@ def trial_of(
             "arm": describe(cell.arm),
             "seed": cell.recipe.seed,
             "phase": cell.phase,
-            "recipe": recipe,
+            **_recipe(cell),
             **attributes(result),
         },
         intermediate_values={p["step"]: p[CURVE] for p in points} if result else {},
     )
+
+
+def _recipe(cell: Cell) -> dict[str, Scalar]:
+    """What the recipe says besides the trial's parameters, but for defaults: `latents`, `k`, `tokens`, ..."""
+    shown = {"seed", *cell.arm, *cell.tuned}
+    values = {name: value for name, value in asdict(cell.recipe).items() if name not in shown}
+    return {name: value for name, value in values.items() if value != RECIPE_FIELDS[name].default}
 
 
 def state_of(result: Result | None) -> TrialState:

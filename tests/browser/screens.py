@@ -67,7 +67,7 @@ def browser_page(height: int = 1000) -> Iterator[Page]:
 
 
 def visit_optuna(page: Page, address: str, study: str, folder: Path) -> None:
-    """The study's history, how the axes bear on the error, and the list of its trials."""
+    """The study's history and note, how the axes bear on the error, and the list of its trials."""
     page.goto(address)
     page.get_by_text(re.compile(rf"^\d+\. {study}$")).first.click()
     page.get_by_text("Hyperparameter Importance").wait_for()
@@ -78,21 +78,20 @@ def visit_optuna(page: Page, address: str, study: str, folder: Path) -> None:
     page.get_by_text("Slice", exact=True).wait_for()
     page.wait_for_timeout(4000)
     page.screenshot(path=folder / "optuna_axes.png")
+    page.goto(f"{address}/note")
+    page.get_by_text("Base recipe:").wait_for()
+    page.screenshot(path=folder / "optuna_note.png")
     page.goto(f"{address}/trials")
     page.get_by_text("Intermediate Values").wait_for()
     page.wait_for_timeout(2000)
     page.screenshot(path=folder / "optuna_trials.png")
 
 
-def visit_mlflow(page: Page, address: str, folder: Path) -> None:
-    """The runs of the study, grouped by arm, and the curves of these groups."""
+def visit_mlflow(page: Page, address: str, study: str, folder: Path) -> None:
+    """The arms as the report has them, above the study's run with its cells, and their curves against tokens."""
     page.goto(address)
-    page.get_by_text("matching runs").wait_for()
-    page.wait_for_timeout(3000)
+    page.get_by_text(f"study {study}", exact=True).first.wait_for()
     page.get_by_role("button", name="Close", exact=True).click()  # an assistant
-    page.get_by_role("button", name="Group by").first.click()
-    page.get_by_text("arm", exact=True).first.click()
-    page.get_by_text("Group:").first.wait_for()
     page.wait_for_timeout(1500)
     page.screenshot(path=folder / "mlflow_runs.png")
     page.goto(page.url.replace("/runs?", "/runs?compareRunsMode=CHART&"))
@@ -107,7 +106,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with dashboards(root) as addresses, browser_page() as page:
         visit_optuna(page, addresses["optuna"], study, folder)
-        visit_mlflow(page, addresses["mlflow"], folder)
+        visit_mlflow(page, addresses["mlflow"], study, folder)
 
 
 if __name__ == "__main__":
