@@ -112,7 +112,7 @@ def test_the_report_lies_beside_the_studys_run_and_its_path_in_the_note(reported
     assert client(reported).list_artifacts(parent.info.run_id, "figures")
     note = note_of(reported)
     assert "`results/small/report.html`" in note
-    assert "an axis without any effect can come out as important" in note
+    assert "An axis without any effect can come out as important" in note
     assert "k 4" in note
 
 
