@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 POLL = 0.25  # seconds between two looks at the workers
 SEND = 2.0  # seconds between two looks at the curves: a commit to a database costs as much as many points
+PACE = 2.0  # curves that are passed on a second: where more cells run, each is looked at less often
 BUSY = 1.0  # seconds until a cell that another process trains is looked at again
 
 
@@ -91,7 +92,7 @@ class Dispatcher:
             self._watch.end_hung({*self._leaving, *(cell.slot for cell in self._progress.running.values())})
             self._books.catch_up()
             self._judge()
-            if time.monotonic() - looked >= SEND:
+            if time.monotonic() - looked >= max(SEND, len(self._progress.running) / PACE):
                 looked = time.monotonic()
                 for cell in self._progress.running:
                     self._pass_on(cell)
