@@ -24,6 +24,7 @@ from harness.scheduling.ledger import Ledger
 from harness.scheduling.shared_study import create_tables as create_trials
 from harness.scheduling.tracking import Tracker
 from harness.scheduling.tracking import create_tables as create_runs
+from harness.scheduling.verdicts import Verdicts
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell
 from harness.study.spec import Study
@@ -44,15 +45,15 @@ class Books:
         workspace: Workspace,
         activations: dict[str, float],
         say: Callable[[str], Any] = lambda _: None,
-        judged: Callable[[str], float] = lambda _: math.inf,
+        verdicts: Verdicts | None = None,
     ) -> None:
         """`activations`: figures of the study's activations, by name. `say` takes lines for people.
 
-        judged: the step up to which a cell's curve counts, as in `Verdicts.judged`; what follows is not passed on.
+        verdicts: of a study that prunes; what they may still strike out is told later, or not at all.
         """
         self._workspace = workspace
         self._study = study
-        self._judged = judged
+        self._verdicts = verdicts or Verdicts(None, self.folder)
         name = workspace.name()
         with opening(OPTUNA, workspace.storage):
             make_ready(workspace.storage, create_trials, ours=workspace.storage_url is None, say=say)
@@ -67,7 +68,7 @@ class Books:
         self._trials = Account(OPTUNA, workspace.storage, self._ledger.refresh, say)
         self._runs = Account(MLFLOW, workspace.tracking, self._tracker.refresh, say)
         self._held = time.monotonic()
-        self._to_enter: dict[str, bool] = {}  # cells without a trial yet -> whether they are final
+        self._to_enter: dict[str, Cell] = {}  # taken up, and without a trial yet
         self._sent: dict[str, int] = {}  # points of its curve that were passed on
         self._cells: dict[str, Cell] = {}  # asked for so far
 
@@ -78,14 +79,11 @@ class Books:
     def folder(self, cell: str) -> CellFolder:
         return CellFolder(self._workspace.cell(cell), self._study.pruned_by)
 
-    def add(self, cell: Cell, *, final: bool = True) -> bool:
-        """Take a cell up, which gets its trial later (`enter`); whether it is done already.
-
-        final: whether its study cannot prune it any more.
-        """
+    def add(self, cell: Cell) -> bool:
+        """Take a cell up, which gets its trial later (`enter`); whether it is done already."""
         self._cells[cell.id] = cell
-        self._to_enter[cell.id] = final
-        return final and self.folder(cell.id).result() is not None
+        self._to_enter[cell.id] = cell
+        return self._final_result(cell.id) is not None
 
     def enter(self, seconds: float = math.inf) -> bool:
         """Give cells that were taken up their trials, for so long at most; whether some are left.
@@ -99,18 +97,20 @@ class Books:
 
     def _enter(self, cell_id: str) -> None:
         """Give a cell its trial, unless it has it; tell all that is known of one that is done."""
-        final = self._to_enter.pop(cell_id, None)
-        if final is None:
+        cell = self._to_enter.pop(cell_id, None)
+        if cell is None:
             return
-        cell = self._cells[cell_id]
-        folder = self.folder(cell.id)
-        if (result := folder.result() if final else None) is not None:
-            result = {**result, "retries": folder.retries()}
+        if (result := self._final_result(cell.id)) is not None:
+            result = {**result, "retries": self.folder(cell.id).retries()}
         self._trials.tell(partial(self._ledger.add, cell, result, self._points(cell.id) if result else []))
         if result is not None and not self._tracker.finished(cell, result):
             self._runs.tell(partial(self._tracker.start, cell))
             self.pass_on(cell.id)
             self._runs.tell(partial(self._tracker.finish, cell.id, result))
+
+    def _final_result(self, cell: str) -> Record | None:
+        """The cell's result, if its study cannot prune it any more."""
+        return self.folder(cell).result() if self._verdicts.final(cell) else None
 
     def started(self) -> list[str]:
         """Cells that are begun and not done."""
@@ -133,7 +133,7 @@ class Books:
         return points[-1] if points else None
 
     def _points(self, cell: str) -> list[Record]:
-        return [point for point in self.folder(cell).points() if point["step"] <= self._judged(cell)]
+        return [point for point in self.folder(cell).points() if point["step"] <= self._verdicts.judged(cell)]
 
     def finish(self, cell: str) -> Record | None:
         """Close the trial and the run of a cell that has ended; its result, if it has one."""

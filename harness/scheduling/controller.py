@@ -100,7 +100,7 @@ class Sweep:
 
                 known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-                self.books = books = Books(self.study, self.workspace, known, say, self.verdicts.judged)
+                self.books = books = Books(self.study, self.workspace, known, say, self.verdicts)
                 books.keep_only(self._possible())
             dispatcher = Dispatcher(engine, books, self.progress, options, self.store, self.verdicts, say)
             for cells in self._phases():
@@ -173,7 +173,7 @@ class Sweep:
         costs = self._costs(cells)
         left = {}
         for cell in in_order(cells, costs):
-            if self.books.add(cell, final=self.verdicts.final(cell.id)):
+            if self.books.add(cell):
                 self.progress.done += 1
             else:
                 left[cell.id] = cell
