@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.records import Cell, Key, Study, columns, show
+from harness.analysis.levels import Key, columns, show
+from harness.analysis.records import Cell, Study
 from harness.analysis.statistics import Interval, mean_interval
 from harness.study.selection import Choice, choose
 

@@ -8,8 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
+from harness.analysis.levels import Level, show
 from harness.analysis.outcomes import FVU, Outcome
-from harness.analysis.records import Level, Study, show
+from harness.analysis.records import Study
 from harness.analysis.statistics import Interval, mean_interval, seedwise_mean
 
 Values = Mapping[int, float]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.analysis.level_effects import effects_by_level
+from harness.analysis.levels import describe, levels_in
 from harness.analysis.outcomes import FEATURES, FVU, MCC
-from harness.analysis.records import describe, levels_in
 from harness.analysis.view import Row, View
 from harness.analysis.wording import change, effect_sentence, level_name, number, shown
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.analysis.records import Study, levels_in
+from harness.analysis.levels import levels_in
+from harness.analysis.records import Study
 
 MOST_ACTIVE = 1.05  # times the cell's final L0: with more active latents an FVU is another matter
 TOLERANCE = 0.01  # relative: within it two L0 count as equal

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from harness.analysis.arms import Arm, interval_columns
-from harness.analysis.records import Cell, Study, columns
+from harness.analysis.levels import columns
+from harness.analysis.records import Cell, Study
 from harness.analysis.statistics import mean_interval
 
 CURVES = ("heldout_fvu", "heldout_l0", "train_dead_fraction")

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
+from harness.analysis.levels import column, show
 from harness.analysis.outcomes import DEAD, definitions
-from harness.analysis.records import column, show
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
 from harness.analysis.wording import bracket, mean, number, plural, reached

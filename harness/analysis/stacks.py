@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
-from harness.analysis.records import columns
+from harness.analysis.levels import columns
 from harness.analysis.statistics import mean_interval
 
 FIGURES = ("l0", "dead_fraction", "unexplained")

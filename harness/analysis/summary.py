@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.findings import findings, headline
+from harness.analysis.levels import levels_in, show
 from harness.analysis.outcomes import FVU, Outcome, definitions
-from harness.analysis.records import levels_in, show
 from harness.analysis.report import facts
 from harness.analysis.view import Row, View, load_view
 from harness.analysis.warnings import warnings

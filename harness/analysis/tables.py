@@ -14,9 +14,10 @@ from harness.analysis.arms import arm_rows, collect_arms, seed_rows
 from harness.analysis.effects import effect_rows
 from harness.analysis.finite import finite_curves
 from harness.analysis.learning_curves import curve_rows, with_full_windows
+from harness.analysis.levels import column, columns
 from harness.analysis.outcomes import OUTCOMES, Outcome, present
 from harness.analysis.reach import reach_rows
-from harness.analysis.records import METRICS, Cell, State, Study, column, columns
+from harness.analysis.records import METRICS, Cell, State, Study
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
-from harness.analysis.records import Key, Level, Study, columns
+from harness.analysis.levels import Key, Level, columns
+from harness.analysis.records import Study
 from harness.analysis.statistics import mean_interval
 
 

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.l0 import MOST_ACTIVE
+from harness.analysis.levels import Key
 from harness.analysis.outcomes import DEAD, FVU
 from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, ends_of, logarithmic, robust_limits, tokens
-from harness.analysis.records import Key
 from harness.analysis.view import Row, View
 
 HEIGHT = 2.0  # inches

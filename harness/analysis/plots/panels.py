@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.records import Key
+from harness.analysis.levels import Key
 from harness.analysis.style import PALE, PALETTE, grid, page
 from harness.analysis.view import Row, View
 
