@@ -62,12 +62,12 @@ def test_a_study_of_somebody_else_is_left_alone(postgresql, small_study):
     first.close()
     with pytest.raises(UserError, match="study 'small' in Optuna's database belongs to somebody:/there"):
         ledger(postgresql, small_study, "me")
-    small_study.write_text(small_study.read_text().replace("4e-3", "2e-3"))
+    small_study.write_text(small_study.read_text().replace("sparse 2", "sparse 3"))
     with pytest.raises(UserError, match="belongs to somebody"):
         ledger(postgresql, small_study, "me")
     assert postgresql.execute("SELECT count(*) FROM trials WHERE state = 'WAITING'") == [(1,)]
 
-    ledger(postgresql, small_study, "somebody").close()  # with other axes: beside the first
+    ledger(postgresql, small_study, "somebody").close()  # with other levels: the first is kept beside it
     later, earlier = sorted(names(postgresql), key=len, reverse=True)
     assert (earlier, later[:6]) == ("small", "small ")
 
@@ -119,13 +119,13 @@ def test_trials_are_found_again_whose_start_or_end_was_not_heard_of(postgresql, 
         ours.start(one.id)
         ours._entries[one.id].state = optuna.trial.TrialState.WAITING
         ours.refresh()
-        assert ours.running() == [one.id]
+        assert ours.begun() == [one.id]
         ours.finish(one.id, {"state": "failed", "reason": "some"})
         ours.refresh()
         ours.finish(one.id, {"state": "failed", "reason": "some"})
         ours.add(two, None, [])
         ours.start(two.id)
-        assert ours.running() == [two.id]
+        assert ours.begun() == [two.id]
         assert len(ours._study.trials) == 2
 
 
