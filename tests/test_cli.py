@@ -265,3 +265,16 @@ def test_what_the_user_set_for_a_library_stands(small_study, monkeypatch, capsys
     main(["plan", str(small_study)])
     assert os.environ["HF_HUB_OFFLINE"] == "0"
     assert os.environ["DO_NOT_TRACK"] == "true"
+
+
+@pytest.mark.parametrize(("native", "kernels"), [("1", "compiled"), ("0", "plain")])
+def test_a_sweep_without_compiled_kernels_says_so(synthetic_study, monkeypatch, capsys, native, kernels):
+    import json
+    import shutil
+
+    if kernels == "compiled" and shutil.which("g++") is None:
+        pytest.skip("no compiler")
+    monkeypatch.setenv("HARNESS_NATIVE", native)
+    shown = re.sub(r"\s+", " ", _said(capsys, "run", str(synthetic_study), "--workers", "1"))
+    assert ("2 cells were trained without compiled kernels" in shown) == (kernels == "plain")
+    assert json.loads(Path("results/small/study.json").read_text())["environment"]["kernels"] == kernels

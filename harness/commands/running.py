@@ -86,7 +86,7 @@ def run(options: Namespace, console: Console) -> None:
 
 def _run(options: Namespace, console: Console) -> None:
     from harness.scheduling.controller import Sweep
-    from harness.scheduling.export import check_owner, export
+    from harness.scheduling.export import check_owner, export, without_kernels
     from harness.study.fit import check_fits
 
     study, workspace, results = load(options)
@@ -99,6 +99,12 @@ def _run(options: Namespace, console: Console) -> None:
     sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options))
     progress = sweep.run(console)
     export(study, list(sweep.cells.values()), store, workspace, results)
+    if plain := without_kernels(list(sweep.cells.values()), workspace):
+        console.print(
+            f"{plain} cells were trained without compiled kernels, which takes up to twice as long and rounds "
+            "differently: a C++ compiler (g++, or $CXX) makes them, unless HARNESS_NATIVE=0 leaves them out",
+            soft_wrap=True,
+        )
     if progress.failed:
         console.print(
             f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"

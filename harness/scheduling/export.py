@@ -54,7 +54,7 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
         for point in folder.points()
         if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
     ]
-    environment = next((_environment(o) for o in outcomes if "torch" in o), {})
+    environment = _environment([outcome for outcome in outcomes if "torch" in outcome])
     _write_lines(results / "cells.jsonl", rows)
     _write_lines(results / "curves.jsonl", points)
     summary = {
@@ -111,8 +111,18 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
     }
 
 
-def _environment(outcome: dict[str, Any]) -> dict[str, Any]:
-    return {name: outcome[name] for name in ("torch", "device", "threads")}
+def _environment(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the first cell; and the kernels of all of them, which decide the rounding, too."""
+    if not outcomes:
+        return {}
+    kernels = ", ".join(sorted({outcome["kernels"] for outcome in outcomes if "kernels" in outcome}))
+    return {**{name: outcomes[0][name] for name in ("torch", "device", "threads")}, "kernels": kernels}
+
+
+def without_kernels(cells: list[Cell], workspace: Workspace) -> int:
+    """How many of these cells were trained on a CPU in plain PyTorch."""
+    results = [CellFolder(workspace.cell(cell.id)).result() or {} for cell in cells]
+    return sum((result.get("device"), result.get("kernels")) == ("cpu", "plain") for result in results)
 
 
 def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:

@@ -95,8 +95,8 @@ def orthogonalisation(shape: Shape) -> float:
 
 
 def preconditioning(shape: Shape) -> float:
-    """SOAP, for each side that is preconditioned: three rotations, an outer product, and now and then an eigenbasis
-    by a product and a QR decomposition (4/3 d^3 for R, as much for Q)."""
+    """SOAP, for each side that is preconditioned: three rotations, an outer product, and now and then an
+    eigenbasis by a product and a QR decomposition (4/3 d^3 for R, as much for Q)."""
     sides = [side for side in shape if side <= SOAP_DIMENSION]
     return sum(4 * 2 * shape[0] * shape[1] * d + (2 + 8 / 3) * d**3 / SOAP_EVERY for d in sides)
 

@@ -31,15 +31,26 @@ def library() -> ctypes.CDLL | None:
     if os.environ.get("HARNESS_NATIVE") == "0":
         return None
     try:
-        path = _cache() / f"kernels-{_fingerprint()}.so"
-        if not path.exists():
-            _compile(path)
-        found = ctypes.CDLL(str(path))
+        found = _load(f"kernels-{_fingerprint()}.so")
     except (OSError, subprocess.SubprocessError):
         return None
     if hasattr(found, "top_k_of_product_bytes"):
         found.top_k_of_product_bytes.restype = ctypes.c_int64
     return found
+
+
+def _load(name: str) -> ctypes.CDLL:
+    """The library of this name from the cache; where that keeps none, from a folder for this process."""
+    try:
+        path = _cache() / name
+        if not path.exists():
+            _compile(path)
+        return ctypes.CDLL(str(path))
+    except OSError:
+        with tempfile.TemporaryDirectory() as folder:  # what is loaded does not need its file any more
+            path = Path(folder) / name
+            _compile(path)
+            return ctypes.CDLL(str(path))
 
 
 def usable(*tensors: Tensor) -> bool:
