@@ -34,7 +34,7 @@ EVALUATED = 2048  # tokens at a time, when a cell is measured
 COPIES = 2  # of the state, while a checkpoint is written
 FLOAT = 4  # bytes
 # Bytes that comparing with known features takes (harness/ground_truth.py): for each held-out token and feature,
-# and as many more while these are read; for each active latent of a token; for each latent and feature; and for each
+# and as many more while these are read; for each active latent of a token; for each latent and feature; for each
 # feature and token of a block.
 FEATURE, READ, CODE, PAIR, BLOCK = 4, 4, 20, 17, 20
 
