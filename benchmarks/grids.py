@@ -15,7 +15,8 @@ from benchmarks.steps import FASTEST
 from benchmarks.table import Value, table
 from benchmarks.turns import Effort, Entry, in_turns, taking_turns
 from benchmarks.workplace import CONTEXT, Scale, harness, sweep, workplace, write_study
-from harness.activations.capture import TOKENS_AT_ONCE, find_module, hidden_states, load_model
+from harness.activations.capture import TOKENS_AT_ONCE
+from harness.activations.hook import find_module, hidden_states, load_model
 from harness.study.source import SourceFolders, TextSource, load_source
 from harness.training.trainer import CURVE_POINTS
 
