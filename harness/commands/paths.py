@@ -27,15 +27,15 @@ def check_folders(*folders: Path) -> None:
 
 
 def check_writable(*folders: Path) -> None:
-    """Make the folders that are not there. Raise UserError where nothing can be written to one of them.
+    """Raise UserError where nothing can be written to one of them, or where it cannot be made.
 
     A disk that is full is no mistake: whoever writes there waits for room.
     """
     check_folders(*folders)
     for folder in folders:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
+            with tempfile.TemporaryFile(dir=there):
                 pass
         except OSError as failure:
             if failure.errno not in FULL:

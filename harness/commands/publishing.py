@@ -20,7 +20,8 @@ Row = dict[str, Any]
 
 def publish(study: Study, workspace: Workspace, results: Path, console: Console) -> None:
     """Tell the databases of the study's sweep what the tables say. One that is away is told by the next report."""
-    optuna, mlflow = (isinstance(known, str) or known[1] > 0 for known in workspace.databases(study.name))
+    optuna = workspace.storage_url or (workspace.runs / "optuna.db").exists()
+    mlflow = workspace.tracking_url or (workspace.runs / "mlflow.db").exists()
     if not (optuna or mlflow):
         return
     from harness.scheduling.books import MLFLOW, OPTUNA, opening
@@ -69,7 +70,9 @@ def _arm(row: Row, points: list[Row]) -> Arm:
     return Arm(
         label=row["arm"],
         parameters={
-            name: str(value) for name, value in row.items() if name not in (*figures, "arm") and value is not None
+            _parameter(name): str(value)
+            for name, value in row.items()
+            if name not in (*figures, "arm") and value is not None
         },
         figures=_finite(row, figures),
         curve={
@@ -79,6 +82,14 @@ def _arm(row: Row, points: list[Row]) -> Arm:
             for point in points
         },
     )
+
+
+def _parameter(column: str) -> str:
+    """A recipe's field has the name that it has as a parameter of a cell's run."""
+    from harness.study.recipe import RECIPE_FIELDS
+
+    name = column.removeprefix("axis_")
+    return name if name in RECIPE_FIELDS else column
 
 
 def _with_intervals(row: Row) -> list[str]:

@@ -6,10 +6,13 @@ import json
 import time
 from collections.abc import Container
 from itertools import chain, count
+from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.scheduling.workspace import Workspace
 from harness.study.spec import Study
+
+if TYPE_CHECKING:
+    from harness.scheduling.workspace import Workspace
 
 
 def already_run(study: Study, by: str) -> UserError:

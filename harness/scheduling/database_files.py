@@ -20,6 +20,7 @@ from harness.secrets import masked
 
 # With the name of its driver: of a path behind `sqlite:///` MLflow makes folders, percent signs and all.
 SQLITE = "sqlite+pysqlite:///"
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as away
 PATIENCE = 300.0  # seconds to wait for another process that makes the same database ready
 # SQLite's codes for what is wrong inside of a file, not around it (busy, full, read-only, ...): tables that are
 # missing or half-made, torn pages, another kind of file
@@ -144,12 +145,19 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def limits(url: str) -> dict[str, Any]:
+    """What SQLAlchemy is told of how long to wait for a server."""
+    from sqlalchemy import make_url
+
+    if make_url(url).get_backend_name() != "postgresql":
+        return {}
+    return {"connect_args": {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * ANSWER_SECONDS}}
+
+
 @contextmanager
 def _alone_on_server(url: str) -> Iterator[None]:
     """Hold a lock of the server while tables are made: made by two at once, they are an error of one."""
     from sqlalchemy import create_engine, text
-
-    from harness.scheduling.shared_study import limits
 
     engine = create_engine(url, **limits(url))
     try:

@@ -6,20 +6,18 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from harness.errors import UserError
 from harness.scheduling.claims import belongs_to, name_aside
-from harness.scheduling.database_files import shown
+from harness.scheduling.database_files import limits, shown
 
-CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as away
 NOTE = "harness:note"  # the note that was given last
 NOT_ASKED_FOR = "the study no longer asks for this cell"
 
@@ -38,13 +36,6 @@ def open_storage(url: str) -> RDBStorage:
 def create_tables(url: str) -> None:
     """Make Optuna's tables where they are not there yet."""
     open_storage(url).engine.dispose()
-
-
-def limits(url: str) -> dict[str, Any]:
-    """What SQLAlchemy is told of how long to wait for a server."""
-    if make_url(url).get_backend_name() != "postgresql":
-        return {}
-    return {"connect_args": {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": 1000 * ANSWER_SECONDS}}
 
 
 def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> optuna.Study:

@@ -20,7 +20,8 @@ from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from harness.scheduling.claims import belongs_to, name_aside
-from harness.scheduling.shared_study import ANSWER_SECONDS, NOT_ASKED_FOR
+from harness.scheduling.database_files import ANSWER_SECONDS
+from harness.scheduling.shared_study import NOT_ASKED_FOR
 from harness.study.cells import Cell
 from harness.study.grid import describe
 from harness.study.recipe import RECIPE_FIELDS

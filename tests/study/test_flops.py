@@ -61,6 +61,7 @@ def counted(recipe: Recipe, steps: int = 1) -> float:
     for _ in range(2):
         cell.step(torch.randn(recipe.batch, WIDTH))
     cell.last_fired -= recipe.dead_window * torch.arange(cell.sae.latents).remainder(2)  # every other one is dead
+    cell.restarted -= recipe.dead_window
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
         for _ in range(steps):
             cell.step(torch.randn(recipe.batch, WIDTH))

@@ -79,7 +79,7 @@ COMPARED = """
 import json, pathlib, sys, torch
 from harness.activations.synthetic import make_synthetic
 from harness.scheduling.cell_run import run_cell
-from harness.scheduling.data import Data
+from harness.training.data import Data
 from harness.study.recipe import Recipe
 from harness.study.source import Synthetic, SyntheticSource
 from harness.training.cohort import Cohort
