@@ -16,6 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = ["ground", "sae", "study", "activations", "training", "scheduling", "analysis", "top"]
 GROUND = {"__init__", "errors", "files", "ground_truth", "locks", "output", "progress", "muon", "secrets"}
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
+TRITON = {f"harness.sae.gpu.{name}" for name in ("adam", "gathers", "jumprelu", "selection")}  # and none else
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
 # The core reads recipes, not studies, and rows of activations, wherever they come from.
 SHARED = {"harness.study.recipe", "harness.files", "harness.muon", "harness.errors", "harness.activations.store"}
@@ -67,6 +68,7 @@ def test_no_arrow_points_up(path):
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(name_of(p)) in CORE], ids=name_of)
 def test_the_training_core_needs_torch_alone(path):
     allowed = CORE[room_of(name_of(path))] | set(sys.stdlib_module_names)
+    allowed |= {"triton"} if name_of(path) in TRITON else set()
     lazy = {module.split(".")[0] for module in imports_of(path)} & LAZY.get(name_of(path), set())
     assert not lazy & {module.split(".")[0] for module in imports_of(path, inside_functions=False)}
     for module in imports_of(path):
@@ -74,6 +76,11 @@ def test_the_training_core_needs_torch_alone(path):
             assert room_of(module) in CORE or module in SHARED, module
         else:
             assert module.split(".")[0] in allowed | lazy, module
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p) not in TRITON], ids=name_of)
+def test_kernels_in_triton_are_imported_by_nobody_who_does_not_call_them(path):
+    assert not TRITON & imports_of(path, inside_functions=False)
 
 
 def test_an_optimizer_that_needs_torch_alone_imports_no_more():

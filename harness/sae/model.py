@@ -109,7 +109,7 @@ class Coder(nn.Module):
     def decode(self, values: Tensor, support: Support) -> Tensor:
         """The reconstruction [B, D] of a code."""
         rows: Tensor = self.behind(decode(values, support, self.decoder))
-        return rows.to(values.dtype)
+        return rows.to(self.decoder.dtype)  # added layers end in autocast's precision
 
 
 class SAE(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from harness.sae import gpu
 from harness.sae.model import SAE, Coded, Coder, Part
 from harness.sae.selection import top_k
 from harness.sae.sparse import Support, active_entries, positive_means, pre_activations
@@ -88,8 +89,7 @@ def _prefix(sae: SAE, coded: Coded, share: float) -> Tensor:
     total = torch.zeros_like(coded.reconstruction)
     for coder, part in _pairs(sae, coded):
         support = part.code.support
-        inside = support.indices < max(1, round(share * support.latents))
-        total = total + coder.decode(part.code.values[inside], support.where(inside))
+        total = total + coder.decode(*support.first(part.code.values, max(1, round(share * support.latents))))
     return total
 
 
@@ -98,7 +98,7 @@ def aux_k_error(sae: SAE, coded: Coded, dead: Tensor, k: int) -> Tensor:
 
     dead: [latents of all coders], bool. The error itself is taken as given; what is scored is the decoder's
     answer to them beside its answer to nothing. Gao et al. 2024 (arXiv 2406.04093), appendix A.2. Zero where no
-    latent is dead; scaled down where fewer than k are, as sparsify does. Waits for the device, to learn how many.
+    latent is dead; scaled down where fewer than k are, as sparsify does.
     """
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
     pairs = zip(_pairs(sae, coded), masks, strict=True)
@@ -107,16 +107,32 @@ def aux_k_error(sae: SAE, coded: Coded, dead: Tensor, k: int) -> Tensor:
 
 def _aux_k(coder: Coder, part: Part, dead: Tensor, k: int) -> Tensor:
     with torch.no_grad():
-        columns = dead.nonzero()[:, 0]
-        if not len(columns):
-            return part.reconstruction.new_zeros(())
-        entries, places = top_k(_looked_at(coder, part, columns), min(k, len(columns)))
-        support = Support.of_rows(columns[places], coder.latents)
         error = part.residual
-    active = active_entries(part.input, coder.encoder, coder.bias, entries.flatten(), support)
+        entries, indices, share = _strongest(coder, part, dead, k)
+        support = Support.of_rows(indices, coder.latents)
+    if not len(indices.flatten()):
+        return part.reconstruction.new_zeros(())
+    active = active_entries(part.input, coder.encoder, coder.bias, entries.flatten(), support).relu()
+    if gpu.holds(dead):
+        active = active * dead[support.indices]  # where fewer than k are dead, living ones are among the strongest
     nothing: Tensor = coder.behind(torch.zeros_like(coder.decoder[:1]))
-    missed = error - (coder.decode(active.relu(), support) - nothing)
-    return missed.square().mean() * min(1, len(columns) / k)
+    missed = error - (coder.decode(active, support) - nothing)
+    return missed.square().mean() * share
+
+
+def _strongest(coder: Coder, part: Part, dead: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor | float]:
+    """The pre-activations [B, K] of the k strongest dead latents, which they are, and how many of k there are.
+
+    On a GPU all latents are looked through, since to learn how many are dead would be to wait for it.
+    """
+    if gpu.holds(dead):
+        lowest = _looked_at(coder, part).masked_fill(~dead, -torch.inf)
+        return *top_k(lowest, min(k, coder.latents)), (dead.sum() / k).clamp(max=1)
+    columns = dead.nonzero()[:, 0]
+    if not len(columns):
+        return part.input.new_zeros(len(part.input), 0), columns.expand(len(part.input), 0), 0.0
+    entries, places = top_k(_looked_at(coder, part, columns), min(k, len(columns)))
+    return entries, columns[places], min(1, len(columns) / k)
 
 
 def _looked_at(coder: Coder, part: Part, latents: Tensor | None = None) -> Tensor:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.sae import native
-from harness.sae.sparse import Support
+from harness.sae import gpu, native
+from harness.sae.sparse import FullSupport, Support
 
 GROUP = 4  # entries a group
 LEAST = 4  # groups for each entry that is looked for: with fewer, narrowing down costs what it saves
@@ -23,6 +23,8 @@ def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
     memory. Which of equal entries is taken is not specified.
     """
     batch, latents = pre_activations.shape
+    if gpu.takes_top_k(pre_activations, k):
+        return gpu.top_k(pre_activations, k)
     if k <= latents and native.usable(pre_activations):
         return native.top_k(pre_activations, k)
     if latents % GROUP or latents < LEAST * GROUP * k:
@@ -39,7 +41,8 @@ def top_k(pre_activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def largest(entries: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """All of [M] that are at least as large as the count-th largest: their values and places, both [A].
 
-    Narrowed down as in `top_k`: they lie in groups whose maximum is at least the count-th largest maximum.
+    Narrowed down as in `top_k`: they lie in groups whose maximum is at least the count-th largest maximum. On a
+    GPU exactly `count` of them, whichever of equal ones: to learn how many are equal would be to wait for it.
     """
     size = len(entries)
     if size % GROUP or size < LEAST * GROUP * count:
@@ -49,12 +52,22 @@ def largest(entries: Tensor, count: int) -> tuple[Tensor, Tensor]:
         strides = torch.arange(0, size, size // GROUP, device=entries.device)
         places = (strides.unsqueeze(1) + groups).flatten()
         entries = entries[places]
+    if gpu.holds(entries):
+        values, chosen = entries.topk(count, sorted=False)
+        return values, places[chosen]
     smallest = entries.kthvalue(len(entries) - count + 1).values
     chosen = (~(entries < smallest)).nonzero()[:, 0]  # NaN counts as the largest, as in torch
     return entries[chosen], places[chosen]
 
 
 def masked(dense: Tensor, mask: Tensor) -> tuple[Tensor, Support]:
-    """The entries [A] of dense [B, N] where mask [B, N] is true, token after token; and where they are."""
+    """The entries [A] of dense [B, N] where mask [B, N] is true, token after token; and where they are.
+
+    On a GPU all entries [B, N], those where the mask is false so low that they are nobody's code and get no
+    gradient: to learn how many are left would be to wait for it.
+    """
+    if gpu.holds(dense):
+        support = FullSupport(len(dense), dense.shape[1], dense.device)
+        return dense.where(mask, torch.finfo(dense.dtype).min), support
     places = mask.flatten().nonzero()[:, 0]
     return dense.flatten()[places], Support.of_places(places, mask.shape)

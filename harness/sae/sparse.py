@@ -1,8 +1,9 @@
 """The sparse layer's arithmetic: products that touch only what is active.
 
 With A of B·N entries on, a training step needs one dense product, the encoder's forward pass. The decoder and all
-gradients go through the A active entries by `embedding_bag`, whose bags are summed in a fixed order on a CPU:
-the same input gives the same bits. How many are active may differ from token to token.
+gradients go through the A active entries, by kernels of our own or by `embedding_bag`. Each sum has one order,
+also on a GPU, where nothing is added atomically: the same input gives the same bits. How many are active may differ
+from token to token. Nothing here waits for a GPU.
 
 Shape letters: B tokens, N latents, A active entries of the batch, K active latents a token where all have as many,
 D width before the layer, W width behind it.
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from harness.sae import native
+from harness.sae import gpu, native
 
 
 class Support:
@@ -43,13 +44,12 @@ class Support:
         """The entries at `places` [A] of a flattened [B, N], in ascending order."""
         batch, latents = shape
         tokens = places // latents
-        counts = torch.bincount(tokens, minlength=batch)
-        return cls(places - tokens * latents, counts.cumsum(0) - counts, latents)
+        return cls(places - tokens * latents, _firsts(tokens, batch), latents)
 
     @cached_property
     def tokens(self) -> Tensor:
         """The token of each entry: [A]."""
-        ends = torch.cat([self.starts[1:], self.starts.new_tensor([len(self.indices)])])[: len(self.starts)]
+        ends = torch.cat([self.starts[1:], torch.full_like(self.starts[:1], len(self.indices))])
         rows = torch.arange(len(self.starts), device=self.starts.device)
         return rows.repeat_interleave(ends - self.starts, output_size=len(self.indices))
 
@@ -58,9 +58,33 @@ class Support:
         """order [A] of the entries by latent, their tokens [A], each latent's first entry [N]."""
         if self.indices.device.type == "cpu" and native.library() is not None:
             return native.by_latent(self.indices, self.tokens, self.latents)
-        order = torch.sort(self.indices, stable=True).indices
-        counts = torch.bincount(self.indices, minlength=self.latents)
-        return order, self.tokens[order], counts.cumsum(0) - counts
+        order = self._sorted.indices
+        return order, self.tokens[order], _firsts(self._sorted.values, self.latents)
+
+    @cached_property
+    def _sorted(self) -> torch.return_types.sort:
+        """The latents [A] in their order, and which entries they are of. On GPUs, int32 sorts twice as fast."""
+        return torch.sort(self.indices.int(), stable=True)
+
+    def dense(self, values: Tensor) -> Tensor:
+        """The values [A] of the entries, and zeros: [B, N]."""
+        codes = values.new_zeros(len(self.starts), self.latents)
+        codes[self.tokens, self.indices] = values
+        return codes
+
+    def each(self, of_latents: Tensor) -> Tensor:
+        """A number of each latent [N], for each entry: something that broadcasts to the entries' shape."""
+        return of_latents[self.indices]
+
+    def first(self, values: Tensor, latents: int) -> tuple[Tensor, Support]:
+        """Of the entries [A], those of the first so many latents, and their support.
+
+        On a GPU all of them, those of other latents as 0: to learn how many are left would be to wait for it.
+        """
+        inside = self.indices < latents
+        if gpu.holds(values):
+            return values * inside, self
+        return values[inside], self.where(inside)
 
     def where(self, kept: Tensor) -> Support:
         """The entries where kept [A] is true."""
@@ -69,30 +93,98 @@ class Support:
 
     def weighted_rows(self, values: Tensor, weight: Tensor) -> Tensor:
         """Sum over a token's active latents of value · weight row: values [A], weight [N, W] -> [B, W]."""
+        if gpu.usable(values, weight):
+            return gpu.weighted_rows(values, weight, self.indices, self.starts)
         return embedding_bag(self.indices, weight, self.starts, per_sample_weights=values, mode="sum")
 
     def weighted_tokens(self, values: Tensor, rows: Tensor) -> Tensor:
         """Sum over a latent's active tokens of value · token row: values [A], rows [B, W] -> [N, W]."""
         order, tokens, starts = self._by_latent
+        if gpu.usable(values, rows):
+            return gpu.weighted_tokens(values, rows, order, tokens, self._sorted.values, starts)
         if native.usable(values, rows):
             return native.weighted_tokens(values, rows, order, tokens, starts)
         return embedding_bag(tokens, rows, starts, per_sample_weights=values[order], mode="sum")
 
     def totals(self, values: Tensor) -> Tensor:
         """Sum of a latent's values over the tokens: values [A] -> [N]."""
-        return values.new_zeros(self.latents).index_add_(0, self.indices, values)
+        if not gpu.holds(values):
+            return values.new_zeros(self.latents).index_add_(0, self.indices, values)
+        order, _, starts = self._by_latent
+        if gpu.usable(values):
+            return gpu.totals(values, order, starts)
+        # index_add_ adds in any order on a GPU
+        return embedding_bag(order, values.unsqueeze(1), starts, mode="sum").squeeze(1)
+
+    def fired(self, values: Tensor) -> Tensor:
+        """Number of tokens on which a latent's value is above 0: values [A] -> [N], float."""
+        return self.totals((values > 0).to(values.dtype))
 
     def inner_products(self, rows: Tensor, weight: Tensor) -> Tensor:
         """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [A]."""
         rows = rows.contiguous()
+        if gpu.usable(rows, weight):
+            return gpu.inner_products(rows, weight, self.indices, self.starts)
         if native.usable(rows, weight):
             return native.inner_products(rows, weight, self.indices, self.starts)
         return _products(rows, weight, self.indices, self.starts, self.tokens)
 
 
+class FullSupport(Support):
+    """Every entry of a batch's [B, N], active or not. Values have the shape [B, N]; sums are dense products.
+
+    For codes on a GPU that have no fixed number of active entries: to learn how many there are would be to wait, and
+    at the beginning of training there are so many that dense products are faster.
+    """
+
+    def __init__(self, tokens: int, latents: int, device: torch.device) -> None:
+        self.starts = torch.arange(tokens, device=device) * latents
+        self.latents = latents
+
+    @cached_property
+    def indices(self) -> Tensor:  # type: ignore[override]
+        """The latent of each entry: [B, N]."""
+        return torch.arange(self.latents, device=self.starts.device).expand(len(self.starts), self.latents)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The token of each entry: [B, N]."""
+        places = torch.arange(len(self.starts), device=self.starts.device)
+        return places.unsqueeze(1).expand(len(self.starts), self.latents)
+
+    def dense(self, values: Tensor) -> Tensor:
+        return values
+
+    def each(self, of_latents: Tensor) -> Tensor:
+        return of_latents
+
+    def first(self, values: Tensor, latents: int) -> tuple[Tensor, Support]:
+        return values * (torch.arange(self.latents, device=values.device) < latents), self
+
+    def weighted_rows(self, values: Tensor, weight: Tensor) -> Tensor:
+        return (values @ weight.to(values.dtype)).to(torch.promote_types(values.dtype, torch.float32))
+
+    def weighted_tokens(self, values: Tensor, rows: Tensor) -> Tensor:
+        return (values.T @ rows.to(values.dtype)).to(torch.promote_types(values.dtype, torch.float32))
+
+    def fired(self, values: Tensor) -> Tensor:
+        if gpu.usable(values):
+            return gpu.jump_counts(values, torch.zeros(self.latents, device=values.device))[0]
+        return super().fired(values)
+
+    def totals(self, values: Tensor) -> Tensor:
+        return values.sum(0, dtype=torch.promote_types(values.dtype, torch.float32))
+
+    def inner_products(self, rows: Tensor, weight: Tensor) -> Tensor:
+        return rows @ weight.to(rows.dtype).T
+
+
 @torch.no_grad()
 def project_rows(gradient: Tensor, weight: Tensor) -> None:
     """Take from each row of gradient [N, W] its part along the row of weight [N, W], which has unit norm."""
+    if gpu.usable(gradient, weight):
+        gpu.project(gradient, weight)
+        return
     if native.usable(gradient, weight):
         native.project(gradient, weight)
         return
@@ -104,10 +196,17 @@ def project_rows(gradient: Tensor, weight: Tensor) -> None:
 @torch.no_grad()
 def normalise_rows(weight: Tensor) -> None:
     """Bring each row of weight [N, W] to unit norm."""
-    if native.usable(weight):
+    if gpu.usable(weight):
+        gpu.normalise(weight)
+    elif native.usable(weight):
         native.normalise(weight)
     else:
         weight.div_(torch.linalg.vector_norm(weight, dim=1, keepdim=True).clamp_min_(1e-12))
+
+
+def _firsts(ordered: Tensor, count: int) -> Tensor:
+    """Where each of 0, 1, ..., count - 1 begins among such numbers in ascending order: [A] -> [count]."""
+    return torch.searchsorted(ordered, torch.arange(count, dtype=ordered.dtype, device=ordered.device))
 
 
 def _products(rows: Tensor, weight: Tensor, indices: Tensor, starts: Tensor, tokens: Tensor) -> Tensor:
@@ -134,13 +233,22 @@ class SparseCode:
 
     def fired(self) -> Tensor:
         """Number of tokens that each latent fired on: [N], float."""
-        return self.support.totals((self.values > 0).to(self.values.dtype))
+        return self.support.fired(self.values)
 
     def dense(self) -> Tensor:
         """The codes with their zeros: [B, N]."""
-        codes = self.values.new_zeros(len(self.support.starts), self.support.latents)
-        codes[self.support.tokens, self.support.indices] = self.values
-        return codes
+        return self.support.dense(self.values)
+
+
+def _rounded(rows: Tensor) -> Tensor:
+    """Rows as they are read, in bfloat16 where a GPU's products are: half as many bytes; sums are float32's.
+
+    A parameter may have a copy of itself that is kept up to date (`harness.training.fused_adam`).
+    """
+    if not (torch.is_autocast_enabled(rows.device.type) and gpu.usable(rows)):
+        return rows
+    kept: Tensor | None = getattr(rows, "rounded", None)
+    return rows.detach().bfloat16() if kept is None else kept
 
 
 class _Active(torch.autograd.Function):
@@ -150,38 +258,49 @@ class _Active(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, support: Support) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        entries: Tensor,
+        support: Support,
+        read: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        x, weight = read  # as they are gathered; gradients are those of x and weight
         ctx.save_for_backward(x, weight)
         ctx.support = support
-        if entries.dtype != x.dtype:
+        if entries.dtype != bias.dtype and not isinstance(support, FullSupport):
             return support.inner_products(x, weight) + bias[support.indices]
         return entries.view_as(entries)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None, None]:
         x, weight = ctx.saved_tensors
         support: Support = ctx.support
+        grad = grad.contiguous()
         grad_x = support.weighted_rows(grad, weight) if ctx.needs_input_grad[0] else None
-        return grad_x, support.weighted_tokens(grad, x), support.totals(grad), None, None
+        return grad_x, support.weighted_tokens(grad, x), support.totals(grad), None, None, None
 
 
 class _Decode(torch.autograd.Function):
     """Codes to rows: the sum of the active latents' decoder rows, weighted by their values."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weight: Tensor, support: Support) -> Tensor:
+    def forward(ctx: Any, values: Tensor, weight: Tensor, support: Support, read: Tensor) -> Tensor:
+        weight = read  # as it is gathered; the gradient is that of weight
         ctx.save_for_backward(values, weight)
         ctx.support = support
         return support.weighted_rows(values, weight)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         values, weight = ctx.saved_tensors
         support: Support = ctx.support
-        grad = grad.contiguous()
+        grad = grad.contiguous().to(weight.dtype)
         grad_values = support.inner_products(grad, weight) if ctx.needs_input_grad[0] else None
         grad_weight = support.weighted_tokens(values, grad) if ctx.needs_input_grad[1] else None
-        return grad_values, grad_weight, None
+        return grad_values, grad_weight, None, None
 
 
 class _PositiveMeans(torch.autograd.Function):
@@ -206,12 +325,13 @@ class _PositiveMeans(torch.autograd.Function):
 def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W^T + b without gradient: x [B, D], weight [N, D], bias [N] -> [B, N], of the precision of autocast."""
     with torch.no_grad():
-        return torch.addmm(bias, x, weight.T)
+        return torch.addmm(bias, x, _rounded(weight).T)
 
 
 def active_entries(x: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, support: Support) -> Tensor:
     """The `entries` [A] of x W^T + b [B, N] in `support`, made differentiable in x, weight and bias."""
-    return cast(Tensor, _Active.apply(x, weight, bias, entries, support))  # type: ignore[no-untyped-call]
+    read = (_rounded(x), _rounded(weight))
+    return cast(Tensor, _Active.apply(x, weight, bias, entries, support, read))  # type: ignore[no-untyped-call]
 
 
 def positive_means(x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:
@@ -224,4 +344,5 @@ def positive_means(x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Ten
 
 def decode(values: Tensor, support: Support, weight: Tensor) -> Tensor:
     """Sum of the active latents' rows of weight [N, W], weighted by values [A]: [B, W]."""
-    return cast(Tensor, _Decode.apply(values, weight, support))  # type: ignore[no-untyped-call]
+    read = _rounded(weight)
+    return cast(Tensor, _Decode.apply(values, weight, support, read))  # type: ignore[no-untyped-call]

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from harness.sae import gpu
 from harness.sae.roles import Role
 from harness.sae.selection import largest, masked, top_k
-from harness.sae.sparse import SparseCode, Support
+from harness.sae.sparse import FullSupport, SparseCode, Support
 
 
 class Sparsifier(nn.Module):
@@ -102,8 +103,10 @@ class BatchTopK(Calibrated):
         if not tokens:
             return masked(pre_activations, pre_activations > 0)
         entries, places = largest(pre_activations.flatten(), min(self.k, latents) * tokens)
-        places, order = places[entries > 0].sort()
-        return entries[entries > 0][order], Support.of_places(places, pre_activations.shape)
+        if not gpu.holds(entries):  # on a GPU, to learn how many there are would be to wait for it
+            entries, places = entries[entries > 0], places[entries > 0]
+        places, order = places.sort()
+        return entries[order], Support.of_places(places, pre_activations.shape)
 
 
 class ReLU(Sparsifier):
@@ -113,10 +116,16 @@ class ReLU(Sparsifier):
     """
 
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
+        if gpu.usable(pre_activations):
+            return pre_activations, FullSupport(
+                len(pre_activations), pre_activations.shape[1], pre_activations.device
+            )
         return masked(pre_activations, pre_activations > 0)
 
     def activity(self, code: SparseCode) -> Tensor:
-        return code.values.sum() / max(1, len(code.support.starts))
+        return code.values.sum(dtype=torch.promote_types(code.values.dtype, torch.float32)) / max(
+            1, len(code.support.starts)
+        )
 
 
 class JumpReLU(Calibrated):
@@ -144,14 +153,19 @@ class JumpReLU(Calibrated):
         return pre_activations / self.log_threshold.exp()
 
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
+        if gpu.usable(pre_activations):
+            return pre_activations, FullSupport(
+                len(pre_activations), pre_activations.shape[1], pre_activations.device
+            )
         if not self.training:
             return masked(pre_activations, pre_activations > self._thresholds())
         floor = self.log_threshold.detach().exp() - self.bandwidth / 2
         return masked(pre_activations, pre_activations > floor.clamp_min(0))
 
     def values(self, active: Tensor, support: Support) -> Tensor:
-        threshold = self._thresholds()[support.indices]
-        return cast(Tensor, _Jump.apply(active, threshold, self.bandwidth))  # type: ignore[no-untyped-call]
+        threshold = support.each(self._thresholds())
+        jump = _FullJump if _kernels_take(active, support) else _Jump
+        return cast(Tensor, jump.apply(active, threshold, self.bandwidth))  # type: ignore[no-untyped-call]
 
     def _thresholds(self) -> Tensor:
         """Of each latent: [N]."""
@@ -159,9 +173,10 @@ class JumpReLU(Calibrated):
         return learned if self.training else learned * self.cutoff
 
     def activity(self, code: SparseCode) -> Tensor:
-        threshold = self.log_threshold.exp()[code.support.indices]
-        step = _Step.apply(code.active.detach(), threshold, self.bandwidth)  # type: ignore[no-untyped-call]
-        return cast(Tensor, step).sum() / max(1, len(code.support.starts))
+        threshold = code.support.each(self.log_threshold.exp())
+        step_of = _FullStep if _kernels_take(code.active, code.support) else _Step
+        step = step_of.apply(code.active.detach(), threshold, self.bandwidth)  # type: ignore[no-untyped-call]
+        return cast(Tensor, step).sum(dtype=threshold.dtype) / max(1, len(code.support.starts))
 
     def charge(self, activity: Tensor) -> Tensor:
         return (activity / self.k - 1).square()
@@ -180,7 +195,11 @@ class _Jump(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         z, threshold = ctx.saved_tensors
         near = (z - threshold).abs() < ctx.bandwidth / 2
-        return grad * (z > threshold), -grad * threshold * near / ctx.bandwidth, None
+        return (
+            grad * (z > threshold),
+            (-grad * threshold * near / ctx.bandwidth).sum_to_size(threshold.shape),
+            None,
+        )
 
 
 class _Step(torch.autograd.Function):
@@ -196,6 +215,42 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         z, threshold = ctx.saved_tensors
         near = (z - threshold).abs() < ctx.bandwidth / 2
+        return None, (-grad * near / ctx.bandwidth).sum_to_size(threshold.shape), None
+
+
+def _kernels_take(active: Tensor, support: Support) -> bool:
+    return isinstance(support, FullSupport) and gpu.usable(active)
+
+
+class _FullJump(torch.autograd.Function):
+    """As `_Jump`, of all entries [B, N] and thresholds [N], by kernels for GPUs."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return gpu.jump(z, threshold)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        z, threshold = ctx.saved_tensors
+        grad_z, near = gpu.jump_backward(z, grad.contiguous(), threshold, ctx.bandwidth)
+        return grad_z, -near * threshold / ctx.bandwidth, None
+
+
+class _FullStep(torch.autograd.Function):
+    """As `_Step`, of all entries [B, N] and thresholds [N], summed over tokens: [N]."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        above, near = gpu.jump_counts(z, threshold, bandwidth)
+        ctx.save_for_backward(near)
+        ctx.bandwidth = bandwidth
+        return above
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
+        (near,) = ctx.saved_tensors
         return None, -grad * near / ctx.bandwidth, None
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.sae import gpu
 from harness.sae.calibration import calibrate, needs_calibration
 from harness.sae.model import Coded, build_sae
 from harness.study.recipe import Layers, Recipe
 from harness.training.backward import Indivisible, Seen, backward
+from harness.training.fused_adam import FusedAdam
+from harness.training.graph import Graph
 from harness.training.inputs import INPUTS
 from harness.training.loss import active_at, resamples_at
 from harness.training.metrics import EVALUATION_BATCH
@@ -66,7 +69,14 @@ class Cell:
         self.sae = sae.to(device)
         self.mean = torch.zeros(width, device=device) if mean is None else mean.to(device)
         self.optimizers = build_optimizers(recipe, self.sae)
+        unit = self.sae.decoders() if recipe.decoder_norm == "unit" else []
+        fits = FusedAdam.fits(self.optimizers, unit)
+        read = [p for c in sae.stack() for p in (c.encoder, c.decoder)] if recipe.precision == "bfloat16" else []
+        self._fused = FusedAdam(self.optimizers, unit, recipe.gradient_clip, read) if fits else None
+        captured = device.type == "cuda" and gpu.kernels() is not None and micro_batches == 1
+        self._graph = Graph(self._work, self.sae.parameters()) if captured else None
         self.step_index = 0
+        self._now = torch.zeros((), dtype=torch.int64, device=device)  # tokens before a step, for its work
         self.last_fired = torch.zeros(sae.latents, dtype=torch.int64, device=device)  # [N]: token count then
         self.restarted = torch.zeros_like(self.last_fired)  # [N]: token count at the last resampling
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared error, squares, firings
@@ -108,27 +118,57 @@ class Cell:
         self.calibration = {"tokens": len(x), "layers": [asdict(layer) for layer in calibrate(self.sae, batches)]}
 
     def step(self, x: Tensor) -> None:
-        """Train on one batch [B, D]."""
+        """Train on one batch [B, D]. Does not wait for a GPU, but for a step after which latents are resampled."""
         recipe = self.recipe
         given, _ = INPUTS[recipe.inputs](x, self.mean)
         self.sae.set_active(active_at(self.step_index, recipe))
-        resamples = resamples_at(self.step_index + 1, recipe)
-        seen = backward(
-            recipe, self.sae, given, self.dead(), micro_batches=self.micro_batches, keep_sources=resamples
-        )
-        self._update()
-        self.step_index += 1
-        self._count(given, seen)
-        if resamples:
+        self._now.fill_(self.tokens)
+        self._schedule()
+        if resamples_at(self.step_index + 1, recipe):
+            seen = self._work(given, keep_sources=True)
+            self._update()
+            self._taken(given)
             self._resample(seen.sources)
+            return
+        if self._graph is None:
+            self._work(given)
+        else:
+            self._graph(given, (given.shape, *(coder.sparsifier.k for coder in self.sae.stack())))
+        self._update()
+        self._taken(given)
+
+    def _taken(self, x: Tensor) -> None:
+        self.step_index += 1
+        self.tokens_summed += len(x)
+
+    def _schedule(self) -> None:
+        lr = learning_rate(self.step_index, self.recipe)
+        set_learning_rate(self.optimizers, lr)
+        if self._fused is not None:
+            self._fused.schedule(lr, self.step_index + 1)
+
+    def _work(self, x: Tensor, keep_sources: bool = False) -> Seen:
+        """What of a step can be one graph on a GPU: gradients, counters, and the update where it is fused."""
+        seen = backward(
+            self.recipe, self.sae, x, self._silent(), micro_batches=self.micro_batches, keep_sources=keep_sources
+        )
+        self._count(x, seen)
+        if self._fused is not None:
+            self._fused.update()
+        return seen
+
+    def _silent(self) -> Tensor:
+        """As `dead`, before the step that is being taken."""
+        return self._now - self.last_fired >= self.recipe.dead_window
 
     def _update(self) -> None:
         recipe = self.recipe
+        if self._fused is not None:
+            return  # it is part of the work
         if recipe.decoder_norm == "unit":
             self.sae.project_decoder_gradients()
         if recipe.gradient_clip:
             clip(self.sae.parameters(), recipe.gradient_clip)
-        set_learning_rate(self.optimizers, learning_rate(self.step_index, recipe))
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -137,10 +177,10 @@ class Cell:
 
     @torch.no_grad()
     def _count(self, x: Tensor, seen: Seen) -> None:
-        self.last_fired.masked_fill_(seen.firings > 0, self.tokens)
+        # The batch of a recipe is whole, so that this is the number of tokens after the step.
+        self.last_fired.copy_(torch.where(seen.firings > 0, self._now + self.recipe.batch, self.last_fired))
         squares = torch.linalg.vector_norm(x).square()
         self.sums += torch.stack([seen.error * x.numel(), squares, seen.firings.sum()])
-        self.tokens_summed += len(x)
 
     def _resample(self, sources: list[Source]) -> None:
         # A generator of its own for every time, so that a resumed cell draws what it would have drawn.
@@ -186,3 +226,5 @@ class Cell:
         self.restarted.copy_(state["restarted"])
         self.sums.copy_(state["sums"])
         self.step_index, self.tokens_summed = state["position"]
+        if self._graph is not None:
+            self._graph.forget()

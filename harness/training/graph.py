@@ -1,0 +1,71 @@
+"""A step on a GPU as one CUDA graph: what it launches is launched at once, without the processor between.
+
+Shape letters: B tokens, D activation width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FIRST = 3  # steps that are taken one by one, since kernels are compiled and optimizers make their state in them
+
+
+class Graph:
+    """Takes `work` on a batch [B, D], from a few times on as a graph: the same kernels on the same numbers.
+
+    What changes from step to step must be in tensors of its own, but for what `like` stands for. parameters: those
+    whose gradients the work leaves to others.
+    """
+
+    def __init__(self, work: Callable[[Tensor], Any], parameters: Iterable[nn.Parameter]) -> None:
+        self._work = work
+        self._parameters = list(parameters)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: tensors that the work looks at were replaced."""
+        self._like: Hashable = None
+        self._taken = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, x: Tensor, like: Hashable) -> None:
+        """Take one step. like: what must be as in the steps before for their graph to be this one's."""
+        if like != self._like:
+            self.forget()
+            self._like = like
+        if self._graph is None and self._taken < FIRST:
+            self._taken += 1
+            self._work(x)
+            return
+        if self._graph is None:
+            self._x = x.clone()
+            self._graph = self._captured()
+            self._gradients = [p.grad for p in self._parameters]
+        self._x.copy_(x)
+        self._graph.replay()
+        for p, gradient in zip(self._parameters, self._gradients, strict=True):
+            p.grad = gradient
+
+    def _captured(self) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        # The thread that reads ahead goes on meanwhile.
+        with torch.cuda.graph(graph, pool=_anchor(self._x.device).pool(), capture_error_mode="thread_local"):
+            self._work(self._x)
+        return graph
+
+
+@cache
+def _anchor(device: torch.device) -> torch.cuda.CUDAGraph:
+    """A graph whose memory all others share: one is replayed at a time, and none leaves anything there.
+
+    It is kept, since torch fails where memory of graphs that are all gone is to be shared once more.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        torch.zeros(1, device=device)
+    return graph

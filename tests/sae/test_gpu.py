@@ -1,0 +1,186 @@
+"""The kernels for GPUs against float64: on a GPU if there is one, else by Triton's interpreter (conftest.py)."""
+
+import pytest
+import torch
+
+from harness.sae import gpu
+from harness.sae.selection import largest, top_k
+from harness.sae.sparse import FullSupport, Support, normalise_rows, project_rows
+from tests.training.cells import DATA, cell
+
+pytest.importorskip("triton", reason="Triton is not installed: the kernels for GPUs are not tested")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TYPES = [torch.float32, torch.bfloat16]
+
+
+@pytest.fixture(autouse=True)
+def on_kernels(monkeypatch):
+    """What lies on the CPU is taken for a GPU's, where there is none."""
+    monkeypatch.setattr(gpu, "DEVICES", {DEVICE})
+
+
+def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+
+
+def near(ours: torch.Tensor, wanted: torch.Tensor) -> None:
+    torch.testing.assert_close(ours.double(), wanted.double(), atol=1e-4, rtol=1e-5)
+
+
+def ordinary(x):
+    return x
+
+
+def equal(x):
+    return x.round()
+
+
+def zeros(x):
+    return x * 0
+
+
+def not_numbers(x):
+    x[0, 5] = x[-1, :10] = torch.nan
+    x[-1, 11], x[0, 1] = torch.inf, -torch.inf
+    return x
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("made", [ordinary, equal, zeros, not_numbers])
+@pytest.mark.parametrize(("batch", "latents", "k"), [(2, 70, 3), (2, 1000, 16), (1, 64, 16)])
+def test_the_k_largest_of_each_row_are_exact(batch, latents, k, made, dtype):
+    dense = made(numbers(batch, latents)).to(dtype)
+    assert gpu.takes_top_k(dense, k)
+    values, indices = top_k(dense, k)
+    assert torch.equal(values.nan_to_num(9e9), dense.gather(1, indices).nan_to_num(9e9))
+    wanted = dense.topk(k, 1).values
+    assert torch.equal(values.sort(1, descending=True).values.nan_to_num(9e9), wanted.nan_to_num(9e9))
+    assert all(len(set(row)) == k for row in indices.tolist())
+
+
+def test_of_no_token_and_of_few_latents_there_are_k_largest_too():
+    assert top_k(numbers(0, 70), 3)[1].shape == (0, 3)
+    assert not gpu.takes_top_k(numbers(2, 10), 3)
+    assert top_k(numbers(2, 10), 3)[0].shape == (2, 3)
+
+
+def test_the_largest_of_a_batch_are_exactly_so_many():
+    entries = numbers(1000).round()
+    values, places = largest(entries, 37)
+    assert len(set(places.tolist())) == 37
+    assert torch.equal(entries[places], values)
+    assert torch.equal(values.sort(descending=True).values, entries.topk(37).values)
+
+
+# Some have latents with more entries than one program adds up; the last ones have rows of several blocks.
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("batch", "latents", "share", "width"),
+    [(5, 11, 0.3, 3), (0, 5, 0.5, 4), (3, 7, 0.0, 5), (140, 3, 0.8, 2), (70, 2, 1.0, 2), (3, 4, 0.8, 1100)],
+)
+def test_gathers_are_those_of_the_dense_code(batch, latents, share, width, dtype):
+    mask = torch.rand(batch, latents, generator=torch.Generator().manual_seed(1)) < share
+    mask[:, 1:2] = False  # a latent that never fires
+    mask = mask.to(DEVICE)
+    support = Support.of_places(mask.flatten().nonzero()[:, 0], mask.shape)
+    values = numbers(len(support.indices))
+    code = torch.zeros(batch, latents, dtype=torch.float64, device=DEVICE).masked_scatter(mask, values.double())
+    weight, rows = numbers(latents, width).to(dtype), numbers(batch, width).to(dtype)
+    assert gpu.usable(weight, rows, values)
+    near(support.weighted_rows(values, weight), code @ weight.double())
+    near(support.weighted_tokens(values, rows), code.T @ rows.double())
+    near(support.inner_products(rows, weight), (rows.double() @ weight.double().T)[mask])
+    near(support.totals(values), code.sum(0))
+    near(support.fired(values), (code > 0).sum(0))
+
+
+def test_a_number_that_is_none_reaches_its_own_token_and_latent_alone():
+    support = Support.of_rows(torch.tensor([[0, 2], [1, 2]], device=DEVICE), 4)
+    values = torch.tensor([1.0, torch.nan, 3.0, 4.0], device=DEVICE)
+    rows = support.weighted_rows(values, torch.ones(4, 3, device=DEVICE))
+    assert rows.isnan().tolist() == [[True] * 3, [False] * 3]
+    sums = support.weighted_tokens(values, torch.ones(2, 3, device=DEVICE))
+    assert sums.isnan()[:, 0].tolist() == support.totals(values).isnan().tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize(("rows", "width"), [(3, 5), (2, 5000), (0, 4)])
+def test_rows_are_normalised_and_gradients_projected(rows, width):
+    weight, gradient = numbers(2, rows, width)
+    weight[:1] = 0
+    wanted = torch.nn.functional.normalize(weight.double(), dim=1)
+    normalise_rows(weight)
+    near(weight, wanted)
+    before = gradient.double()
+    project_rows(gradient, weight)
+    near(gradient, before - (before * wanted).sum(1, keepdim=True) * wanted)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_jumps_of_all_entries_are_those_of_the_selected_ones(monkeypatch, dtype):
+    monkeypatch.setattr(gpu, "PART", (4, 8))
+    z, gradient = numbers(10, 21).to(dtype), numbers(10, 21, seed=1).to(dtype)
+    threshold = numbers(21, seed=2).abs() / 2
+    close = ((z - threshold).abs() < 0.1) & (z > 0)
+    near(gpu.jump(z, threshold), z * (z > threshold))
+    ours, sums = gpu.jump_backward(z, gradient, threshold, 0.2)
+    near(ours, gradient * (z > threshold))
+    near(sums, (gradient * close).double().sum(0))
+    above, beside = gpu.jump_counts(z, threshold, 0.2)
+    assert above.tolist() == (z > threshold).sum(0).tolist()
+    assert beside.tolist() == close.sum(0).tolist()
+
+
+def test_the_support_of_all_entries_has_the_sums_of_any_other():
+    values, weight, rows = numbers(6, 9).relu(), numbers(9, 4), numbers(6, 4)
+    support = FullSupport(6, 9, values.device)
+    other = Support.of_places(torch.arange(54, device=DEVICE), values.shape)
+    flat = values.flatten()
+    near(support.weighted_rows(values, weight), other.weighted_rows(flat, weight))
+    near(support.weighted_tokens(values, rows), other.weighted_tokens(flat, rows))
+    near(support.inner_products(rows, weight).flatten(), other.inner_products(rows, weight))
+    near(support.totals(values), other.totals(flat))
+    near(support.fired(values), other.fired(flat))
+    near(support.first(values, 4)[0], values * (torch.arange(9, device=DEVICE) < 4))
+    assert torch.equal(support.dense(values), other.dense(flat))
+
+
+SMALL = {"latents": 16, "batch": 8}  # Triton's interpreter takes milliseconds for each program
+CELLS = [
+    {},
+    {"layers": "sparse 2", "aux_k": 3, "dead_window": 8, "optimizer": "adamw", "decoder_norm": "free"},
+    {"layers": "dense 2-2", "sparsifier": "jumprelu", "gradient_clip": 1e-3},
+    {"sparsifier": "batchtopk", "prefixes": "0.25-0.5", "gradient_clip": 0.0},
+    {"sparsifier": "relu", "aux_k": 3, "dead_window": 10**6, "optimizer": "muon"},
+]
+
+
+@pytest.mark.parametrize("changes", CELLS, ids=lambda changes: " ".join(map(str, changes.values())))
+def test_a_cell_trains_as_on_plain_torch(monkeypatch, changes):
+    """Adam with projection, clipping and unit norm in two passes; selection and losses that wait for nobody."""
+
+    def trained():
+        one = cell(**SMALL, **changes)
+        for step in range(2):
+            one.step(DATA[8 * step :][:8])
+        return one.state(), one.code(DATA[:10]).reconstruction
+
+    monkeypatch.setattr(gpu, "DEVICES", {"cpu"})  # of the tests' cells
+    ours, coded = trained()
+    monkeypatch.setattr(gpu, "DEVICES", set())
+    theirs, wanted = trained()
+    near(coded, wanted)
+    assert ours.keys() == theirs.keys()  # a checkpoint of either can be gone on from
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
+
+
+@pytest.mark.parametrize("sparsifier", ["topk", "jumprelu"])
+def test_what_products_in_bfloat16_read_moves_with_the_weights(monkeypatch, sparsifier):
+    monkeypatch.setattr(gpu, "DEVICES", {"cpu"})
+    one = cell(precision="bfloat16", sparsifier=sparsifier, resample=16, dead_window=1, **SMALL)
+    for step in range(3):  # resampling writes into the weights behind the second one
+        one.step(DATA[8 * step :][:8])
+        one._schedule()
+        for coder in one.sae.stack():
+            for weight in (coder.encoder, coder.decoder):  # Triton's interpreter rounds towards 0
+                torch.testing.assert_close(weight.rounded.float(), weight.detach(), rtol=2**-7, atol=0)
