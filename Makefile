@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test suite lint demo browser peers ray chaos screenshots bench lock clean
+.PHONY: repro test suite lint demo browser peers ray chaos screenshots bench gpu lock clean
 
 repro: .venv/.installed
 	dvc repro report@depth
@@ -50,6 +50,10 @@ chaos: .venv/.test-installed
 # Times a step, a grid and the harness around them, beside the peers' packages; half an hour on a quiet machine.
 bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .venv-dictionary-learning/.installed
 	python -m benchmarks --peers --out docs/benchmarks.md
+
+# Checks and times a step on a GPU; two minutes. Needs no more than torch, Triton and what a cell imports.
+gpu:
+	$(PYTHON) -m benchmarks.gpu --out docs/gpu.md
 
 # The pictures in the README, of the study that `make repro` ran.
 screenshots: .venv/.browser-installed

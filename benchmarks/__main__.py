@@ -18,7 +18,6 @@ from benchmarks.turns import Effort
 
 FULL = Effort(rounds=5, steps=3, threads=2)
 SHORT = Effort(rounds=1, steps=1, threads=2)
-ON_GPU = Effort(rounds=7, steps=20, threads=2)  # a group of steps is long beside the waiting for its end
 
 
 def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], str]]]:
@@ -40,7 +39,7 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
         "variants": (f"Other SAEs and optimizers, {base}", lambda: steps.by_variant(base, effort)),
         "growth": (f"As one thing grows, from {base}", lambda: steps.growth(base, effort)),
         "curve": ("The losses beside a dense reference's", lambda: curve.curve(learned, length)),
-        "gpu": ("A step on a GPU", lambda: gpu.section(SHORT if quick else ON_GPU, quick=quick)),
+        "gpu": ("A step on a GPU", lambda: gpu.section(SHORT if quick else gpu.FULL, quick=quick)),
         "grid": (
             "A grid of twelve cells, from text to results, seconds",
             lambda: _grid(effort, quick=quick, peers=peers),

@@ -1,95 +1,152 @@
-"""A step on a GPU, in each precision, against the encoder's product alone; and which operators its time goes to.
+"""A step on a GPU: whether it is right, whether it repeats its bits, whether it waits, what it takes and where.
 
-In one process, without the peers: what a GPU machine needs is torch and what a cell imports.
+In one process. What a GPU machine needs is torch, Triton and what a cell imports; sparsify takes part where it is
+installed. `make gpu` writes the page `docs/gpu.md`; it takes two minutes.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks import gpu_bits, gpu_peers
 from benchmarks.shape import LR, QUICK, Batches, Shape, activations
 from benchmarks.table import Value, table
 from benchmarks.turns import Effort
-from harness.progress import track
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
 from harness.training.precision import float32_products
 
 Step = Callable[[Tensor], Any]
 
-SIZES = (Shape(768, 24_576, 32, 8192), Shape(768, 6144, 32, 4096))
+SIZES = (
+    Shape(256, 4096, 32, 4096),
+    Shape(768, 24_576, 32, 8192),
+    Shape(768, 24_576, 64, 32_768),
+    Shape(4096, 131_072, 64, 4096),
+)
+MAIN = SIZES[1]
+WANTED = (0.6, 2.0, 8.0, 22.0)  # ms of each, in bfloat16
 PRECISIONS = ("float32", "tf32", "bfloat16")
 PROFILED = "bfloat16"
+VARIANTS: dict[str, tuple[dict[str, Any], float | None]] = {  # -> fields of the recipe, ms wanted
+    "top-k": ({}, 2.0),
+    "batch top-k": ({"sparsifier": "batchtopk"}, 3.0),
+    "JumpReLU": ({"sparsifier": "jumprelu", "sparsity": 0.3}, 8.0),
+    "ReLU, L1": ({"sparsifier": "relu", "sparsity": 1e-3}, None),
+    "spread penalty (ReLU)": ({"penalty": 1e-4}, 3.0),
+    "matryoshka": ({"prefixes": "0.125-0.5"}, 3.5),
+    "dense 2-2": ({"layers": "dense 2-2"}, 4.0),
+    "dense 2-4-4-2": ({"layers": "dense 2-4-4-2"}, 9.0),
+    "three sparse layers": ({"layers": "sparse 3"}, 2.8),
+    "three, all of it each": ({"layers": "sparse 3 each"}, 6.0),
+    "aux-k, 384 of a quarter dead": ({"aux_k": 384, "dead_window": 10**8}, None),
+    "Muon": ({"optimizer": "muon"}, 3.8),
+}
 LONG = 10**9  # tokens: schedules are in their flat part
-FIRST = 3  # steps nobody looks at: optimizers make their state, the allocator gets its memory
-OPERATORS = 10  # that are shown, of those with most time
+FIRST = 5  # steps nobody looks at: kernels are compiled, a graph is captured
+OPERATORS = 12  # that are shown, of those with most time
+FULL = Effort(rounds=5, steps=10, threads=2)
+SHORT = Effort(rounds=1, steps=1, threads=2)
 
 
 def section(effort: Effort, *, quick: bool) -> str:
-    """Both tables, or that there is no GPU; `quick` makes do with a CPU."""
+    """All tables, or that there is no GPU; `quick` makes do with a CPU."""
     if not (torch.cuda.is_available() or quick):
         return "Left out: torch finds no GPU on this machine.\n"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sizes = QUICK if quick else SIZES
+    sizes, main = (QUICK, QUICK[0]) if quick else (SIZES, MAIN)
     torch.manual_seed(0)
-    heading = f"Of a step of {sizes[0]} in {PROFILED}, the operators with most time on the device:"
-    return f"{by_precision(sizes, effort, device)}\n{heading}\n\n{by_operator(sizes[0], effort, device)}"
+    parts: dict[str, Callable[[], str]] = {
+        f"A step of a top-k SAE, {', '.join(PRECISIONS)}": lambda: by_precision(sizes, effort, device),
+        f"Other SAEs and optimizers, {main}, {PROFILED}": lambda: by_variant(main, effort, device),
+        f"Kernels of a step of {main} in {PROFILED}": lambda: by_operator(main, effort, device),
+        "The same bits": lambda: gpu_bits.bits(device, quick=quick),
+    }
+    page = ""
+    for title, make in parts.items():
+        print(f"{title} ...", file=sys.stderr, flush=True)
+        page += f"### {title}\n\n{make()}\n"
+    return page
 
 
 def by_precision(sizes: Sequence[Shape], effort: Effort, device: torch.device) -> str:
-    """Milliseconds of the product and of the step, medians; MiB of the step at its peak, batches left out."""
+    """Milliseconds of the encoder's product, of sparsify and of the step, medians; MiB of the step at its peak."""
     rows: list[list[Value]] = []
-    for shape in sizes:
+    for shape, wanted in zip(sizes, WANTED, strict=False):
         batch = _batches(shape, device)
-        peaks = [_peak(shape, precision, batch, device) for precision in PRECISIONS]
-        steps = {f"product {name}": _product(shape, name, device) for name in PRECISIONS}
-        steps |= {f"step {name}": _step(shape, name, device) for name in PRECISIONS}
-        times = _in_turns(steps, batch, effort, device, f"a step of {shape}")
-        products, whole = ([times[f"{what} {name}"] for name in PRECISIONS] for what in ("product", "step"))
-        ratios = [ours / least for ours, least in zip(whole, products, strict=True)]
-        rows += [
-            [str(shape), "product alone, ms", *products],
-            [str(shape), "step, ms", *whole],
-            [str(shape), "step, of the product", *ratios],
-            [str(shape), "memory at its peak, MiB", *peaks],
-        ]
+        times: dict[str, list[Value]] = {"product alone, ms": [], "step, ms": [], "memory at its peak, MiB": []}
+        for precision in PRECISIONS:
+            ms, peak = _measured(_cell(shape, precision, device), batch, effort, device)
+            times["product alone, ms"].append(
+                _measured(_product(shape, precision, device), batch, effort, device)[0]
+            )
+            times["step, ms"].append(ms)
+            times["memory at its peak, MiB"].append(peak)
+        name = str(shape)
+        rows += [[name, what, *each] for what, each in times.items()]
+        if (peer := gpu_peers.sparsify(shape, device)) is not None:
+            rows.append([name, "sparsify, ms", None, None, _measured(lambda: peer, batch, effort, device)[0]])
+        rows.append([name, "wanted, ms", None, None, wanted])
     return table(["d, latents, k, batch", "", *PRECISIONS], rows)
 
 
+def by_variant(shape: Shape, effort: Effort, device: torch.device) -> str:
+    """Milliseconds of a step, its peak, and the lines of a step, taken one by one, that wait for the GPU."""
+    rows: list[list[Value]] = []
+    batch = _batches(shape, device)
+    for name, (changes, wanted) in VARIANTS.items():
+        changes = (
+            {**changes, "aux_k": min(changes["aux_k"], shape.latents // 8)} if "aux_k" in changes else changes
+        )
+        ms, peak = _measured(_cell(shape, PROFILED, device, changes), batch, effort, device)
+        waits = gpu_bits.waits(_cell(shape, PROFILED, device, changes)(), batch())
+        rows.append([name, ms, wanted, peak, ", ".join(waits) or "none"])
+    return table(["", "ms", "wanted", "MiB", "waits"], rows)
+
+
 def by_operator(shape: Shape, effort: Effort, device: torch.device) -> str:
-    """Where a step's time on the device goes: an operator's own, without that of the operators it calls."""
-    batch, step = _batches(shape, device), _step(shape, PROFILED, device)
+    """Where a step's time on the device goes, step by step, without a graph."""
+    batch, step = _batches(shape, device), _cell(shape, PROFILED, device, graph=False)()
     _take(FIRST, step, batch)
     _wait(device)
-    gpu = [ProfilerActivity.CUDA] if device.type == "cuda" else []
-    with profile(activities=[ProfilerActivity.CPU, *gpu]) as profiled:
+    gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as profiled:
         _take(effort.steps, step, batch)
         _wait(device)
     own = "self_device_time_total" if gpu else "self_cpu_time_total"  # microseconds of all steps
-    # A kernel has an event of its own, the GPU's, beside the operator's that launched it: once is enough.
-    operators = [event for event in profiled.key_averages() if event.device_type.name == "CPU"]
-    times = sorted(((getattr(event, own) / 1e3 / effort.steps, event.key) for event in operators), reverse=True)
+    events = [event for event in profiled.key_averages() if (event.device_type.name == "CUDA") == gpu]
+    times = sorted(((getattr(event, own) / 1e3 / effort.steps, event.key) for event in events), reverse=True)
     if not (total := sum(ms for ms, _ in times)):
         return "The profiler saw no work of the GPU: it is not let to its counters here.\n"
-    rows: list[list[Value]] = [[name, ms, f"{ms / total:.0%}"] for ms, name in times[:OPERATORS]]
+    rows: list[list[Value]] = [[_short(name), ms, f"{ms / total:.0%}"] for ms, name in times[:OPERATORS]]
     return table(["operator", "ms a step", "of all"], [*rows, ["all", total, "100%"]])
+
+
+def _short(kernel: str) -> str:
+    """The name of a kernel in C++ without its arguments and namespaces."""
+    return kernel.removeprefix("void ").replace("(anonymous namespace)::", "").split("<")[0].split("(")[0][:60]
 
 
 def _batches(shape: Shape, device: torch.device) -> Batches:
     """Batches [B, D] that lie on the device, so that nobody is timed copying."""
-    return Batches(activations(shape.width).to(device), shape.batch)
+    return Batches(activations(shape.width, max(20_000, 2 * shape.batch)).to(device), shape.batch)
 
 
-def _step(shape: Shape, precision: str, device: torch.device) -> Step:
-    """A cell's step, as a worker takes it, on batches [B, D]."""
+def _cell(
+    shape: Shape, precision: str, device: torch.device, changes: dict[str, Any] | None = None, graph: bool = True
+) -> Callable[[], Step]:
+    """What makes a cell and gives its step, as a worker takes it, on batches [B, D]."""
     recipe = Recipe(
         latents=shape.latents,
         k=shape.k,
@@ -98,49 +155,60 @@ def _step(shape: Shape, precision: str, device: torch.device) -> Step:
         lr=LR,
         warmup=0.0,
         precision=cast(Any, precision),
+        **(changes or {}),
     )
-    return Cell(recipe, shape.width, device).step
+
+    def made() -> Step:
+        cell = Cell(recipe, shape.width, device)
+        if recipe.aux_k:
+            _quarter_dead(cell)
+        if not graph:
+            cell._graph = None
+        return cell.step
+
+    return made
 
 
-def _product(shape: Shape, precision: str, device: torch.device) -> Step:
-    """The encoder's product alone: weight and output [B, N] are there in its precision, and so are inputs [B, D].
-
-    A step has one float32 weight and batch, and in bfloat16 must convert both: this is what it cannot do without.
-    """
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    weight = torch.randn(shape.latents, shape.width, device=device).to(dtype)
-    given = torch.randn(shape.batch, shape.width, device=device).to(dtype)
-    out = torch.empty(shape.batch, shape.latents, device=device, dtype=dtype)
-
-    def step(_: Tensor) -> None:
-        with float32_products(precision, device):
-            torch.mm(given, weight.T, out=out)
-
-    return step
+def _quarter_dead(cell: Cell) -> None:
+    """A quarter of the latents cannot fire, and has not for long."""
+    quarter = cell.sae.latents // 4
+    cell.last_fired[:quarter] = -(10**9)
+    with torch.no_grad():
+        cell.sae.stack()[0].bias[:quarter] = -100.0
 
 
-def _peak(shape: Shape, precision: str, batch: Batches, device: torch.device) -> int | None:
-    """MiB that a cell and its first steps take of the device at most, or None where nobody counts them."""
-    if device.type != "cuda":
-        return None
+def _product(shape: Shape, precision: str, device: torch.device) -> Callable[[], Step]:
+    """The encoder's product alone: weight and output [B, N] are there in its precision, and so are inputs [B, D]."""
+
+    def made() -> Step:
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        weight = torch.randn(shape.latents, shape.width, device=device).to(dtype)
+        given = torch.randn(shape.batch, shape.width, device=device).to(dtype)
+        out = torch.empty(shape.batch, shape.latents, device=device, dtype=dtype)
+
+        def step(_: Tensor) -> None:
+            with float32_products(precision, device):
+                torch.mm(given, weight.T, out=out)
+
+        return step
+
+    return made
+
+
+def _measured(
+    make: Callable[[], Step], batch: Batches, effort: Effort, device: torch.device
+) -> tuple[float, int | None]:
+    """Milliseconds of a step, the median of groups of steps; MiB of the device at the peak, batches left out."""
     gc.collect()  # cells and optimizers of before hang together in circles
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    _take(FIRST, _step(shape, precision, device), batch)
-    return round((torch.cuda.max_memory_allocated() - before) / 2**20)
-
-
-def _in_turns(
-    steps: Mapping[str, Step], batch: Batches, effort: Effort, device: torch.device, what: str
-) -> dict[str, float]:
-    """The median milliseconds of each: groups of steps in turns, so that the GPU's clock is the same to all."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        _take(FIRST, step, batch)
-    for _ in track(range(effort.rounds), effort.rounds, what):
-        for name, step in steps.items():
-            times[name].append(_milliseconds(step, batch, effort.steps, device))
-    return {name: statistics.median(each) for name, each in times.items()}
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    step = make()
+    _take(FIRST, step, batch)
+    times = [_milliseconds(step, batch, effort.steps, device) for _ in range(effort.rounds)]
+    peak = (torch.cuda.max_memory_allocated() - before) / 2**20 if device.type == "cuda" else None
+    return statistics.median(times), None if peak is None else round(peak)
 
 
 def _milliseconds(step: Step, batch: Batches, steps: int, device: torch.device) -> float:
@@ -161,3 +229,22 @@ def _wait(device: torch.device) -> None:
     """Until the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def main() -> None:
+    """Print the page, or write it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, on a CPU if need be")
+    parser.add_argument("--out", type=Path, help="file to write (default: the terminal)")
+    options = parser.parse_args()
+    body = section(SHORT if options.quick else FULL, quick=options.quick)
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
+    page = f"# A step on a GPU\n\nMeasured {time.strftime('%F')} on {name}, torch {torch.__version__}.\n\n{body}"
+    if options.out:
+        options.out.write_text(page, encoding="utf-8")
+    else:
+        print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,9 +8,7 @@ from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes on two cores: more threads only get in each other's way
 if shutil.which("nvidia-smi") is None:
-    os.environ["TRITON_INTERPRET"] = (
-        "1"  # kernels for GPUs, taken on a CPU; to be said before anybody imports Triton
-    )
+    os.environ["TRITON_INTERPRET"] = "1"  # its kernels on a CPU; to be said before anybody imports Triton
 
 import numpy as np
 import pytest

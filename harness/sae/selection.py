@@ -67,7 +67,6 @@ def masked(dense: Tensor, mask: Tensor) -> tuple[Tensor, Support]:
     gradient: to learn how many are left would be to wait for it.
     """
     if gpu.holds(dense):
-        support = FullSupport(len(dense), dense.shape[1], dense.device)
-        return dense.where(mask, torch.finfo(dense.dtype).min), support
+        return dense.where(mask, torch.finfo(dense.dtype).min), FullSupport.of(dense)
     places = mask.flatten().nonzero()[:, 0]
     return dense.flatten()[places], Support.of_places(places, mask.shape)

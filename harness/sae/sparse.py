@@ -2,8 +2,8 @@
 
 With A of B·N entries on, a training step needs one dense product, the encoder's forward pass. The decoder and all
 gradients go through the A active entries, by kernels of our own or by `embedding_bag`. Each sum has one order,
-also on a GPU, where nothing is added atomically: the same input gives the same bits. How many are active may differ
-from token to token. Nothing here waits for a GPU.
+also on a GPU, where nothing is added atomically: the same input gives the same bits. How many are active may
+differ from token to token. Nothing here waits for a GPU.
 
 Shape letters: B tokens, N latents, A active entries of the batch, K active latents a token where all have as many,
 D width before the layer, W width behind it.
@@ -133,13 +133,18 @@ class Support:
 class FullSupport(Support):
     """Every entry of a batch's [B, N], active or not. Values have the shape [B, N]; sums are dense products.
 
-    For codes on a GPU that have no fixed number of active entries: to learn how many there are would be to wait, and
-    at the beginning of training there are so many that dense products are faster.
+    For codes on a GPU that have no fixed number of active entries: to learn how many there are would be to wait,
+    and at the beginning of training there are so many that dense products are faster.
     """
 
     def __init__(self, tokens: int, latents: int, device: torch.device) -> None:
         self.starts = torch.arange(tokens, device=device) * latents
         self.latents = latents
+
+    @classmethod
+    def of(cls, dense: Tensor) -> FullSupport:
+        """That of dense [B, N]."""
+        return cls(len(dense), dense.shape[1], dense.device)
 
     @cached_property
     def indices(self) -> Tensor:  # type: ignore[override]
@@ -308,18 +313,23 @@ class _PositiveMeans(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, pre_activations)
+        if gpu.usable(pre_activations):
+            sums, counts = gpu.positive(pre_activations)
+            ctx.save_for_backward(x, weight, pre_activations, counts)
+            return sums / len(x)
+        ctx.save_for_backward(x, weight, pre_activations, None)
         return pre_activations.relu().mean(0, dtype=x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        x, weight, pre_activations = ctx.saved_tensors
+        x, weight, pre_activations, counts = ctx.saved_tensors
         # [B, N]: dense, since every positive entry has a part; relu's own gradient makes it in one pass.
         dtype = pre_activations.dtype
         each = (grad / len(x)).to(dtype).expand_as(pre_activations)
         dense = torch.ops.aten.threshold_backward(each, pre_activations, 0)
         grad_x = (dense @ weight.to(dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
-        return grad_x, (dense.T @ x.to(dtype)).to(x.dtype), dense.sum(0, dtype=x.dtype), None
+        grad_bias = dense.sum(0, dtype=x.dtype) if counts is None else counts * (grad / len(x))
+        return grad_x, (dense.T @ x.to(dtype)).to(x.dtype), grad_bias, None
 
 
 def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

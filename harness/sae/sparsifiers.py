@@ -117,9 +117,7 @@ class ReLU(Sparsifier):
 
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
         if gpu.usable(pre_activations):
-            return pre_activations, FullSupport(
-                len(pre_activations), pre_activations.shape[1], pre_activations.device
-            )
+            return pre_activations, FullSupport.of(pre_activations)
         return masked(pre_activations, pre_activations > 0)
 
     def activity(self, code: SparseCode) -> Tensor:
@@ -154,9 +152,7 @@ class JumpReLU(Calibrated):
 
     def select(self, pre_activations: Tensor) -> tuple[Tensor, Support]:
         if gpu.usable(pre_activations):
-            return pre_activations, FullSupport(
-                len(pre_activations), pre_activations.shape[1], pre_activations.device
-            )
+            return pre_activations, FullSupport.of(pre_activations)
         if not self.training:
             return masked(pre_activations, pre_activations > self._thresholds())
         floor = self.log_threshold.detach().exp() - self.bandwidth / 2

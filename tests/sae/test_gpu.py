@@ -5,8 +5,9 @@ import torch
 
 from harness.sae import gpu
 from harness.sae.selection import largest, top_k
-from harness.sae.sparse import FullSupport, Support, normalise_rows, project_rows
-from tests.training.cells import DATA, cell
+from harness.sae.sparse import FullSupport, Support, normalise_rows, positive_means, project_rows
+from harness.training.cell import Cell
+from tests.training.cells import DATA, MEAN, WIDTH, recipe
 
 pytest.importorskip("triton", reason="Triton is not installed: the kernels for GPUs are not tested")
 
@@ -131,6 +132,17 @@ def test_jumps_of_all_entries_are_those_of_the_selected_ones(monkeypatch, dtype)
     assert beside.tolist() == close.sum(0).tolist()
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+def test_positive_means_and_their_gradients_are_those_of_torch(monkeypatch, dtype):
+    monkeypatch.setattr(gpu, "PART", (4, 8))
+    x, weight, bias = (numbers(*shape).requires_grad_() for shape in ((10, 3), (21, 3), (21,)))
+    dense = (x @ weight.T + bias).detach().to(dtype)
+    ours = positive_means(x, weight, bias, dense)
+    near(ours, dense.double().relu().mean(0))
+    (grad_bias,) = torch.autograd.grad((ours * numbers(21, seed=3)).sum(), bias)
+    near(grad_bias, (dense > 0).double().mean(0) * numbers(21, seed=3))
+
+
 def test_the_support_of_all_entries_has_the_sums_of_any_other():
     values, weight, rows = numbers(6, 9).relu(), numbers(9, 4), numbers(6, 4)
     support = FullSupport(6, 9, values.device)
@@ -145,11 +157,15 @@ def test_the_support_of_all_entries_has_the_sums_of_any_other():
     assert torch.equal(support.dense(values), other.dense(flat))
 
 
-SMALL = {"latents": 16, "batch": 8}  # Triton's interpreter takes milliseconds for each program
+def cell(**changes):
+    """A small one, since Triton's interpreter takes milliseconds for each program."""
+    return Cell(recipe(**{"latents": 16, "batch": 8, **changes}), WIDTH, torch.device(DEVICE), MEAN)
+
+
 CELLS = [
     {},
     {"layers": "sparse 2", "aux_k": 3, "dead_window": 8, "optimizer": "adamw", "decoder_norm": "free"},
-    {"layers": "dense 2-2", "sparsifier": "jumprelu", "gradient_clip": 1e-3},
+    {"layers": "dense 2-2", "sparsifier": "jumprelu", "penalty": 0.1, "gradient_clip": 1e-3},
     {"sparsifier": "batchtopk", "prefixes": "0.25-0.5", "gradient_clip": 0.0},
     {"sparsifier": "relu", "aux_k": 3, "dead_window": 10**6, "optimizer": "muon"},
 ]
@@ -160,12 +176,11 @@ def test_a_cell_trains_as_on_plain_torch(monkeypatch, changes):
     """Adam with projection, clipping and unit norm in two passes; selection and losses that wait for nobody."""
 
     def trained():
-        one = cell(**SMALL, **changes)
+        one = cell(**changes)
         for step in range(2):
-            one.step(DATA[8 * step :][:8])
-        return one.state(), one.code(DATA[:10]).reconstruction
+            one.step(DATA[8 * step :][:8].to(DEVICE))
+        return one.state(), one.code(DATA[:10].to(DEVICE)).reconstruction
 
-    monkeypatch.setattr(gpu, "DEVICES", {"cpu"})  # of the tests' cells
     ours, coded = trained()
     monkeypatch.setattr(gpu, "DEVICES", set())
     theirs, wanted = trained()
@@ -175,11 +190,10 @@ def test_a_cell_trains_as_on_plain_torch(monkeypatch, changes):
 
 
 @pytest.mark.parametrize("sparsifier", ["topk", "jumprelu"])
-def test_what_products_in_bfloat16_read_moves_with_the_weights(monkeypatch, sparsifier):
-    monkeypatch.setattr(gpu, "DEVICES", {"cpu"})
-    one = cell(precision="bfloat16", sparsifier=sparsifier, resample=16, dead_window=1, **SMALL)
+def test_what_products_in_bfloat16_read_moves_with_the_weights(sparsifier):
+    one = cell(precision="bfloat16", sparsifier=sparsifier, resample=16, dead_window=1)
     for step in range(3):  # resampling writes into the weights behind the second one
-        one.step(DATA[8 * step :][:8])
+        one.step(DATA[8 * step :][:8].to(DEVICE))
         one._schedule()
         for coder in one.sae.stack():
             for weight in (coder.encoder, coder.decoder):  # Triton's interpreter rounds towards 0

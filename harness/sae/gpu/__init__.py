@@ -41,7 +41,10 @@ def kernels() -> Kernels | None:
     if os.environ.get("HARNESS_NATIVE") == "0":
         return None
     try:
-        from harness.sae.gpu import adam, gathers, jumprelu, selection
+        import harness.sae.gpu.adam as adam
+        import harness.sae.gpu.gathers as gathers
+        import harness.sae.gpu.jumprelu as jumprelu
+        import harness.sae.gpu.selection as selection
     except ImportError:
         return None
     return Kernels(gathers, selection, jumprelu, adam)
@@ -204,6 +207,16 @@ def jump_counts(z: Tensor, threshold: Tensor, bandwidth: float = 0.0) -> tuple[T
             )
     above, near = counts.sum(1)
     return above, near
+
+
+def positive(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums and numbers of what is above 0 in each column of z [B, N]: both [N], float32."""
+    parts = z.new_empty(2, _parts(z)[1], z.shape[1], dtype=torch.float32)
+    if z.numel():
+        with _on(z):
+            _kernels().jumprelu.positive[_parts(z)](z, *parts, *z.shape, *PART, num_warps=4)
+    sums, counts = parts.sum(1)
+    return sums, counts
 
 
 def _parts(dense: Tensor) -> tuple[int, int]:

@@ -50,7 +50,7 @@ def clip_factor(sums, factor, count, limit, BLOCK: tl.constexpr):
 def moved(w, g, first, second, at, inside, rates, decay, beta1, rest1, beta2, rest2, eps):
     """The weights w after a step along g; moments are read and written.
 
-    rates [3]: the learning rate; the same over the first moment's bias correction; 1 over the root of the second's.
+    rates [3]: the learning rate; the same over the first moment's bias correction; 1 / root of the second's.
     """
     m = beta1 * tl.load(first + at, mask=inside, other=0.0) + rest1 * g
     v = beta2 * tl.load(second + at, mask=inside, other=0.0) + rest2 * g * g

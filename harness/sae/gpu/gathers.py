@@ -122,7 +122,7 @@ def weighted_tokens(
     PIECE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """A program for each latent and BLOCK columns. A latent with over PIECE entries adds up its `pieces_of_tokens`,
+    """A program for each latent and BLOCK columns. One with over PIECE entries adds up its `pieces_of_tokens`,
     since all would wait for one that fires on every token."""
     latent = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

@@ -56,3 +56,20 @@ def counts(z, threshold, above, near, tokens, latents, reach, ROWS: tl.constexpr
     part = tl.program_id(1).to(tl.int64) * latents + column
     tl.store(above + part, over, mask=inside)
     tl.store(near + part, close, mask=inside)
+
+
+@triton.jit
+def positive(z, sums, counts, tokens, latents, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """sums [parts, N] and counts [parts, N] of the entries above 0."""
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < latents
+    total = tl.zeros([BLOCK], tl.float32)
+    count = tl.zeros([BLOCK], tl.float32)
+    first = tl.program_id(1).to(tl.int64) * ROWS
+    for row in range(first, tl.minimum(first + ROWS, tokens)):
+        x = tl.load(z + row * latents + column, mask=inside, other=0.0).to(tl.float32)
+        total += tl.where(x <= 0.0, 0.0, x)  # NaN stays NaN
+        count += (x > 0.0).to(tl.float32)
+    part = tl.program_id(1).to(tl.int64) * latents + column
+    tl.store(sums + part, total, mask=inside)
+    tl.store(counts + part, count, mask=inside)

@@ -1,0 +1,28 @@
+"""On one GPU every cell repeats its bits, also when it was killed: with graphs, and before there are any."""
+
+import pytest
+import torch
+
+from harness.training.cell import Cell
+from tests.conformance.test_cells import CELLS, name_of
+from tests.training.cells import MEAN, STEPS, WIDTH, batches, recipe
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+def trained(changes, until=STEPS, state=None) -> Cell:
+    one = Cell(recipe(**changes), WIDTH, torch.device("cuda"), MEAN)
+    if state is not None:
+        one.load_state(state)
+    for step in range(one.step_index, until):
+        one.step(batches(step).cuda())
+    return one
+
+
+@pytest.mark.parametrize("changes", CELLS, ids=name_of)
+def test_a_cell_has_the_same_bits_twice_and_resumed(changes):
+    whole, again = trained(changes).state(), trained(changes).state()
+    half = {name: value.cpu().clone() for name, value in trained(changes, STEPS // 2).state().items()}
+    resumed = trained(changes, state=half).state()
+    for other in (again, resumed):
+        assert [name for name in whole if not torch.equal(whole[name], other[name])] == []
