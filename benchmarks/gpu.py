@@ -178,7 +178,7 @@ def _quarter_dead(cell: Cell) -> None:
 
 
 def _product(shape: Shape, precision: str, device: torch.device) -> Callable[[], Step]:
-    """The encoder's product alone: weight and output [B, N] are there in its precision, and so are inputs [B, D]."""
+    """The encoder's product alone: weight, inputs [B, D] and output [B, N] are there in its precision."""
 
     def made() -> Step:
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32

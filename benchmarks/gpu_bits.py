@@ -44,7 +44,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def bits(device: torch.device, *, quick: bool) -> str:
-    """Whether all of a cell's state has the same bits; fractions of variance unexplained on the GPU and the CPU."""
+    """Whether all of a cell's state has the same bits; variance unexplained on the GPU and on the CPU."""
     steps = 4 if quick else STEPS
     batches = torch.split(_activations(steps * BATCH), BATCH)
     rows: list[list[Value]] = []

@@ -74,7 +74,7 @@ class Cell:
         read = [p for c in sae.stack() for p in (c.encoder, c.decoder)] if recipe.precision == "bfloat16" else []
         self._fused = FusedAdam(self.optimizers, unit, recipe.gradient_clip, read) if fits else None
         captured = device.type == "cuda" and gpu.kernels() is not None and micro_batches == 1
-        self._graph = Graph(self._work, self.sae.parameters()) if captured else None
+        self._graph = Graph(self.sae.parameters()) if captured else None
         self.step_index = 0
         self._now = torch.zeros((), dtype=torch.int64, device=device)  # tokens before a step, for its work
         self.last_fired = torch.zeros(sae.latents, dtype=torch.int64, device=device)  # [N]: token count then
@@ -133,7 +133,7 @@ class Cell:
         if self._graph is None:
             self._work(given)
         else:
-            self._graph(given, (given.shape, *(coder.sparsifier.k for coder in self.sae.stack())))
+            self._graph(self._work, given, (given.shape, *(coder.sparsifier.k for coder in self.sae.stack())))
         self._update()
         self._taken(given)
 

@@ -5,7 +5,9 @@ Shape letters: B tokens, D activation width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+import gc
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -16,14 +18,14 @@ FIRST = 3  # steps that are taken one by one, since kernels are compiled and opt
 
 
 class Graph:
-    """Takes `work` on a batch [B, D], from a few times on as a graph: the same kernels on the same numbers.
+    """Takes the work of a step on a batch [B, D], from a few times on as a graph: the same kernels, the same bits.
 
     What changes from step to step must be in tensors of its own, but for what `like` stands for. parameters: those
-    whose gradients the work leaves to others.
+    whose gradients the work leaves to others. It knows nothing of whose work it is: a graph that hung in a circle
+    would be destroyed whenever the garbage collector likes, which spoils another's capture.
     """
 
-    def __init__(self, work: Callable[[Tensor], Any], parameters: Iterable[nn.Parameter]) -> None:
-        self._work = work
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self._parameters = list(parameters)
         self.forget()
 
@@ -33,30 +35,44 @@ class Graph:
         self._taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, x: Tensor, like: Hashable) -> None:
+    def __call__(self, work: Callable[[Tensor], Any], x: Tensor, like: Hashable) -> None:
         """Take one step. like: what must be as in the steps before for their graph to be this one's."""
         if like != self._like:
             self.forget()
             self._like = like
         if self._graph is None and self._taken < FIRST:
             self._taken += 1
-            self._work(x)
+            work(x)
             return
         if self._graph is None:
             self._x = x.clone()
-            self._graph = self._captured()
+            self._graph = self._captured(work)
             self._gradients = [p.grad for p in self._parameters]
         self._x.copy_(x)
         self._graph.replay()
         for p, gradient in zip(self._parameters, self._gradients, strict=True):
             p.grad = gradient
 
-    def _captured(self) -> torch.cuda.CUDAGraph:
+    def _captured(self, work: Callable[[Tensor], Any]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
+        pool = _anchor(self._x.device).pool()
         # The thread that reads ahead goes on meanwhile.
-        with torch.cuda.graph(graph, pool=_anchor(self._x.device).pool(), capture_error_mode="thread_local"):
-            self._work(self._x)
+        with _no_garbage(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            work(self._x)
         return graph
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Within, nothing is collected: a graph that is destroyed while another one is captured spoils it."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @cache
