@@ -15,7 +15,7 @@ import torch
 from harness.files import append, write_atomically
 from harness.ground_truth import Codes, recovery
 from harness.locks import exclusive
-from harness.sae import native
+from harness.sae import gpu, native
 from harness.scheduling.cell_folder import CellFolder
 from harness.study.recipe import Recipe
 from harness.training.backward import Indivisible
@@ -95,11 +95,16 @@ def _train(
         "torch": torch.__version__,
         "device": device_name(data.device),
         "threads": torch.get_num_threads(),
-        "kernels": "compiled" if native.library() else "plain",
+        "kernels": "compiled" if _has_kernels(data.device) else "plain",
         "micro_batches": micro_batches,
     }
     seconds = round(clock.seconds, 3)
     return {**outcome, "tokens": cell.tokens, "parameters": parameters, "seconds": seconds, **environment}
+
+
+def _has_kernels(device: torch.device) -> bool:
+    """Whether ours are there for this device."""
+    return (gpu.kernels() if device.type == "cuda" else native.library()) is not None
 
 
 @torch.no_grad()
@@ -111,10 +116,12 @@ def codes_of(cell: Cell, held_out: HeldOut) -> list[Codes]:
             x = held_out.x[start : start + cell.evaluation_batch]
             codes = [part.code for part in cell.code(x).parts]
             first = accumulate((code.support.latents for code in codes), initial=0)  # latents of the coders before
-            latents = torch.cat([c.support.indices + before for c, before in zip(codes, first, strict=False)])
-            tokens = torch.cat([code.support.tokens for code in codes])
-            values = torch.cat([code.values for code in codes])
-            blocks.append(Codes(start, start + len(x), tokens.int(), latents.int(), values))
+            active = [code.values > 0 for code in codes]
+            latents = [c.support.indices[on] + n for c, on, n in zip(codes, active, first, strict=False)]
+            tokens = [code.support.tokens[on] for code, on in zip(codes, active, strict=True)]
+            values = [code.values[on] for code, on in zip(codes, active, strict=True)]
+            stop = start + len(x)
+            blocks.append(Codes(start, stop, torch.cat(tokens).int(), torch.cat(latents).int(), torch.cat(values)))
     return blocks
 
 
