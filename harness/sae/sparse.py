@@ -93,7 +93,7 @@ class Support:
 
     def weighted_rows(self, values: Tensor, weight: Tensor) -> Tensor:
         """Sum over a token's active latents of value · weight row: values [A], weight [N, W] -> [B, W]."""
-        if gpu.usable(values, weight):
+        if _for_kernels(values, weight):
             return gpu.weighted_rows(values, weight, self.indices, self.starts)
         return embedding_bag(self.indices, weight, self.starts, per_sample_weights=values, mode="sum")
 
@@ -111,7 +111,7 @@ class Support:
         if not gpu.holds(values):
             return values.new_zeros(self.latents).index_add_(0, self.indices, values)
         order, _, starts = self._by_latent
-        if gpu.usable(values):
+        if _for_kernels(values):
             return gpu.totals(values, order, starts)
         # index_add_ adds in any order on a GPU
         return embedding_bag(order, values.unsqueeze(1), starts, mode="sum").squeeze(1)
@@ -207,6 +207,12 @@ def normalise_rows(weight: Tensor) -> None:
         native.normalise(weight)
     else:
         weight.div_(torch.linalg.vector_norm(weight, dim=1, keepdim=True).clamp_min_(1e-12))
+
+
+def _for_kernels(*tensors: Tensor) -> bool:
+    """Whether a GPU's kernels take these, whose gradient nobody records: autograd does not see through kernels."""
+    recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    return gpu.usable(*tensors) and not recorded
 
 
 def _firsts(ordered: Tensor, count: int) -> Tensor:

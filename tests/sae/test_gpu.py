@@ -96,6 +96,16 @@ def test_gathers_are_those_of_the_dense_code(batch, latents, share, width, dtype
     near(support.fired(values), (code > 0).sum(0))
 
 
+def test_sums_have_gradients_where_they_are_recorded():
+    support = Support.of_rows(torch.tensor([[0, 2], [1, 2]], device=DEVICE), 4)
+    values, weight = numbers(4).requires_grad_(), numbers(4, 3).requires_grad_()
+    scores = numbers(4, seed=1)
+    (gradient,) = torch.autograd.grad((support.totals(values) * scores).sum(), values)
+    near(gradient, scores[support.indices])
+    (gradient,) = torch.autograd.grad(support.weighted_rows(values, weight).sum(), weight)
+    near(gradient[:, 0], support.totals(values.detach()))
+
+
 def test_a_number_that_is_none_reaches_its_own_token_and_latent_alone():
     support = Support.of_rows(torch.tensor([[0, 2], [1, 2]], device=DEVICE), 4)
     values = torch.tensor([1.0, torch.nan, 3.0, 4.0], device=DEVICE)
