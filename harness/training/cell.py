@@ -95,7 +95,10 @@ class Cell:
 
     def dead(self) -> Tensor:
         """Those of them that remedies are for, [N], bool: a latent that started again has a window of its own."""
-        return self.silent() & (self.tokens - self.restarted >= self.recipe.dead_window)
+        return self._dead_after(self.tokens)
+
+    def _dead_after(self, tokens: int | Tensor) -> Tensor:
+        return tokens - torch.maximum(self.last_fired, self.restarted) >= self.recipe.dead_window
 
     def code(self, x: Tensor) -> Coded:
         """What the SAE makes of activations [B, D], its reconstruction in their own terms."""
@@ -150,16 +153,17 @@ class Cell:
     def _work(self, x: Tensor, keep_sources: bool = False) -> Seen:
         """What of a step can be one graph on a GPU: gradients, counters, and the update where it is fused."""
         seen = backward(
-            self.recipe, self.sae, x, self._silent(), micro_batches=self.micro_batches, keep_sources=keep_sources
+            self.recipe,
+            self.sae,
+            x,
+            self._dead_after(self._now),
+            micro_batches=self.micro_batches,
+            keep_sources=keep_sources,
         )
         self._count(x, seen)
         if self._fused is not None:
             self._fused.update()
         return seen
-
-    def _silent(self) -> Tensor:
-        """As `dead`, before the step that is being taken."""
-        return self._now - self.last_fired >= self.recipe.dead_window
 
     def _update(self) -> None:
         recipe = self.recipe

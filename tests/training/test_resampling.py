@@ -149,3 +149,24 @@ def test_a_cell_resamples_what_was_silent_and_gives_it_another_window():
     assert not one.sae.coders[0].bias[:5].any()
     one.step(DATA[:BATCH])
     assert (one.sae.coders[0].bias[:5].abs() <= 0.1).all()
+
+
+def test_aux_k_leaves_restarted_latents_their_window(monkeypatch):
+    """The loss takes for dead what resampling does: a latent that has just started again is not."""
+    import harness.training.cell as module
+
+    given = []
+    backward = module.backward
+    monkeypatch.setattr(
+        module,
+        "backward",
+        lambda r, s, x, dead, **more: given.append(dead.clone()) or backward(r, s, x, dead, **more),
+    )
+    one = cell(tokens=20 * BATCH, dead_window=2 * BATCH, resample=4 * BATCH, aux_k=3)
+    with torch.no_grad():
+        one.sae.coders[0].bias[:5] = -100.0
+    for start in range(0, 6 * BATCH, BATCH):
+        one.step(DATA[start : start + BATCH])
+    assert given[3][:5].all()
+    assert not given[4][:5].any()
+    assert not given[5][:5].any()
