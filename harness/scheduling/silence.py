@@ -10,6 +10,7 @@ from harness.scheduling.display import duration
 from harness.scheduling.engine import Engine, Event
 
 LONGEST_TURN = 1.0  # seconds that count between two times of listening
+START = 30.0  # seconds, at least, until a new worker first speaks: it imports torch, on a machine that may be busy
 
 
 class Silence:
@@ -42,12 +43,19 @@ class Silence:
 class Watch:
     """Kills workers that hang, and says when some wait for room on a disk. `say` takes lines for people."""
 
-    def __init__(self, engine: Engine, patience: float, say: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        patience: float,
+        say: Callable[[str], Any],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`patience`: seconds of silence after which a worker hangs. One that is slow speaks after every step."""
         self._engine = engine
         self._patience = patience
         self._say = say
-        self._silence = Silence()
+        self._silence = Silence(clock)
+        self._spoken: set[int] = set()  # slots whose workers have said something since they were started
         self._hung: set[int] = set()  # slots whose workers were killed, until their ends are known
         self._without_room: set[int] = set()  # slots whose workers wait for room
 
@@ -58,6 +66,9 @@ class Watch:
         self._silence.broken(event.slot)
         if event.message is None:
             self._hung.discard(event.slot)
+            self._spoken.discard(event.slot)
+        else:
+            self._spoken.add(event.slot)
         waited = bool(self._without_room)
         if event.message is not None and "full" in event.message:
             self._without_room.add(event.slot)
@@ -73,7 +84,7 @@ class Watch:
         self._silence.listened()
         for slot in set(slots) - self._hung:
             silent = self._silence.of(slot)
-            if silent > self._patience:
+            if silent > (self._patience if slot in self._spoken else max(self._patience, START)):
                 self._hung.add(slot)
                 self._say(f"worker {slot} has said nothing for {duration(silent)}: it hangs and is killed")
                 self._engine.kill(slot)

@@ -20,10 +20,10 @@ PATIENCE = 6.0  # seconds: a worker takes three to import torch
 
 
 def workspace(root: Path, databases: Path) -> Path:
-    """Two cells of some seconds."""
+    """Two cells that train for longer than a controller is stopped below."""
     root.mkdir()
     study = make_workspace(root)
-    text = study.read_text().partition("axes:")[0].replace("25_000", "300_000")
+    text = study.read_text().partition("axes:")[0].replace("25_000", "1_500_000")
     study.write_text(text + "axes: {layers: [none, sparse 2]}\nseeds: [0]\n")
     shutil.copytree(databases, root / "runs")
     return root

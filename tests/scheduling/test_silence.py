@@ -10,8 +10,9 @@ from types import SimpleNamespace
 
 from harness.cli import main
 from harness.locks import exclusive
+from harness.scheduling.engine import Event
 from harness.scheduling.pool import Pool
-from harness.scheduling.silence import LONGEST_TURN, Silence
+from harness.scheduling.silence import LONGEST_TURN, Silence, Watch
 from harness.scheduling.tracking import Tracker
 from tests.scheduling.test_sweep import _known, records, wait_until, workers_of
 
@@ -37,6 +38,41 @@ def test_silence_is_counted_while_somebody_listens():
     silence.listened()
     assert silence.of(0) == 2.0 + LONGEST_TURN
     assert silence.of(1) == LONGEST_TURN
+
+
+class Killing:
+    """An engine, as far as a watch needs one."""
+
+    def __init__(self):
+        self.killed = []
+
+    def kill(self, slot):
+        self.killed.append(slot)
+
+
+def test_a_worker_has_time_to_start_before_its_silence_counts():
+    now, engine = [0.0], Killing()
+    watch = Watch(engine, 5.0, lambda _: None, clock=lambda: now[0])
+
+    def listen(seconds):
+        for _ in range(seconds):
+            now[0] += 1
+            watch.end_hung([0])
+
+    watch.given_work(0)
+    listen(25)
+    assert engine.killed == []
+    watch.heard(Event(0, {"tokens": {}}))
+    listen(5)
+    assert engine.killed == []
+    listen(1)
+    assert engine.killed == [0]
+    watch.heard(Event(0, None))  # its end; the next worker of the slot starts anew
+    watch.given_work(0)
+    listen(30)
+    assert engine.killed == [0]
+    listen(1)
+    assert engine.killed == [0, 0]
 
 
 def test_workers_that_hang_have_one_grace_together(tmp_path):
