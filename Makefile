@@ -43,7 +43,7 @@ peers: .venv-peers/.installed
 ray: .venv/.ray-installed
 	python -m pytest -n 0 -m ray
 
-# Kills workers and controllers of a sweep dozens of times, and takes its servers away; some minutes.
+# Kills workers and controllers of a sweep dozens of times, and takes its servers, memory and disk away; some minutes.
 chaos: .venv/.test-installed
 	python -m pytest -n 0 -m chaos
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks import gpu
 from benchmarks.turns import Effort
 
@@ -20,6 +22,7 @@ def test_every_contender_of_ours_makes_its_row():
     assert "harness to the dense reference" in page
 
 
+@pytest.mark.chaos
 def test_cells_that_cost_nothing_have_their_books_kept():
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "ledger"]
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -121,6 +121,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.chaos
 def test_a_disk_that_is_full_is_waited_for(undisturbed, databases, small_disk, tmp_path):
     root = small_disk / "here"
     make_workspace(root)
