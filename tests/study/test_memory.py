@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from statistics import median
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_a_cells_peak_is_near_what_the_model_says(tmp_path, changes):
 
 # A store of known features and a cell on it, as a worker trains it; all that is small once before.
 COMPARED = """
-import json, pathlib, sys, torch
+import ctypes, json, pathlib, sys, torch
 from harness.activations.synthetic import make_synthetic
 from harness.scheduling.cell_run import run_cell
 from harness.training.data import Data
@@ -102,6 +103,7 @@ torch.set_num_threads(1)
 folder, latents, tokens, features = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:])
 train("first", make("small", 256, 16), 32)
 data = make("large", tokens, features)
+ctypes.CDLL(None).malloc_trim(0)  # what was freed and kept would not count
 before = status("VmRSS")
 pathlib.Path("/proc/self/clear_refs").write_text("5")
 train("second", data, latents)
@@ -113,8 +115,12 @@ def test_comparing_with_known_features_takes_what_the_model_says(tmp_path):
     latents, tokens, features = 2048, 8192, 1024
     recipe = Recipe(latents=latents, k=4, tokens=512, batch=256)
     model = cost(recipe, 16, KnownFeatures(tokens, features)).memory.alone
-    command = [sys.executable, "-c", COMPARED, str(tmp_path), str(latents), str(tokens), str(features)]
-    peak = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    peaks = []
+    for number in range(3):  # how the allocator's heap falls apart makes a single one 85 to 140 % of another
+        (folder := tmp_path / str(number)).mkdir()
+        command = [sys.executable, "-c", COMPARED, str(folder), str(latents), str(tokens), str(features)]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    peak = median(peaks)
     print(f"{peak / model:.2f} of {model / 2**20:.0f} MiB")
     assert 1 / 1.2 < peak / model < 1.2
 
