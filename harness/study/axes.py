@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 from pydantic import Field
 
+from harness.errors import SettingError
 from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar
 from harness.study.source import Strict
 from harness.study.yaml_file import Location, YamlFile, near, shown
@@ -150,8 +151,8 @@ def read_field(file: YamlFile, name: str, value: object, where: Location) -> Sca
     if name == "layers":
         try:
             layers = Layers.parse(str(checked))
-        except ValueError as failure:
-            raise file.error(where, str(failure)) from None
+        except SettingError as error:
+            raise file.error(where, error.message) from None
         widths = layers.encoder + layers.decoder
         if len(widths) > MOST_LAYERS or not all(LEAST_WIDTH <= width <= MOST_WIDTH for width in widths):
             expected = f"at most {MOST_LAYERS} layers, each {LEAST_WIDTH:g} to {MOST_WIDTH:,} times as wide as"

@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
+from harness.errors import SettingError
 from harness.sae.sizes import apportion
 
 Scalar: TypeAlias = bool | int | float | str
@@ -34,7 +35,7 @@ class Layers:
 
     @classmethod
     def parse(cls, text: str) -> Layers:
-        """Read the notation above. Raises ValueError saying what was expected."""
+        """Read the notation above. Raises SettingError."""
         kind, _, rest = text.partition(" ")
         if kind == "none" and not rest:
             return cls("none")
@@ -51,10 +52,11 @@ class Layers:
             if 0.0 not in widths and len(widths) % 2 == 0:
                 half = len(widths) // 2
                 return cls("dense", encoder=widths[:half], decoder=widths[half:])
-        raise ValueError(
-            "expected 'none', 'dense W-W' (as many widths behind the sparse layer as before it), "
-            f"'dense_encoder W', 'sparse DEPTH', 'sparse DEPTH each' or 'sparse PART-PART', got {text!r}"
+        expected = (
+            "'none', 'dense W-W' (as many widths after the sparse layer as before it), "
+            "'dense_encoder W', 'sparse DEPTH', 'sparse DEPTH each' or 'sparse PART-PART'"
         )
+        raise SettingError("layers", expected, text)
 
     @property
     def depth(self) -> int:
@@ -63,14 +65,14 @@ class Layers:
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
-    """Rising shares between 0 and 1, as in `0.125-0.5`; `none` for none. Raises ValueError."""
+    """Rising shares between 0 and 1, as in `0.125-0.5`; `none` for none. Raises SettingError."""
     if text == "none":
         return ()
     if re.fullmatch(r"0?\.\d+(-0?\.\d+)*", text):
         shares = tuple(float(share) for share in text.split("-"))
         if shares[0] > 0 and all(low < high for low, high in pairwise(shares)):
             return shares
-    raise ValueError(f"expected 'none' or rising shares of the latents such as '0.125-0.5', got {text!r}")
+    raise SettingError("prefixes", "'none' or rising shares of the latents such as '0.125-0.5'", text)
 
 
 # Adam's and Signum's as in EleutherAI's sparsify 1.3: a base for 2^14 latents, times sqrt(2^14 / latents). Muon's
@@ -134,26 +136,24 @@ class Recipe:
     seed: int = setting("seed of the initial weights and of the order of the batches", 0, ge=0)
 
     def __post_init__(self) -> None:
-        try:
-            layers = Layers.parse(self.layers)
-        except ValueError as failure:
-            raise ValueError(f"layers: {failure}") from None
-        try:
-            parse_shares(self.prefixes)
-        except ValueError as failure:
-            raise ValueError(f"prefixes: {failure}") from None
+        """Raises SettingError for the first field that does not fit the others."""
+        layers = Layers.parse(self.layers)
+        parse_shares(self.prefixes)
         for name in ("k", "k_start"):
             self._check_active(name, layers)
         if self.sparsifier in ("relu", "jumprelu") and not self.sparsity:
-            raise ValueError(f"sparsity: expected more than 0, since {self.sparsifier} has no other bound, got 0")
+            raise SettingError(
+                "sparsity", f"more than 0, since {self.sparsifier} has no other bound", self.sparsity
+            )
         if self.sparsifier == "relu" and self.decoder_norm == "free":
-            raise ValueError("decoder_norm: expected unit, since an L1 term and free norms have no minimum")
+            expected = "'unit', since an L1 term and free norms have no minimum"
+            raise SettingError("decoder_norm", expected, self.decoder_norm)
         if self.lr == 0 and self.optimizer not in DEFAULT_LR:
-            raise ValueError(f"lr: expected more than 0, since {self.optimizer} has no default, got 0")
+            raise SettingError("lr", f"more than 0, since {self.optimizer} has no default", self.lr)
         if self.batch > self.tokens:
-            raise ValueError(f"batch: expected at most tokens ({self.tokens}), got {self.batch}")
+            raise SettingError("batch", f"at most tokens ({self.tokens})", self.batch)
         if self.warmup + self.decay > 1:
-            raise ValueError(f"warmup: warmup + decay: expected at most 1, got {self.warmup + self.decay:g}")
+            raise SettingError("warmup", f"at most 1 - decay ({1 - self.decay:g})", self.warmup)
 
     def _check_active(self, name: str, layers: Layers) -> None:
         """Every sparse layer has at least one active latent, and more latents than active ones."""
@@ -161,12 +161,15 @@ class Recipe:
         if active == 0 and name == "k_start":
             return
         if active >= self.latents:
-            raise ValueError(f"{name}: expected less than latents ({self.latents}), got {active}")
-        if 0 in apportion(active, layers.stack):
-            raise ValueError(f"layers: expected {name} ({active}) to give each layer one, got {self.layers!r}")
-        each = zip(apportion(active, layers.stack), apportion(self.latents, layers.stack), strict=True)
+            raise SettingError(name, f"less than latents ({self.latents})", active)
+        each = list(zip(apportion(active, layers.stack), apportion(self.latents, layers.stack), strict=True))
+        if any(k == 0 for k, _ in each):
+            raise SettingError(
+                "layers", f"sparse layers that each get at least one of {name} ({active})", self.layers
+            )
         if any(k >= latents for k, latents in each):
-            raise ValueError(f"layers: {self.layers!r} leaves no more latents than {name} in each layer")
+            expected = f"sparse layers that each have more latents than {name}"
+            raise SettingError("layers", expected, self.layers)
 
     @property
     def peak_lr(self) -> float:
