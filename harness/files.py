@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from harness.backoff import backoff
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0  # seconds between two tries, each pause twice as long as the one before
+LONGEST_PAUSE = 15.0  # seconds between two tries
 SAY = 0.5  # seconds between two times of saying that the disk is full
 
 Result = TypeVar("Result")
@@ -99,18 +101,17 @@ _said: set[str] = set()
 
 def once_there_is_room(path: Path, write: Callable[[], Result]) -> Result:
     """Do what writes `path`; where the disk is full, again and again until there is room."""
-    pause = FIRST_PAUSE
+    pauses = backoff(LONGEST_PAUSE)
     while True:
         try:
             return write()
         except OSError as reason:
             if reason.errno not in FULL:
                 raise
-        until = time.monotonic() + pause
+        until = time.monotonic() + next(pauses)
         while (left := until - time.monotonic()) > 0:
             _when_full(path)
             time.sleep(min(left, SAY))
-        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def say_when_full(say: Callable[[Path], Any]) -> None:

@@ -31,6 +31,7 @@ ENTRIES = {
 # How files are written, errors said and progress shown decides no result.
 IRRELEVANT = {
     "harness",
+    "harness.backoff",
     "harness.errors",
     "harness.files",
     "harness.locks",

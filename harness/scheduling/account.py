@@ -13,12 +13,13 @@ from optuna.exceptions import OptunaError, StorageInternalError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from urllib3.exceptions import HTTPError
 
+from harness.backoff import backoff
 from harness.errors import UserError
 from harness.scheduling.database_files import damage_of, shown
 from harness.scheduling.display import duration
 from harness.secrets import masked
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds between two tries, each pause twice as long as the one before
+LONGEST_PAUSE = 30.0  # seconds between two tries
 GIVE_UP = 3600.0  # seconds
 AGAIN = "nothing is lost: the same command goes on from here, and makes it anew from the cells' folders"
 # Of what SQLAlchemy says, here or in a server's answer: the driver's class, the statement, a link for developers
@@ -39,7 +40,7 @@ class Account:
         self._say = say
         self._untold: deque[Callable[[], Any]] = deque()
         self._away_since: float | None = None
-        self._pause = FIRST_PAUSE
+        self._pauses = backoff(LONGEST_PAUSE)
         self._next_try = 0.0
 
     def tell(self, act: Callable[[], Any]) -> None:
@@ -83,13 +84,12 @@ class Account:
         elif now - self._away_since > GIVE_UP:
             away = duration(now - self._away_since)
             raise UserError(f"{self._name} has been away for {away}; nothing is lost: run again when it is back")
-        self._next_try = time.monotonic() + self._pause
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._next_try = time.monotonic() + next(self._pauses)
 
     def _welcome(self) -> None:
         if self._away_since is not None:
             self._say(f"{self._name} is back after {duration(time.monotonic() - self._away_since)}, and told.")
-        self._away_since, self._pause = None, FIRST_PAUSE
+        self._away_since, self._pauses = None, backoff(LONGEST_PAUSE)
 
 
 def is_outage(error: Exception) -> bool:
