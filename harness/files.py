@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
+from contextvars import ContextVar
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -88,15 +89,19 @@ def read_record(path: Path, keys: Iterable[str] = ()) -> dict[str, Any] | None:
     return None
 
 
+@cache
 def say_once(line: str) -> None:
-    """Say a line on standard error that this process has not said yet."""
-    if line not in _said:
-        _said.add(line)
-        with suppress(OSError):  # a file on a disk that is full, say
-            print(line, file=sys.stderr, flush=True)
+    """Print a line to standard error, unless this process has printed it before."""
+    with suppress(OSError):  # standard error may be a file on a full disk
+        print(line, file=sys.stderr, flush=True)
 
 
-_said: set[str] = set()
+def _say_full(path: Path) -> None:
+    say_once(f"{path}: the disk is full; waiting for room")
+
+
+# Called every half second with the path that waits for room.
+when_full: ContextVar[Callable[[Path], Any]] = ContextVar("when_full", default=_say_full)
 
 
 def once_there_is_room(path: Path, write: Callable[[], Result]) -> Result:
@@ -110,18 +115,5 @@ def once_there_is_room(path: Path, write: Callable[[], Result]) -> Result:
                 raise
         until = time.monotonic() + next(pauses)
         while (left := until - time.monotonic()) > 0:
-            _when_full(path)
+            when_full.get()(path)
             time.sleep(min(left, SAY))
-
-
-def say_when_full(say: Callable[[Path], Any]) -> None:
-    """Have `say` called every half second with a path that waits for room; else a line goes to standard error."""
-    global _when_full
-    _when_full = say
-
-
-def _say_full(path: Path) -> None:
-    say_once(f"{path}: the disk is full; waiting for room")
-
-
-_when_full: Callable[[Path], Any] = _say_full

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from harness.files import say_when_full
+from harness.files import when_full
 from harness.sae import native
 from harness.scheduling.cell_run import End, run_cell
 from harness.scheduling.job import Job
@@ -99,7 +99,7 @@ def main() -> None:
     """Work off the jobs on standard input."""
     _die_with_parent()
     messages = Messages()
-    say_when_full(messages.full)
+    when_full.set(messages.full)
     _get_ready()
     for line in sys.stdin:
         run_job(Job(**json.loads(line)), messages)
