@@ -23,12 +23,24 @@ SAY = 0.5  # seconds between two times of saying that the disk is full
 Result = TypeVar("Result")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file is either as before or complete, whenever the process or the machine dies: both are synced.
+def write_atomically(path: Path, content: bytes, *, wait: bool = True) -> None:
+    """Write a file that is either as before or complete, whenever the process or the machine dies.
 
-    Makes its folder where there is none, and waits for room where the disk is full.
+    Makes its folder if there is none. wait: for room, if the disk is full; otherwise that raises OSError.
     """
-    once_there_is_room(path, partial(_write, path, content))
+    write = partial(_write, path, content)
+    once_there_is_room(path, write) if wait else write()
+
+
+def write_json(path: Path, data: Any, *, wait: bool = True) -> None:
+    """Write `data` as indented JSON, as `write_atomically` does. Raises ValueError if a number is not finite."""
+    text = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, f"{text}\n".encode(), wait=wait)
+
+
+def write_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write one record per line, as `write_atomically` does."""
+    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import math
 from itertools import islice
+from pathlib import Path
+
+import pytest
 
 from harness.backoff import backoff
+from harness.files import write_json, write_json_lines
 
 
 def test_each_pause_is_twice_the_one_before_up_to_the_longest():
     assert list(islice(backoff(3.0), 5)) == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+def test_json_is_read_back_and_a_figure_that_is_not_finite_leaves_the_file_as_it_was(tmp_path: Path):
+    path = tmp_path / "new" / "figures.json"
+    write_json(path, {"fvu": 0.1, "arm": "größer"})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"fvu": math.nan})
+    assert json.loads(path.read_text(encoding="utf-8")) == {"fvu": 0.1, "arm": "größer"}
+    assert [file.name for file in path.parent.iterdir()] == ["figures.json"]
+
+
+def test_records_are_written_one_per_line(tmp_path: Path):
+    write_json_lines(tmp_path / "points.jsonl", [{"step": 1}, {"step": 2}])
+    assert (tmp_path / "points.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'

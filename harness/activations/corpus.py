@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from harness.activations.docstrings import docstrings_of, package_files
 from harness.activations.documents import END_OF_TEXT, MANIFEST, TOKENIZER, Document, Split
-from harness.activations.folders import replacing, write_json
+from harness.activations.folders import replacing
+from harness.files import write_json
 from harness.study.source import TextSource, source_error
 
 ENCODED_AT_ONCE = 4096  # documents
@@ -44,7 +45,7 @@ def build_corpus(source: TextSource, out: Path) -> dict[str, Any]:
             "packages": _versions(source.corpus.packages),
             "fingerprint": _fingerprint(splits, folder / TOKENIZER),
         }
-        write_json(folder / MANIFEST, manifest)
+        write_json(folder / MANIFEST, manifest, wait=False)
     return manifest
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -90,14 +89,6 @@ def _replacing(out: Path, mark: str) -> Iterator[Path]:
         out.rename(old)
     new.rename(out)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write `data` indented, with a final newline, and on the disk when this returns."""
-    with path.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

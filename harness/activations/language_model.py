@@ -14,10 +14,11 @@ from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from harness.activations.documents import END_OF_TEXT, TOKENIZER, Split, read_documents
-from harness.activations.folders import replacing, write_json
+from harness.activations.folders import replacing
 from harness.activations.ngrams import Bigram, Unigram
 from harness.activations.quiet import no_bars
 from harness.activations.tokens import Ids, packed_contexts
+from harness.files import write_json
 from harness.muon import Muon
 from harness.progress import track
 from harness.study.source import TextSource, source_error
@@ -59,7 +60,7 @@ def train_language_model(source: TextSource, corpus: Path, out: Path) -> dict[st
         with no_bars():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        write_json(folder / METRICS, metrics)
+        write_json(folder / METRICS, metrics, wait=False)
     return metrics
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from harness.activations.folders import sha256_of, write_json
+from harness.activations.folders import sha256_of
 from harness.activations.store import FEATURES, FORMAT, MANIFEST, fingerprint_of
+from harness.files import write_json
 
 SHARD_BYTES = 2**26
 ROWS_AT_ONCE = 2**14  # measured at a time
@@ -106,7 +107,7 @@ class StoreWriter:
             **moments(self._blocks("train"), self.width),
         }
         manifest["fingerprint"] = fingerprint_of(manifest)
-        write_json(self.folder / MANIFEST, manifest)
+        write_json(self.folder / MANIFEST, manifest, wait=False)
         return manifest
 
     def _describe(self, split: str) -> list[dict[str, Any]]:

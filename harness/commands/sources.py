@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from harness.commands.command import workspace_of
 from harness.commands.paths import check_files, check_writable
-from harness.files import write_atomically
+from harness.files import write_json
 
 if TYPE_CHECKING:
     from harness.study.source import Source, SourceFolders, TextSource
@@ -54,7 +53,7 @@ def language_model(options: Namespace, console: Console) -> None:
     check_files(results / "language_model.json")
     with _or_made_meanwhile(console):
         metrics = train_language_model(source, folders.corpus, folders.language_model)
-        write_atomically(results / "language_model.json", (json.dumps(metrics, indent=1) + "\n").encode())
+        write_json(results / "language_model.json", metrics)
         console.print(
             f"language model {source.name}: held-out loss {metrics['held_out_loss']:.3f} nats per token "
             f"(bigram {metrics['bigram_held_out_loss']:.3f})",

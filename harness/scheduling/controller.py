@@ -8,7 +8,6 @@ folders say what is done, and the next controller brings ledger and tracking up 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -17,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.activations.store import ActivationStore
-from harness.files import once_there_is_room, write_atomically
+from harness.files import once_there_is_room, write_atomically, write_json
 from harness.locks import exclusive, is_held, this_process
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.claims import already_run
@@ -83,7 +82,7 @@ class Sweep:
             self.interrupts = Interrupts()
             now = asked(self.study, self.store.fingerprint, code_fingerprint())
             now |= {"file": self.workspace.file(self.study.file.path)}
-            write_atomically(self.workspace.asked(self.study.name), json.dumps(now).encode())
+            write_json(self.workspace.asked(self.study.name), now)
             self._run(console)
         return self.progress
 

@@ -4,14 +4,13 @@ from run to run (times, paths, order of work)."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.activations.store import ActivationStore
 from harness.errors import UserError
-from harness.files import write_atomically
+from harness.files import write_json, write_json_lines
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell, size
@@ -55,8 +54,8 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
         if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
     ]
     environment = _environment([outcome for outcome in outcomes if "torch" in outcome])
-    _write_lines(results / "cells.jsonl", rows)
-    _write_lines(results / "curves.jsonl", points)
+    write_json_lines(results / "cells.jsonl", rows)
+    write_json_lines(results / "curves.jsonl", points)
     summary = {
         "name": study.name,
         "file": workspace.file(study.file.path),
@@ -65,7 +64,7 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
         "cells": size(study),
         "environment": environment,
     }
-    write_atomically(results / "study.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_json(results / "study.json", summary)
 
 
 def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
@@ -123,7 +122,3 @@ def without_kernels(cells: list[Cell], workspace: Workspace) -> int:
     """How many of these cells were trained on a CPU in plain PyTorch."""
     results = [CellFolder(workspace.cell(cell.id)).result() or {} for cell in cells]
     return sum((result.get("device"), result.get("kernels")) == ("cpu", "plain") for result in results)
-
-
-def _write_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
