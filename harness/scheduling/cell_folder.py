@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.files import read_record, say_once, write_atomically
+from harness.files import read_record, say_once, write_json, write_json_lines
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoints
@@ -55,7 +55,7 @@ class CellFolder:
         last = {name.removeprefix("heldout_"): point[name] for name in point if name.startswith("heldout_")}
         reason = f"{rule}: held-out FVU {last['fvu']:.4g} after {point['tokens']:,} tokens"
         record = {"state": "pruned", "reason": reason, "tokens": point["tokens"], "last": last}
-        write_atomically(self._verdict, _dump(record))
+        write_json(self._verdict, record)
 
     def reprieve(self) -> None:
         """Take back that the study stops this cell."""
@@ -76,12 +76,12 @@ class CellFolder:
 
     def publish(self, result: Record) -> None:
         """Make the result known, once and whole; checkpoints are then of no more use."""
-        write_atomically(self.path / "result.json", _dump(result))
+        write_json(self.path / "result.json", result)
         (self.path / "failure.json").unlink(missing_ok=True)
         self.checkpoints.clear()
 
     def fail(self, reason: str) -> None:
-        write_atomically(self.path / "failure.json", _dump({"state": "failed", "reason": reason}))
+        write_json(self.path / "failure.json", {"state": "failed", "reason": reason})
 
     def new(self) -> bool:
         """Whether it has nothing to go on from."""
@@ -94,11 +94,11 @@ class CellFolder:
 
     def count_retry(self) -> None:
         """In its folder, so that the next controller knows of it."""
-        write_atomically(self.path / "retries.json", _dump({"retries": self.retries() + 1}))
+        write_json(self.path / "retries.json", {"retries": self.retries() + 1})
 
     def describe(self, record: Record) -> None:
         """Write what this cell is, for people who look into the folder."""
-        write_atomically(self.path / "recipe.json", _dump(record))
+        write_json(self.path / "recipe.json", record)
 
     def points(self) -> list[Record]:
         """The curve so far, up to what is damaged. A last line that is not whole yet is left for later."""
@@ -119,7 +119,7 @@ class CellFolder:
     def open_curve(self, step: int) -> IO[str]:
         """The curve, cut back to the points up to `step`, open for appending."""
         kept = [point for point in self.points() if point["step"] <= step]
-        write_atomically(self.curve, "".join(json.dumps(point) + "\n" for point in kept).encode())
+        write_json_lines(self.curve, kept)
         return self.curve.open("a", encoding="utf-8", buffering=1)
 
 
@@ -133,7 +133,3 @@ def _point(line: bytes) -> Record | None:
     except ValueError:
         return None
     return point if isinstance(point, dict) and all(key in point for key in POINT) else None
-
-
-def _dump(record: Record) -> bytes:
-    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
