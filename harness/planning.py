@@ -16,7 +16,7 @@ from harness.scheduling.display import duration
 from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Arm, Cell, Phase, arms
 from harness.study.edits import asked, edits
-from harness.study.grid import describe
+from harness.study.labels import describe
 from harness.study.plan import cost
 from harness.study.spec import Study
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.levels import Key, columns, show
+from harness.analysis.levels import Key, columns
 from harness.analysis.records import Cell, Study
 from harness.analysis.statistics import Interval, mean_interval
+from harness.study.labels import show
 from harness.study.selection import Choice, choose
 
 

@@ -8,10 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
-from harness.analysis.levels import Level, show
+from harness.analysis.levels import Level
 from harness.analysis.outcomes import FVU, Outcome
 from harness.analysis.records import Study
 from harness.analysis.statistics import Interval, mean_interval, seedwise_mean
+from harness.study.labels import show
 
 Values = Mapping[int, float]
 

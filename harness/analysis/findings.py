@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.analysis.level_effects import effects_by_level
-from harness.analysis.levels import describe, levels_in
+from harness.analysis.levels import levels_in
 from harness.analysis.outcomes import FEATURES, FVU, MCC
 from harness.analysis.view import Row, View
 from harness.analysis.wording import change, effect_sentence, level_name, number, shown
+from harness.study.labels import describe
 
 OPPOSITE = {"better": "worse", "worse": "better"}
 DISAGREEMENT = {"better": "lowers FVU but loses features", "worse": "raises FVU but gains features"}

@@ -1,4 +1,4 @@
-"""Levels of axes: as columns of tables, and in words."""
+"""Levels of axes as columns of tables, and arms told apart."""
 
 from __future__ import annotations
 
@@ -40,23 +40,3 @@ def told_apart(levels: Sequence[Mapping[str, Level]], words: Sequence[str]) -> l
         word if len(meant[word]) == 1 else json.dumps(level, ensure_ascii=False)
         for level, word in zip(levels, words, strict=True)
     ]
-
-
-def describe(levels: dict[str, Level]) -> str:
-    """Levels in words; a number gets its axis' name in front, since it says nothing alone."""
-    words = [show(v) if isinstance(v, str) else f"{axis} {show(v)}" for axis, v in levels.items() if v is not None]
-    return ", ".join(words)
-
-
-def show(level: Level) -> str:
-    """A level as text: `0.1`, `4096`, `dense 2-2`, `true`; an absent one is a dash."""
-    if level is None:
-        return "–"
-    if isinstance(level, bool):
-        return str(level).lower()
-    if isinstance(level, float):
-        if level.is_integer() and abs(level) < 1e9:
-            return str(int(level))
-        short = f"{level:g}"
-        return short if float(short) == level else repr(level)  # two levels never read the same
-    return str(level)

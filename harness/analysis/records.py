@@ -7,7 +7,8 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.analysis.levels import Key, Level, describe, told_apart
+from harness.analysis.levels import Key, Level, told_apart
+from harness.study.labels import describe
 from harness.study.recipe import Scalar
 
 State: TypeAlias = Literal["complete", "diverged", "pruned", "failed", "missing"]

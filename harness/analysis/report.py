@@ -10,12 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
-from harness.analysis.levels import column, show
+from harness.analysis.levels import column
 from harness.analysis.outcomes import DEAD, definitions
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
 from harness.analysis.wording import bracket, mean, number, plural, reached
 from harness.errors import UserError
+from harness.study.labels import show
 
 CAPTIONS = {
     "effects": "What each level changes against the baseline's level, all other settings equal; paired by seed, "

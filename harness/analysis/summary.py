@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.analysis.findings import findings, headline
-from harness.analysis.levels import levels_in, show
+from harness.analysis.levels import levels_in
 from harness.analysis.outcomes import FVU, Outcome, definitions
 from harness.analysis.report import facts
 from harness.analysis.view import Row, View, load_view
 from harness.analysis.warnings import warnings
 from harness.analysis.wording import estimate, mean, number, plural
+from harness.study.labels import show
 
 MOST_WARNINGS = 5
 COLOURS = {"lower": "blue", "higher": "yellow"}

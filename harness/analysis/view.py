@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.analysis.l0 import spread
-from harness.analysis.levels import Key, Level, column, levels_in, show, told_apart
+from harness.analysis.levels import Key, Level, column, levels_in, told_apart
 from harness.analysis.outcomes import Outcome, present
 from harness.analysis.records import Study
 from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
+from harness.study.labels import show
 
 MOST_HUES = 7  # lines of more colours in one panel are not told apart
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.analysis.l0 import TOLERANCE, against, unequal
-from harness.analysis.levels import describe, levels_in
+from harness.analysis.levels import levels_in
 from harness.analysis.view import Row, View
 from harness.analysis.wording import level_name, plural
+from harness.study.labels import describe
 
 FEWEST_SEEDS = 3
 

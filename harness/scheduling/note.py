@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from harness.study.grid import describe
+from harness.study.labels import describe
 from harness.study.spec import Study
 
 IMPORTANCE = (

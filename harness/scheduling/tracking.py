@@ -23,7 +23,7 @@ from harness.scheduling.claims import belongs_to, name_aside
 from harness.scheduling.database_files import ANSWER_SECONDS
 from harness.scheduling.shared_study import NOT_ASKED_FOR
 from harness.study.cells import Cell
-from harness.study.grid import describe
+from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS
 from harness.study.spec import Study
 

@@ -17,7 +17,8 @@ from optuna.distributions import (
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.study.cells import Cell
-from harness.study.grid import describe, levels
+from harness.study.grid import levels
+from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS, Scalar
 from harness.study.spec import Study
 

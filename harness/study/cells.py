@@ -14,7 +14,8 @@ from itertools import product
 from typing import Any, Literal
 
 from harness.study.axes import Setting
-from harness.study.grid import describe, recipes
+from harness.study.grid import recipes
+from harness.study.labels import describe
 from harness.study.recipe import Recipe, Scalar
 from harness.study.selection import best_setting
 from harness.study.spec import Study

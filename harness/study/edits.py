@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.study.axes import Setting
 from harness.study.cells import arms, fingerprint
-from harness.study.grid import describe
+from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS, Recipe
 from harness.study.spec import Study
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.study.axes import Setting
-from harness.study.grid import describe, location, recipes
+from harness.study.grid import location, recipes
+from harness.study.labels import describe
 from harness.study.spec import Study
 
 

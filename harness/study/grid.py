@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import SettingError
 from harness.study.axes import Axis, Setting
+from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar, parse_shares
 from harness.study.spec import Study
 from harness.study.yaml_file import Location
@@ -152,26 +153,3 @@ def location(study: Study, setting: Setting, name: str) -> Location:
             values = ("axes", axis.name, "values")
             return (*values, place) if values in study.file.lines else ("axes", axis.name, place)
     return ("recipe", name)
-
-
-def describe(setting: Setting) -> str:
-    """`dense 2-2, penalty 0.1, adam`: numbers with the name of their axis, texts speak for themselves.
-
-    Two settings of the same axes never read the same.
-    """
-    several = len(setting) > 1
-    return ", ".join(
-        (_quoted(level) if several else level) if isinstance(level, str) else f"{name} {digits(level)}"
-        for name, level in setting.items()
-    )
-
-
-def _quoted(level: str) -> str:
-    """In quotes where it could be taken for two levels."""
-    return repr(level) if "," in level or level != level.strip() or level[:1] in "'\"" else level
-
-
-def digits(number: float) -> str:
-    """As few as tell a number from every other: `0.001`, `2`, `1000000`, `0.010000001`."""
-    short = f"{number:g}"
-    return short if float(short) == number and "e+" not in short else f"{number!r}".removesuffix(".0")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from harness.scheduling.workspace import MEANING, code_fingerprint
 from harness.study.axes import Axis
 from harness.study.cells import cell_id, cells
-from harness.study.grid import describe, settings
+from harness.study.grid import settings
+from harness.study.labels import describe, show
 from harness.study.recipe import RECIPE_FIELDS, Recipe
 from harness.study.spec import load_study
 
@@ -126,3 +127,8 @@ def test_comments_and_docstrings_are_no_part_of_the_code():
 
 def test_a_setting_is_described_in_words():
     assert describe({"layers": "dense 2-2", "penalty": 0.1, "lr": 1e-3}) == "dense 2-2, penalty 0.1, lr 0.001"
+    assert describe({"layers": "none", "penalty": None}) == "none"
+    assert describe({"remedy": "a, b", "layers": "none"}) == "'a, b', none"
+    assert [show(level) for level in (None, True, 2.0, 1e-3, 1e10, "none")] == [
+        *("–", "true", "2", "0.001", "10000000000", "none")
+    ]

@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.levels import Key, column, describe, show
+from harness.analysis.levels import Key, column
 from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, logarithmic, robust_limits
 from harness.analysis.style import INK, SOFT
 from harness.analysis.view import Row, View, unique
 from harness.analysis.wording import plural
+from harness.study.labels import describe, show
 
 HEIGHT = 2.5  # inches
 STYLES = ("-", "--", ":", "-.")
