@@ -11,7 +11,6 @@ from typing import Any
 from harness.analysis.levels import Key, columns
 from harness.analysis.records import Cell, Study
 from harness.analysis.statistics import Interval, mean_interval
-from harness.study.labels import show
 from harness.study.selection import Choice, choose
 
 
@@ -127,8 +126,3 @@ def interval_columns(name: str, interval: Interval | None) -> dict[str, float | 
     if interval is None:
         return {name: None, f"{name}_low": None, f"{name}_high": None}
     return {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-
-
-def setting_label(study: Study, setting: Key) -> str:
-    """A tuned setting in words, as in `lr 0.004`."""
-    return ", ".join(f"{axis} {show(value)}" for axis, value in zip(study.tuned, setting, strict=True))

@@ -14,7 +14,7 @@ from harness.analysis.levels import column
 from harness.analysis.outcomes import DEAD, definitions
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
-from harness.analysis.wording import bracket, mean, number, plural, reached
+from harness.analysis.wording import bracket, count, mean, number, plural, reached
 from harness.errors import UserError
 from harness.study.labels import show
 
@@ -89,7 +89,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "mean": mean, "bracket": bracket, "plural": plural}
-    environment.filters |= {"show": show, "count": _count}
+    environment.filters |= {"show": show, "count": count}
     return environment
 
 
@@ -125,11 +125,3 @@ def _provenance(view: View) -> dict[str, dict[str, Any]]:
         "Base recipe": study.recipe,
         "Environment": study.environment,
     }
-
-
-def _count(value: float) -> str:
-    """A large count in short, as in `1.2M`."""
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:g}"

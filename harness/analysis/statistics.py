@@ -49,11 +49,6 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_interval(values: Mapping[int, float], reference: Mapping[int, float]) -> Interval | None:
-    """Interval of the mean of value - reference over the seeds that both have. None without such a seed."""
-    return mean_interval([values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())])
-
-
 def seedwise_mean(pairs: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """For each seed that every mapping has: the mean over the mappings.
 

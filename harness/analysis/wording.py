@@ -17,6 +17,14 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
+def count(value: float) -> str:
+    """A large count in short: 64k, 0.5M, 7.5B, 1.2T."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:g}"
+
+
 def signed(value: float, digits: int = 1) -> str:
     """A change with its sign, as in `+3.1` or `−0.4`."""
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no "−0.0"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.statistics import mean_interval, paired_interval, seedwise_mean
+from harness.analysis.statistics import mean_interval, seedwise_mean
 
 values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8)
 
@@ -36,18 +36,6 @@ def test_one_value_has_no_interval_and_none_has_nothing():
 def test_a_value_that_is_not_finite_is_refused(lost: float):
     with pytest.raises(ValueError, match="finite"):
         mean_interval([1.0, lost])
-
-
-def test_pairing_takes_the_seeds_that_both_have():
-    interval = paired_interval({0: 5.0, 1: 7.0, 2: 100.0}, {0: 4.0, 1: 4.0, 3: 0.0})  # differences 1 and 3
-    assert (interval.mean, interval.n) == (2.0, 2)
-    assert paired_interval({0: 1.0}, {1: 1.0}) is None
-
-
-def test_pairing_removes_what_seeds_share():
-    shared = {0: 0.0, 1: 10.0, 2: -20.0}
-    interval = paired_interval({seed: value + 1 for seed, value in shared.items()}, shared)
-    assert (interval.low, interval.high) == (1.0, 1.0)
 
 
 def test_seedwise_mean_leaves_out_a_seed_that_one_mapping_lacks():

@@ -12,8 +12,9 @@ from harness.analysis.l0 import MOST_ACTIVE
 from harness.analysis.levels import Key
 from harness.analysis.outcomes import DEAD, FVU
 from harness.analysis.plots.panels import background, small_multiples
-from harness.analysis.plots.scales import LOG_RATIO, ends_of, logarithmic, robust_limits, tokens
+from harness.analysis.plots.scales import LOG_RATIO, ends_of, logarithmic, robust_limits
 from harness.analysis.view import Row, View
+from harness.analysis.wording import count
 
 HEIGHT = 2.0  # inches
 
@@ -89,4 +90,4 @@ def _set_scales(ax: Axes, points: Sequence[Row], column: str) -> None:
     if ax.xaxis.get_tick_params()["labelbottom"]:
         ax.set_xlabel("training tokens")
     ax.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(tokens))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))

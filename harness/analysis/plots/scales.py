@@ -66,14 +66,6 @@ def _linear_ticks(low: float, high: float) -> list[float]:
     return [step * i for i in range(first, math.floor(high / step) + 1)]
 
 
-def tokens(value: float, _: float | None = None) -> str:
-    """A count of tokens in short: 64k, 0.5M, 7.5B."""
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:g}"
-
-
 def clip_arrows(axes: Axes, y: float, low: float, high: float, colour: str) -> None:
     """Arrow heads where a horizontal interval leaves the panel."""
     left, right = axes.get_xlim()
