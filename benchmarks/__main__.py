@@ -32,13 +32,13 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
             lambda: steps.against_peers(sizes, effort, peers=peers, aux=False),
         ),
         "aux": (
-            "The same with aux-k at work, a quarter of the latents dead",
+            "The same with aux-k, a quarter of the latents dead",
             lambda: steps.against_peers(sizes, effort, peers=peers, aux=True),
         ),
         "memory": ("Memory of a step at its peak, MiB", lambda: steps.memory(sizes, effort, peers=peers)),
         "variants": (f"Other SAEs and optimizers, {base}", lambda: steps.by_variant(base, effort)),
         "growth": (f"As one thing grows, from {base}", lambda: steps.growth(base, effort)),
-        "curve": ("The losses beside a dense reference's", lambda: curve.curve(learned, length)),
+        "curve": ("Losses compared with a dense reference", lambda: curve.curve(learned, length)),
         "gpu": ("A step on a GPU", lambda: gpu.section(SHORT if quick else gpu.FULL, quick=quick)),
         "grid": (
             "A grid of twelve cells, from text to results, seconds",
@@ -49,7 +49,7 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
             lambda: _overhead(effort, quick=quick),
         ),
         "ledger": (
-            "Cells that cost nothing, by four workers: seconds a cell, and of a restart of the finished study",
+            "Cells that cost nothing, on four workers: seconds per cell, and for a restart of the finished study",
             lambda: _ledger(quick=quick),
         ),
     }

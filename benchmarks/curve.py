@@ -66,7 +66,10 @@ def curve(shape: Shape, steps: int) -> str:
         ours.append(abs(_loss(cell) / exact - 1))
     upto = sorted({max(1, steps // 50), max(1, steps // 5), steps})
     rows: list[list[Value]] = [[n, f"{max(ours[:n]):.1e}", f"{max(noise[:n]):.1e}"] for n in upto]
-    return table(["steps", "harness to the dense reference", "the reference to itself, last bit changed"], rows)
+    return table(
+        ["steps", "harness against the dense reference", "the reference against itself with the last bit changed"],
+        rows,
+    )
 
 
 def _loss(cell: Cell) -> float:

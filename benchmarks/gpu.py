@@ -130,7 +130,7 @@ def by_operator(shape: Shape, effort: Effort, device: torch.device) -> str:
     if not (total := sum(ms for ms, _ in times)):
         return "The profiler saw no work of the GPU: it is not let to its counters here.\n"
     rows: list[list[Value]] = [[_short(name), ms, f"{ms / total:.0%}"] for ms, name in times[:OPERATORS]]
-    return table(["operator", "ms a step", "of all"], [*rows, ["all", total, "100%"]])
+    return table(["operator", "ms per step", "share"], [*rows, ["all", total, "100%"]])
 
 
 def _short(kernel: str) -> str:

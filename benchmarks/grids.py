@@ -66,11 +66,11 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
     rows: list[list[Value]] = [
         ["the twelve cells' steps alone", steps, steps / least],
         ["one pass of the language model alone", one_pass, one_pass / least],
-        ["harness: activations, then one cohort of twelve", captured + cohort, (captured + cohort) / least],
-        ["of which the activations, kept for every further study", captured, captured / least],
+        ["harness: activations, then one cohort of twelve cells", captured + cohort, (captured + cohort) / least],
+        ["of which activations, reused by every further study", captured, captured / least],
         ["of which the cohort, from command to results", cohort, cohort / least],
         ["harness, one cell at a time", captured + separate, (captured + separate) / least],
-        ["twelve runs of their own, each with its activations", apart, apart / least],
+        ["twelve separate runs, each with its own activations", apart, apart / least],
     ]
     if peers:
         others = _alone(shapes, scale, effort, FASTEST)
@@ -82,7 +82,7 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
     cells: list[list[Value]] = [[n, s, s / n] for n, s in [*fewer.items(), (12, cohort)]]
     note = "\n\\* the medians of its steps, times their number, and passes of the language model; nothing else\n"
     growth = table(["cells", "a sweep, from command to results", "a cell"], cells)
-    return table(["", "seconds", "of steps and one pass"], rows) + (note if peers else "") + f"\n{growth}"
+    return table(["", "seconds", "relative to steps and one pass"], rows) + (note if peers else "") + f"\n{growth}"
 
 
 def overhead(scale: Scale, effort: Effort) -> str:
@@ -106,11 +106,11 @@ def overhead(scale: Scale, effort: Effort) -> str:
     around = least - CURVE_POINTS / steps * alone
     rows: list[list[Value]] = [
         [f"{cells} cells of {steps:,} steps on batches in memory", in_memory, in_memory / alone],
-        ["the same with batches read, a loop and no more", alone, 1.0],
+        ["the same, with batches read from disk: the plain loop", alone, 1.0],
         ["the sweep, from command to results", whole, whole / alone],
         [f"a sweep of {cells} cells of {CURVE_POINTS} steps, less those steps", around, around / alone],
     ]
-    return table(["", "seconds", "of the loop"], rows)
+    return table(["", "seconds", "relative to the loop"], rows)
 
 
 def _write_long(root: Path, scale: Scale, steps: int) -> None:

@@ -97,7 +97,7 @@ def growth(base: Shape, effort: Effort) -> str:
     for what in lines:
         figures = [times[f"{what} {n}"].median for n in range(4)]
         rows.append([what, " / ".join(labels[what]), " / ".join(f"{ms:.0f}" for ms in figures)])
-    return table(["what grows", "to", "ms a step"], rows)
+    return table(["size", "values", "ms per step"], rows)
 
 
 __all__ = ["BASE", "SIZES", "against_peers", "by_variant", "growth", "memory"]
