@@ -80,8 +80,8 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
             apart = others[name] + 12 * one_pass
             rows.append([f"{name}: twelve runs*", apart, apart / least])
     cells: list[list[Value]] = [[n, s, s / n] for n, s in [*fewer.items(), (12, cohort)]]
-    note = "\n\\* the medians of its steps, times their number, and passes of the language model; nothing else\n"
-    growth = table(["cells", "a sweep, from command to results", "a cell"], cells)
+    note = "\n\\* computed: median step times number of steps, plus passes of the language model; nothing else\n"
+    growth = table(["cells", "sweep, from command to results", "per cell"], cells)
     return table(["", "seconds", "relative to steps and one pass"], rows) + (note if peers else "") + f"\n{growth}"
 
 

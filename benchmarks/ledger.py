@@ -119,8 +119,8 @@ def growth(numbers: tuple[int, int], *, servers: bool = True) -> str:
             found = [_measure(Path(folder) / f"{name}{number}", number, there) for number in numbers]
             (few, _), (many, again) = found
             rows.append([name, few / numbers[0], many / numbers[1], many / numbers[1] / (few / numbers[0]), again])
-    heads = [f"of {number:,}" for number in numbers]
-    return table(["Optuna and MLflow on", *heads, "ratio", "a restart of the larger"], rows)
+    heads = [f"{number:,} cells" for number in numbers]
+    return table(["Optuna and MLflow on", *heads, "ratio", f"restart with {numbers[1]:,}"], rows)
 
 
 def _measure(root: Path, number: int, server: PostgreSQL | None) -> tuple[float, float]:
