@@ -1,4 +1,4 @@
-"""The command line: the only place that knows all rooms. Each command imports only the rooms that it uses."""
+"""The command line. Each command imports only the packages that it uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness import commands
 from harness.errors import UserError
 from harness.secrets import masked
 
-# Before any of these tools is imported: no telemetry, no network, unless the user says otherwise.
+# Set before these tools are imported: no telemetry and no network, unless the user has set them otherwise.
 QUIET = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -30,10 +30,13 @@ QUIET = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands with their options and an example each."""
+    """All commands, with their options and an example of each."""
     top = argparse.ArgumentParser(prog="harness", description="Ablation studies of sparse autoencoders.")
     top.add_argument(
-        "--root", type=Path, default=Path(), help="folder of data/, runs/ and results/ (default: here)"
+        "--root",
+        type=Path,
+        default=Path(),
+        help="folder with data/, runs/ and results/ (default: this one)",
     )
     below = top.add_subparsers(required=True, metavar="command")
     for command in commands.COMMANDS:
@@ -50,11 +53,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command. Exits with 0, 1 (ours to mend), 2 (the user's), 3 (cells failed) or 130 (stopped)."""
+    """Run one command. Exit codes: 0, 1 (a bug here), 2 (a user's mistake), 3 (cells failed), 130 (stopped)."""
     os.environ.update(QUIET | os.environ)
-    atexit.register(gc.freeze)  # to take Optuna and MLflow apart object by object would take a second
+    atexit.register(gc.freeze)  # freeing the objects of Optuna and MLflow one by one would take a second
     options = parser().parse_args(arguments)
-    # Lines of a log are not cut at the 80 columns that a file is taken to have; names hold no markup.
+    # A log file has no width: without one, rich would wrap lines at 80 columns. Names may contain no markup.
     console = Console(
         markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
     )
@@ -66,12 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # `harness status | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        print("harness: stopped; the same command goes on from here", file=sys.stderr)
+        print("harness: stopped; the same command continues from here", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:  # a disk's no, where no check foresaw it
+        if isinstance(error, OSError) and error.filename is not None:  # a disk error that no check found before
             print(f"harness: {masked(f'{error.filename}: {error.strerror}')}", file=sys.stderr)
             sys.exit(2)
-        # Ours to mend; what the libraries say of it may quote a URL.
+        # A bug here. The text of a library's error may contain a URL.
         print(masked(traceback.format_exc()), end="", file=sys.stderr)
         sys.exit(1)

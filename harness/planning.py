@@ -20,17 +20,17 @@ from harness.study.labels import describe
 from harness.study.plan import cost
 from harness.study.spec import Study
 
-ASSUMED_RATE = 20e9  # FLOPs a second and worker, where no cell has been trained yet
+ASSUMED_RATE = 20e9  # FLOPs per second and worker, if no cell has been trained yet
 ASSUMED = "20 GFLOP/s"
 
 
 def show_plan(
     study: Study, workspace: Workspace, cells: list[Cell] | None, source: str | None, console: Console
 ) -> None:
-    """The arms, what a cell of each costs, how long what is missing would take on one worker, and what was edited.
+    """Print the arms, what one cell of each costs, how long the missing cells would take, and what was edited.
 
-    cells and source (the activations' fingerprint): None while there are no activations, so that nobody can know
-    which cells are done already.
+    cells and source (the activations' fingerprint): None while there are no activations, without which it is not
+    known which cells are done.
     """
     found = arms(study)
     console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
@@ -68,17 +68,17 @@ def _row(study: Study, arm: Arm) -> list[str]:
 
 
 def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell] | None) -> str:
-    """How many cells there are, and how long those that are missing would take."""
+    """How many cells there are, and how long the missing ones would take."""
     width = study.source.width
     results = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by).result() for cell in cells or ()}
     done = {cell: result for cell, result in results.items() if result}
     left = _to_run(found, cells or [], done, width)
     rate, basis = ASSUMED_RATE, f"assumed: {ASSUMED}" + ("; no activations yet" if cells is None else "")
-    if timed := {cell: result for cell, result in done.items() if "seconds" in result}:  # not of pruned ones
+    if timed := {cell: result for cell, result in done.items() if "seconds" in result}:  # pruned cells have none
         seconds = sum(result["seconds"] for result in timed.values())
         prices = {cell.id: cost(cell.recipe, width) for cell in cells or () if cell.id in timed}
         worked = sum(price.work_on(timed[cell]["tokens"]) for cell, price in prices.items())
-        rate, basis = worked / max(seconds, 1e-3), "at the rate of those that are done"
+        rate, basis = worked / max(seconds, 1e-3), "at the speed of the cells that are done"
 
     def time(works: list[float]) -> str:
         return f"about {duration(sum(works) / rate)}"
@@ -97,7 +97,7 @@ def _count(study: Study, found: list[Arm]) -> str:
 
 
 def _to_run(found: list[Arm], cells: list[Cell], done: Container[str], width: int) -> list[tuple[Phase, float]]:
-    """Phase and work of each cell without result; one whose setting is not chosen yet counts as the mean."""
+    """Phase and work of each cell without a result; a cell that is not chosen yet has the mean work of its arm."""
     left = [(cell.phase, cost(cell.recipe, width).work) for cell in cells if cell.id not in done]
     known = Counter((cell.phase, *cell.arm.values()) for cell in cells)
     for arm in found:

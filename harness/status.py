@@ -1,4 +1,4 @@
-"""What `harness status` shows: read from the cells' folders, whether or not a sweep is running."""
+"""What `harness status` shows, read from the cells' folders, whether or not a sweep is running."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SHOWN = 5  # failures listed
 
 
 def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: Path, console: Console) -> bool:
-    """Print the counts, what failed, and where the results are. Whether every cell has a result.
+    """Print the counts, what failed, and where the results are. Returns whether every cell has a result.
 
-    cells: those that are known; the others are counted as open until the tuning cells of their arms have ended.
+    cells: those known so far; the others are "not chosen yet" until the tuning cells of their arms have ended.
     """
     states = {cell.id: state_of(CellFolder(workspace.cell(cell.id), study.pruned_by)) for cell in cells}
     counts = Counter(state for state, _ in states.values())
@@ -38,7 +38,7 @@ def show_status(study: Study, workspace: Workspace, cells: list[Cell], results: 
     failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
     for cell, reason in failed[:SHOWN]:
         console.print(f"  {cell.label}: {reason}")
-        logs = (workspace.cell(cell.id) / "log.txt", workspace.log(study.name))  # its own, if it wrote one
+        logs = (workspace.cell(cell.id) / "log.txt", workspace.log(study.name))  # the cell's own, if there is one
         log = next((log for log in logs if log.exists()), None)
         if log is not None and states[cell.id][0] == "failed":
             console.print(f"    log: {log}")

@@ -160,10 +160,10 @@ def test_a_report_without_databases_or_beside_a_running_sweep_is_made_all_the_sa
         Path("runs/small.lock").write_text("process 4711 on elsewhere")
         main(summary)
     said = " ".join(capsys.readouterr().out.split())
-    assert "MLflow is not told of this report (small: already being run by process 4711 on elsewhere" in said
+    assert "MLflow does not have this report (small: already being run by process 4711 on elsewhere" in said
     Path("runs/mlflow.db").write_bytes(b"torn" * 1000)
     main(summary)
-    assert "MLflow is not told of this report (MLflow at " in " ".join(capsys.readouterr().out.split())
+    assert "MLflow does not have this report (MLflow at " in " ".join(capsys.readouterr().out.split())
     shutil.rmtree("runs")
     main(summary)
     assert not Path("runs").exists()

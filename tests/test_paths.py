@@ -64,7 +64,7 @@ def dangling(path: Path) -> None:
 KINDS = {
     file: "expected a folder, found a file",
     loop: "expected a folder: Too many levels of symbolic links",
-    dangling: "expected a folder, found a link to nothing",
+    dangling: "expected a folder, found a broken link",
 }
 
 

@@ -1,4 +1,4 @@
-"""What each command of `harness` does. Rooms are imported inside, so that `--help` and `status` start at once."""
+"""The commands of `harness`. They import packages inside functions, so that `--help` starts quickly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STUDY = "studies/depth.yaml"
 COMMANDS = (
     Command(
         "plan",
-        "Show the cells of a study and what they would cost; run nothing.",
+        "Show the cells of a study and what they would cost, without running anything.",
         f"plan {STUDY}",
         study_argument,
         plan,
@@ -22,7 +22,7 @@ COMMANDS = (
     ),
     Command(
         "status",
-        "Show which cells are done, running, failed or missing.",
+        "Show how many cells are done, running, failed or missing.",
         f"status {STUDY} --follow",
         status_arguments,
         status,

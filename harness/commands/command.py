@@ -1,4 +1,4 @@
-"""A command, and what several of them are given."""
+"""What a command is, and arguments that several of them share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATABASES = {"storage": "Optuna keeps its trials", "tracking": "MLflow keeps its
 
 @dataclass(frozen=True)
 class Command:
-    """A command: how it is called and what it runs."""
+    """A command: its name, its arguments, and the function that runs it."""
 
     name: str
     help: str
@@ -32,15 +32,15 @@ class Command:
 
 
 def source_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="a source file, as in studies/sources/docstrings.yaml")
+    parser.add_argument("source", type=Path, help="a source file, such as studies/sources/docstrings.yaml")
 
 
 def study_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("study", type=Path, help="a study file, as in studies/depth.yaml")
+    parser.add_argument("study", type=Path, help="a study file, such as studies/depth.yaml")
 
 
 def results_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, help="folder of the results (default: results/<study>)")
+    parser.add_argument("--results", type=Path, help="folder for the results (default: results/<study>)")
 
 
 def workspace_of(options: Namespace) -> Workspace:
@@ -53,14 +53,14 @@ def workspace_of(options: Namespace) -> Workspace:
 
 def databases_arguments(parser: ArgumentParser) -> None:
     for name, use in DATABASES.items():
-        rest = f"default: ${_variable(name)}, which keeps a password off the command line; else a file in runs/"
+        rest = f"default: ${_variable(name)}, which keeps passwords off the command line, or a file in runs/"
         parser.add_argument(f"--{name}", metavar="URL", help=f"where {use} ({rest})")
 
 
 def _addresses(options: Namespace) -> dict[str, str]:
-    """URLs of the databases, where a command uses them and they are not the workspace's own files.
+    """URLs of databases that are not the workspace's own files, for commands that use databases.
 
-    Variables that hold one are taken out of the environment: workers need no password.
+    Removes the variables that hold them from the environment, because workers need no password.
     """
     given = {}
     for name in DATABASES:
@@ -98,7 +98,7 @@ def load(options: Namespace) -> tuple[Study, Workspace, Path]:
     return study, workspace, results
 
 
-MOST = 10_000  # workers, threads, cells of a cohort: more is a slip of the keyboard, which takes a machine down
+MOST = 10_000  # workers, threads, cells of a cohort; more is a typing error that would exhaust the machine
 LEAST_PATIENCE = 5.0  # seconds: a worker takes a few to import torch
 
 

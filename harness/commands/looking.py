@@ -1,4 +1,4 @@
-"""Looking at a study: before, while and after it runs."""
+"""Commands that show a study before, while and after it runs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(options: Namespace, console: Console) -> None:
 def status_arguments(parser: ArgumentParser) -> None:
     study_argument(parser)
     results_argument(parser)
-    parser.add_argument("--follow", action="store_true", help="show it again every two seconds until all is done")
+    parser.add_argument("--follow", action="store_true", help="repeat every two seconds until all cells are done")
 
 
 def status(options: Namespace, console: Console) -> None:
@@ -58,7 +58,7 @@ def report_arguments(parser: ArgumentParser) -> None:
     study_argument(parser)
     results_argument(parser)
     databases_arguments(parser)
-    parser.add_argument("--step", choices=STEPS, help="make only this part (default: all, one after the other)")
+    parser.add_argument("--step", choices=STEPS, help="make only this part (default: all of them, in this order)")
 
 
 def report(options: Namespace, console: Console) -> None:
@@ -71,7 +71,7 @@ def report(options: Namespace, console: Console) -> None:
     study, workspace, results = load(options)
     check_owner(results, study, workspace)
     if not (results / "cells.jsonl").exists():
-        raise UserError(f"{results}: expected a sweep's results; make them: harness run {options.study}")
+        raise UserError(f"{results}: expected the results of a sweep; to make them: harness run {options.study}")
 
     folders = [results / step for step in ("tables", "figures") if options.step in (None, step)]
     check_writable(*([results, *folders] if options.step != "summary" else []))

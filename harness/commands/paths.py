@@ -1,4 +1,4 @@
-"""Where a command reads and writes, tried before it begins: a disk's no must not come after hours of training."""
+"""Checks of the paths that a command reads and writes, before it starts: not after hours of training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from harness.files import FULL
 
 
 def check_folders(*folders: Path) -> None:
-    """Raise UserError where one of them, or a folder above it, is there and is no folder."""
+    """Raise UserError if one of them, or a folder above it, exists and is not a folder."""
     for folder in folders:
         for path in (*reversed(folder.parents), folder):
             try:
                 path.stat()
             except FileNotFoundError:
                 if path.is_symlink():
-                    raise UserError(f"{path}: expected a folder, found a link to nothing") from None
+                    raise UserError(f"{path}: expected a folder, found a broken link") from None
                 break
             except OSError as failure:
                 raise UserError(f"{path}: expected a folder: {failure.strerror}") from None
@@ -27,9 +27,9 @@ def check_folders(*folders: Path) -> None:
 
 
 def check_writable(*folders: Path) -> None:
-    """Raise UserError where nothing can be written to one of them, or where it cannot be made.
+    """Raise UserError if one of them cannot be made or written to.
 
-    A disk that is full is no mistake: whoever writes there waits for room.
+    A full disk is not an error: whatever writes there later waits for space.
     """
     check_folders(*folders)
     for folder in folders:
@@ -43,7 +43,7 @@ def check_writable(*folders: Path) -> None:
 
 
 def check_files(*files: Path) -> None:
-    """Raise UserError where one of them is there, and is no file that can be written."""
+    """Raise UserError if one of them exists and is not a file that can be written."""
     for file in files:
         if file.is_dir():
             raise UserError(f"{file}: expected a file, found a folder")

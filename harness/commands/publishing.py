@@ -1,4 +1,4 @@
-"""What a report says, told to Optuna and MLflow, so that their dashboards show the same figures."""
+"""Writes the figures of a report to Optuna and MLflow, so that their dashboards show the same ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 def publish(study: Study, workspace: Workspace, results: Path, console: Console) -> None:
-    """Tell the databases of the study's sweep what the tables say. One that is away is told by the next report."""
+    """Write what the tables say to the databases. One that cannot be reached is updated by the next report."""
     optuna = workspace.storage_url or (workspace.runs / "optuna.db").exists()
     mlflow = workspace.tracking_url or (workspace.runs / "mlflow.db").exists()
     if not (optuna or mlflow):
@@ -35,16 +35,16 @@ def publish(study: Study, workspace: Workspace, results: Path, console: Console)
                 with opening(name, url), writing(study, workspace):
                     tell(study, workspace, said)
             except UserError as error:
-                console.print(f"{name} is not told of this report ({error}); the next `harness report` does it")
+                console.print(f"{name} does not have this report ({error}); the next `harness report` adds it")
 
 
 def published(results: Path) -> Published:
-    """The arms, and which cells they are reported with, from the tables."""
+    """The arms, and the cells that their means are over, from the tables."""
     from harness.analysis.results import read_table
     from harness.scheduling.published import Published
 
     arms, seeds, curves = (read_table(results, name).to_dicts() for name in ("arms", "seeds", "curves"))
-    # An arm with a pruned seed has no mean: that of the seeds that were not worth stopping would look too good.
+    # An arm with a pruned seed has no mean: the mean over the seeds that were not stopped would be too low.
     without_mean = {row["arm"] for row in arms if row["pruned"]}
     return Published(
         reported=frozenset(row["cell"] for row in seeds if row["cell"] and row["arm"] not in without_mean),
@@ -85,7 +85,7 @@ def _arm(row: Row, points: list[Row]) -> Arm:
 
 
 def _parameter(column: str) -> str:
-    """A recipe's field has the name that it has as a parameter of a cell's run."""
+    """A recipe field has the same name here as among the parameters of a cell's run."""
     from harness.study.recipe import RECIPE_FIELDS
 
     name = column.removeprefix("axis_")
@@ -93,7 +93,7 @@ def _parameter(column: str) -> str:
 
 
 def _with_intervals(row: Row) -> list[str]:
-    """The columns that are means, each with the two that bound it."""
+    """The columns that are means, each with the two bounds of its interval."""
     means = [name for name in row if f"{name}_low" in row and f"{name}_high" in row]
     return [column for name in means for column in (name, f"{name}_low", f"{name}_high")]
 

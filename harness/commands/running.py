@@ -1,4 +1,4 @@
-"""Running a study, here or on a cluster."""
+"""The command that runs a study, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from harness.study.spec import Study
 
 
-CELLS_FAILED = 3  # exit code: DVC then takes the stage as not done, and tries again
+CELLS_FAILED = 3  # exit code: DVC then takes the stage as failed, and runs it again
 EXIT_CODES = """exit codes:
-  0    every cell has a result (one that diverged or was pruned has one, too)
+  0    every cell has a result (diverged and pruned cells have one, too)
   1    an error of harness itself
-  2    something that you can mend: one line says what
-  3    some cells failed; results are written, the same command tries these cells again
-  130  stopped by Ctrl-C, SIGTERM or SIGHUP; the same command goes on from there"""
+  2    a mistake that you can correct: one line says which
+  3    some cells failed; results are written, and the same command tries these cells again
+  130  stopped by Ctrl-C, SIGTERM or SIGHUP; the same command continues from there"""
 
 
 def run_arguments(parser: ArgumentParser) -> None:
@@ -45,27 +45,31 @@ def run_arguments(parser: ArgumentParser) -> None:
     study_argument(parser)
     results_argument(parser)
     databases_arguments(parser)
-    parser.add_argument("--workers", type=count, help="worker processes (default: one a GPU, else one a CPU core)")
-    parser.add_argument("--threads", type=count, default=1, help="CPU threads a worker (default: 1)")
+    parser.add_argument(
+        "--workers",
+        type=count,
+        help="worker processes (default: one per GPU, or one per CPU core if there is no GPU)",
+    )
+    parser.add_argument("--threads", type=count, default=1, help="CPU threads per worker (default: 1)")
     parser.add_argument(
         "--cohort",
         type=count,
         metavar="N",
-        help="most cells that a worker trains in lockstep on the same batches (default: 12; never more than fit "
-        "into memory, or than leaves every worker its share)",
+        help="largest number of cells that a worker trains together on the same batches (default: 12; fewer if "
+        "memory is too small or other workers would have nothing to do)",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda if there is a GPU")
     parser.add_argument(
         "--engine",
         choices=("processes", "ray"),
         default="processes",
-        help="where workers run: processes on this machine (default), or the machines of a Ray cluster",
+        help="where workers run: as processes on this machine (default), or on a Ray cluster",
     )
     parser.add_argument(
         "--address",
         default="auto",
-        help="of the Ray cluster: HOST:PORT, local (one for this sweep alone), or auto (default: the one that "
-        "this machine is part of)",
+        help="of the Ray cluster: HOST:PORT, local (a cluster for this sweep alone), or auto (default: the "
+        "cluster that this machine is part of)",
     )
     parser.add_argument(
         "--checkpoint-seconds", type=seconds, default=30.0, help="time between two checkpoints (default: 30)"
@@ -74,13 +78,13 @@ def run_arguments(parser: ArgumentParser) -> None:
         "--patience-seconds",
         type=patience,
         default=1800.0,
-        help="a worker that has said nothing for so long hangs: it is killed, and its cells go on in another "
+        help="a worker that has sent no message for this long is killed, and its cells continue in another one "
         "(default: 1800; at least 5)",
     )
 
 
 def run(options: Namespace, console: Console) -> None:
-    with dispensable_output():  # what is trained does not depend on somebody reading along
+    with dispensable_output():  # training goes on even if the output cannot be written
         _run(options, console)
 
 
@@ -102,7 +106,7 @@ def _run(options: Namespace, console: Console) -> None:
     if plain := without_kernels(list(sweep.cells.values()), workspace):
         console.print(
             f"{plain} cells were trained without compiled kernels, which takes up to twice as long and rounds "
-            "differently: a C++ compiler (g++, or $CXX) makes them, unless HARNESS_NATIVE=0 leaves them out",
+            "differently; they need a C++ compiler (g++ or $CXX), and are not used with HARNESS_NATIVE=0",
             soft_wrap=True,
         )
     if progress.failed:
@@ -113,7 +117,7 @@ def _run(options: Namespace, console: Console) -> None:
 
 
 def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:
-    """Raise UserError where something cannot be written that the sweep writes here, some of it in the end."""
+    """Raise UserError if a file that the sweep writes, at any time, cannot be written."""
     from harness.scheduling.export import FILES
 
     name = study.name
@@ -123,7 +127,7 @@ def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:
 
 
 def _engine(options: Namespace) -> tuple[Options, Start]:
-    """How the sweep runs and what starts its workers. Raises UserError if there is no such machine."""
+    """How the sweep runs, and what starts its workers. Raises UserError if the device or cluster is not there."""
     from harness.scheduling.controller import start_here
 
     if options.engine == "processes":
@@ -138,7 +142,7 @@ def _engine(options: Namespace) -> tuple[Options, Start]:
 
 
 def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False) -> Options:
-    """One worker a GPU, else one for each `threads` CPU cores, if nobody says otherwise."""
+    """By default one worker per GPU, or one per `threads` CPU cores if there is no GPU."""
     from harness.scheduling.dispatch import Options
 
     if options.device == "cpu":
@@ -152,10 +156,10 @@ def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False)
 
 
 def _count_gpus() -> int:
-    """GPUs that torch can use: its own count, since it alone knows what it was built for and may see.
+    """GPUs that torch can use, by its own count.
 
-    Importing torch takes two seconds, so it is not asked where no driver has made a device file: without one of
-    these (NVIDIA's, its boards', AMD's, the one of Windows' Linux) it counts none.
+    Importing torch takes two seconds, so it is imported only if a driver has made one of the device files without
+    which torch finds no GPU (NVIDIA's, those of NVIDIA's boards, AMD's, that of Linux on Windows).
     """
     if not any(any(Path("/dev").glob(name)) for name in ("nvidia*", "nvhost*", "kfd", "dxg")):
         return 0
