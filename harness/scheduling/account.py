@@ -1,4 +1,4 @@
-"""A database that may be away for a while: what it is to be told is kept in order, and told when it is back."""
+"""A queue of writes to a database that may be unreachable for a while."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from harness.scheduling.display import duration
 from harness.secrets import masked
 
 LONGEST_PAUSE = 30.0  # seconds between two tries
-GIVE_UP = 3600.0  # seconds
-AGAIN = "nothing is lost: the same command goes on from here, and makes it anew from the cells' folders"
-# Of what SQLAlchemy says, here or in a server's answer: the driver's class, the statement, a link for developers
+GIVE_UP = 3600.0  # seconds for which a database may be unreachable
+AGAIN = "nothing is lost: the same command continues from here, and makes it again from the cells' folders"
+# Parts of SQLAlchemy's messages that users do not need: the driver's class, the statement, a link for developers
 WRAPPING = re.compile(r"\((?:sqlite3|psycopg)[\w.]*\) |\[SQL: .*|\(Background on this error .*")
 TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")  # of MLflow's error codes
 
 
 class Account:
-    """Optuna's database or MLflow's. Whatever it is told must do no harm when it is told again.
+    """Writes to Optuna's or MLflow's database, in order. Repeating a write must do no harm.
 
-    refresh: reads again what the database holds, since after an error nobody knows what has arrived.
-    say: takes a line for people.
+    refresh: reads the database again, since after an error it is not known what has been written.
+    say: prints a line for the user.
     """
 
     def __init__(self, what: str, url: str, refresh: Callable[[], Any], say: Callable[[str], Any]) -> None:
@@ -44,18 +44,18 @@ class Account:
         self._next_try = 0.0
 
     def tell(self, act: Callable[[], Any]) -> None:
-        """Do this now, or as soon as the database is there and knows what came before."""
+        """Write this now, or as soon as the database can be reached and has everything that came before."""
         self._untold.append(act)
         if self._away_since is None:
             self._work_off()
 
     def catch_up(self) -> None:
-        """Try again, where it is time to. Raises UserError once the database has been away for too long."""
+        """Try again if it is time to. Raises UserError once the database has been unreachable for too long."""
         if self._away_since is not None and time.monotonic() >= self._next_try:
             self._work_off()
 
     def settle(self) -> None:
-        """Wait until everything is told. Raises UserError as `catch_up` does."""
+        """Wait until everything is written. Raises UserError as `catch_up` does."""
         while self._untold:
             time.sleep(0.1)
             self.catch_up()
@@ -80,22 +80,27 @@ class Account:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-            self._say(f"{self._name} is away: {reason_of(error)}. Training goes on; it is told everything later.")
+            self._say(
+                f"{self._name} cannot be reached: {reason_of(error)}. Training goes on; all is written later."
+            )
         elif now - self._away_since > GIVE_UP:
             away = duration(now - self._away_since)
-            raise UserError(f"{self._name} has been away for {away}; nothing is lost: run again when it is back")
+            raise UserError(
+                f"{self._name} could not be reached for {away}; nothing is lost: run again when it is back"
+            )
         self._next_try = time.monotonic() + next(self._pauses)
 
     def _welcome(self) -> None:
         if self._away_since is not None:
-            self._say(f"{self._name} is back after {duration(time.monotonic() - self._away_since)}, and told.")
+            away = duration(time.monotonic() - self._away_since)
+            self._say(f"{self._name} is back after {away}, and up to date.")
         self._away_since, self._pauses = None, backoff(LONGEST_PAUSE)
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the same may go well later: not where the database understood what it was told, and refused.
+    """Whether the same write may succeed later: not if the database understood and refused it.
 
-    What was deleted in MLflow's UI meanwhile is restored when it is read again.
+    What was deleted in MLflow's UI in the meantime is restored when the database is read again.
     """
     if damage_of(error):
         return False
@@ -107,7 +112,7 @@ def is_outage(error: Exception) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """The innermost reason, in one line without passwords and without the statement that met with it."""
+    """The innermost reason in one line, without passwords and without the SQL statement."""
     reason: Any = error
     while cause := _cause(reason):
         reason = cause
@@ -117,7 +122,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _cause(error: Any) -> Any:
-    """What an error of SQLAlchemy, Optuna or MLflow, or of a connection, was raised for."""
+    """The cause of an error of SQLAlchemy, Optuna or MLflow, or of a connection."""
     if isinstance(error, OptunaError | SQLAlchemyError | MlflowException | OSError | HTTPError):
         return getattr(error, "orig", None) or error.__cause__ or error.__context__
     return None

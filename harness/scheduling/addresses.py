@@ -1,4 +1,4 @@
-"""Where Optuna's and MLflow's databases are: URLs, checked at the edge, whose credentials nobody gets to see."""
+"""URLs of Optuna's and MLflow's databases: checked, and never shown with their credentials."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SCHEMES = {"postgres": "postgresql+psycopg", "postgresql": "postgresql+psycopg"}
 
 
 def storage_url(text: str, option: str) -> str:
-    """The database of Optuna's ledger, for SQLAlchemy. Raises UserError; `option` says where it was given."""
+    """The URL of Optuna's database for SQLAlchemy. Raises UserError; `option`: where the URL was given."""
     return _database(text, option, EXAMPLE)
 
 
 def tracking_url(text: str, option: str) -> str:
-    """Where MLflow keeps its runs: an `http` or `https` server, or a database. Raises UserError."""
+    """The URL of MLflow's runs: an `http` or `https` server, or a database. Raises UserError."""
     if not text.startswith(("http://", "https://")):
         return _database(text, option, f"http://HOST:PORT, {EXAMPLE}")
     remember(text)
@@ -40,7 +40,7 @@ def tracking_url(text: str, option: str) -> str:
 
 
 def check_apart(storage: str, tracking: str) -> None:
-    """Raise UserError if both tools were to use one database: either would take the other's tables for its own."""
+    """Raise UserError if both URLs are of one database: each tool would take the other's tables for its own."""
     if _identity(storage) == _identity(tracking):
         raise UserError(
             f"--tracking: expected another database than --storage, got {shown(tracking)} for both: "
@@ -50,7 +50,7 @@ def check_apart(storage: str, tracking: str) -> None:
 
 def _database(text: str, option: str, expected: str) -> str:
     scheme, _, rest = text.partition("://")
-    if not scheme.startswith("sqlite"):  # a path may hold any sign
+    if not scheme.startswith("sqlite"):  # a path may contain any character
         remember(text)
     try:
         url = make_url(f"{SCHEMES.get(scheme, scheme)}://{rest}")
@@ -66,16 +66,16 @@ def _database(text: str, option: str, expected: str) -> str:
 
 
 def _file(url: URL, text: str, option: str) -> Path:
-    """The file of an SQLite URL: one that has a name, and a place, on this disk."""
+    """The file of an SQLite URL. Raises UserError if it has no name, or its folder does not exist."""
     path = Path(url.database or ":memory:")
     if "?" in text or path.name == ":memory:" or not path.absolute().parent.is_dir():
         signs = "; in a URL %3F stands for a question mark and %25 for a percent sign" if {*"?%"} & {*text} else ""
-        raise UserError(f"{option}: expected a file in a folder that is there, got {masked(text)}{signs}")
+        raise UserError(f"{option}: expected a file in a folder that exists, got {masked(text)}{signs}")
     return path
 
 
 def _identity(url: str) -> tuple[object, ...]:
-    """What two URLs of one database have in common, as far as one can tell without asking a server."""
+    """The same for two URLs of one database, as far as that is known without asking a server."""
     if url.startswith("http"):
         return (url,)
     if path := sqlite_file(url):

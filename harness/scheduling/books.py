@@ -1,4 +1,4 @@
-"""What Optuna and MLflow are told of a study's cells, all of it from the cells' folders."""
+"""Records a study's cells in Optuna and MLflow, from the cells' folders."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell
 from harness.study.spec import Study
 
-HOLD = 15.0  # seconds between two looks at the lock
+HOLD = 15.0  # seconds between two checks of the lock
 OPTUNA, MLFLOW = "Optuna's database", "MLflow"
 
 
 class Books:
-    """A trial and a run for each cell; points of its curve are passed on as they come.
+    """Keeps a trial and a run for each cell; points of its curve are added as they come.
 
-    What happens here goes on while a database is away, and is told to it later (`Account`).
+    While a database cannot be reached, writes to it are queued (`Account`).
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Books:
         say: Callable[[str], Any] = lambda _: None,
         verdicts: Verdicts | None = None,
     ) -> None:
-        """`activations`: figures of the study's activations, by name. `say` takes lines for people.
+        """activations: figures of the study's activations, by name. say: prints a line for the user.
 
-        verdicts: of a study that prunes; what they may still strike out is told later, or not at all.
+        verdicts: of a study that prunes; points that may still be pruned away are written later, or not at all.
         """
         self._workspace = workspace
         self._study = study
@@ -80,15 +80,15 @@ class Books:
         return CellFolder(self._workspace.cell(cell), self._study.pruned_by)
 
     def add(self, cell: Cell) -> bool:
-        """Take a cell up, which gets its trial later (`enter`); whether it is done already."""
+        """Add a cell, which gets its trial later (`enter`). Returns whether it is done already."""
         self._cells[cell.id] = cell
         self._to_enter[cell.id] = cell
         return self._final_result(cell.id) is not None
 
     def enter(self, seconds: float = math.inf) -> bool:
-        """Give cells that were taken up their trials, for so long at most; whether some are left.
+        """Make trials for cells that were added, for at most this long. Returns whether some are left.
 
-        Thousands of trials take minutes, in which workers may train already.
+        Thousands of trials take minutes, during which workers already train.
         """
         until = time.monotonic() + seconds
         while self._to_enter and time.monotonic() < until:
@@ -96,7 +96,7 @@ class Books:
         return bool(self._to_enter)
 
     def _enter(self, cell_id: str) -> None:
-        """Give a cell its trial, unless it has it; tell all that is known of one that is done."""
+        """Make a cell's trial, unless it has one; if the cell is done, write everything about it."""
         cell = self._to_enter.pop(cell_id, None)
         if cell is None:
             return
@@ -109,22 +109,22 @@ class Books:
             self._runs.tell(partial(self._tracker.finish, cell.id, result))
 
     def _final_result(self, cell: str) -> Record | None:
-        """The cell's result, if its study cannot prune it any more."""
+        """The cell's result, unless its study may still prune it."""
         return self.folder(cell).result() if self._verdicts.final(cell) else None
 
     def started(self) -> list[str]:
-        """Cells that are begun and not done."""
+        """Cells that have been started and are not done."""
         return self._ledger.begun()
 
     def start(self, cell: Cell) -> None:
-        """Start the cell's trial and open its run; its folder says what it is."""
+        """Start the cell's trial and its run, and write what it is into its folder."""
         self._enter(cell.id)
         self.folder(cell.id).describe({"arm": cell.arm, "recipe": asdict(cell.recipe)})
         self._trials.tell(partial(self._ledger.start, cell.id))
         self._runs.tell(partial(self._tracker.start, cell))
 
     def pass_on(self, cell: str) -> Record | None:
-        """Pass on what has been added to the cell's curve; its last point, if it has any."""
+        """Write new points of the cell's curve. Returns its last point, if it has any."""
         points = self._points(cell)
         if new := points[self._sent.get(cell, 0) :]:
             self._runs.tell(partial(self._tracker.log, cell, new))
@@ -136,7 +136,7 @@ class Books:
         return [point for point in self.folder(cell).points() if point["step"] <= self._verdicts.judged(cell)]
 
     def finish(self, cell: str) -> Record | None:
-        """Close the trial and the run of a cell that has ended; its result, if it has one."""
+        """Finish the trial and the run of a cell that has ended. Returns its result, if it has one."""
         self.pass_on(cell)
         outcome = self._outcome(cell)
         self._trials.tell(partial(self._ledger.finish, cell, outcome))
@@ -149,9 +149,9 @@ class Books:
         return {**outcome, "retries": folder.retries()}
 
     def catch_up(self) -> None:
-        """Tell a database that was away what it has missed, where it is time to try.
+        """Write what is queued for a database that could not be reached, if it is time to try again.
 
-        Raises UserError if another controller has taken the study over meanwhile.
+        Raises UserError if another controller has taken over the study.
         """
         if time.monotonic() - self._held >= HOLD:
             self._held = time.monotonic()
@@ -160,9 +160,9 @@ class Books:
         self._runs.catch_up()
 
     def keep_only(self, cells: Container[str]) -> None:
-        """Set aside what the databases hold of other cells, with all that stands beside it.
+        """Rename the study and the experiment if they have figures of other cells, and start new ones.
 
-        Those of these cells that were added already are then added again, from their folders.
+        Those of `cells` that were added before are then added again, from their folders.
         """
         self._trials.tell(partial(self._keep_trials, cells))
         self._runs.tell(partial(self._keep_runs, cells))
@@ -182,14 +182,14 @@ class Books:
                 self._tracker.finish(cell.id, self._outcome(cell.id))
 
     def settle(self) -> None:
-        """Set aside what the study does not ask for, now that all it asks for is known; wait until all is told."""
+        """Keep only what the study asks for, now that all of it is known; wait until everything is written."""
         self.enter()
         self.keep_only(self._cells)
         self._trials.settle()
         self._runs.settle()
 
     def close(self, *, complete: bool) -> None:
-        """Close the study's run, have open trials and runs wait, and let the next controller have the study."""
+        """Close the study's run, have open trials and runs wait, and release the study for other controllers."""
         self._trials.tell(self._ledger.suspend)
         self._runs.tell(self._tracker.suspend)
         self._runs.tell(partial(self._tracker.close, complete=complete))
@@ -198,7 +198,7 @@ class Books:
 
 @contextmanager
 def opening(what: str, url: str) -> Iterator[None]:
-    """A database that cannot be opened is the user's to mend."""
+    """Raise UserError if the database cannot be opened: the user can correct that."""
     try:
         yield
     except VersionError as error:

@@ -1,4 +1,4 @@
-"""Who runs a study, and whose it is, as others are told."""
+"""Errors and names where several controllers or workspaces want the same study."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def already_run(study: Study, by: str) -> UserError:
 
 
 def check_name(study: Study, workspace: Workspace) -> None:
-    """Raise UserError if the last run under the study's name was of another file, which is still there."""
+    """Raise UserError if the last run under this study's name was of another file that still exists."""
     try:
         other = json.loads(workspace.asked(study.name).read_text(encoding="utf-8"))["file"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -33,10 +33,10 @@ def check_name(study: Study, workspace: Workspace) -> None:
 
 def belongs_to(what: str, workspace: str | None, option: str) -> UserError:
     expected = f"a study file of another name, or a database of your own ({option})"
-    return UserError(f"{what} belongs to {workspace or 'somebody else'}; expected {expected}")
+    return UserError(f"{what} belongs to {workspace or 'another workspace'}; expected {expected}")
 
 
 def name_aside(name: str, taken: Container[str]) -> str:
-    """The name under which a study is kept that has figures of cells that its file no longer asks for."""
+    """The new name of a study that has figures of cells which its file no longer asks for."""
     until = f"{name} (until {time.strftime('%F %T')})"
     return next(new for new in chain([until], (f"{until} {n}" for n in count(2))) if new not in taken)

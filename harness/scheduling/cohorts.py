@@ -1,4 +1,4 @@
-"""Which cells a worker trains together: those that see the same batches, as many as there is room and use for."""
+"""Which cells a worker trains together: cells that see the same batches, within limits of memory and work."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from harness.study.cells import Cell
 from harness.study.memory import together
 from harness.study.plan import Cost
 
-LARGEST = 12  # cells, if nobody says otherwise: more would share little more, and their results all come late
-MOST_MICRO_BATCHES = 8  # that a cell is tried in before memory is too small for it
-MAX_LOSSES = 5  # times that a cell's worker may vanish before the cell comes any further: then it has failed
+LARGEST = 12  # cells, by default: more would save little, and delay all results
+MOST_MICRO_BATCHES = 8  # in which a cell is tried before it fails for lack of memory
+MAX_LOSSES = 5  # a cell fails when its worker has vanished this many times without progress
 
 
 @dataclass(frozen=True)
@@ -20,17 +20,17 @@ class Limits:
     """Of one cohort."""
 
     cells: int
-    bytes: int  # for its cells on the device
-    work: float  # as in Cost; the share of a worker in all that is left to do
+    bytes: int  # memory for its cells on the device
+    work: float  # as in Cost: a worker's share of the remaining work
 
 
 def batches_of(cell: Cell) -> tuple[int, int]:
-    """Cells with the same of these, of one source, see the same batches: `harness.training.stream`."""
+    """Cells of one source that agree in these see the same batches (`harness.training.stream`)."""
     return cell.recipe.batch, cell.recipe.seed
 
 
 def in_order(cells: Iterable[Cell], costs: Mapping[str, Cost]) -> list[Cell]:
-    """Those with the same batches one after the other; the longest first, so that none is alone at the end."""
+    """Cells with the same batches next to each other, the longest first, so that none runs alone at the end."""
     groups: dict[tuple[int, int], list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: -costs[cell.id].work):
         groups.setdefault(batches_of(cell), []).append(cell)
@@ -39,7 +39,7 @@ def in_order(cells: Iterable[Cell], costs: Mapping[str, Cost]) -> list[Cell]:
 
 
 class Queue:
-    """Cells that wait for a worker: some that have been started before, then those that `start_next` gives."""
+    """Cells that wait for a worker: first those started before, then those that `start_next` returns."""
 
     def __init__(self, start_next: Callable[[], Cell | None], costs: Mapping[str, Cost]) -> None:
         self._start_next = start_next
@@ -47,14 +47,14 @@ class Queue:
         self._again: list[Cell] = []
         self._losses: Counter[str] = Counter()
         self._furthest: dict[str, int] = {}  # tokens
-        self._micro_batches: dict[str, int] = {}  # of cells that memory was too small for
+        self._micro_batches: dict[str, int] = {}  # of cells that ran out of memory
 
     def put_back(self, cells: Iterable[Cell]) -> None:
-        """Cells that have been started and have no worker."""
+        """Add cells that have been started and have no worker."""
         self._again += cells
 
     def take(self, limits: Limits) -> list[Cell]:
-        """The next cohort: at least one cell, whatever the limits, unless none waits."""
+        """The next cohort: at least one cell whatever the limits, unless no cell waits."""
         cohort: list[Cell] = []
         for cell in list(self._again):
             if self._fits(cell, cohort, limits):
@@ -81,22 +81,22 @@ class Queue:
         )
 
     def _goes_alone(self, cell: Cell) -> bool:
-        """Whether it may be what ends its workers, or takes all their memory."""
+        """Whether it may have crashed its worker, or used all of its memory."""
         return bool(self._losses[cell.id]) or cell.id in self._micro_batches
 
     def moved(self, cell: str, tokens: int) -> None:
-        """A cell has been trained on so many tokens: what it lost before does not count where that is new."""
+        """A cell has been trained on this many tokens. If that is progress, its earlier losses no longer count."""
         if tokens > self._furthest.get(cell, -1):
             self._furthest[cell] = tokens
             del self._losses[cell]
 
     def lost(self, cell: Cell) -> bool:
-        """Its worker vanished; whether it is worth another try, which it has alone. Else it has failed."""
+        """Its worker vanished. Returns whether it is tried again, alone; otherwise it has failed."""
         self._losses[cell.id] += 1
         return self._retry(cell, self._losses[cell.id] < MAX_LOSSES)
 
     def crowded(self, cell: Cell) -> bool:
-        """Memory ran out; whether it is worth another try: alone, then in ever smaller micro-batches."""
+        """It ran out of memory. Returns whether it is tried again: alone, then in smaller micro-batches."""
         self._micro_batches[cell.id] = 2 * self._micro_batches.get(cell.id, 0) or 1
         return self._retry(cell, self._micro_batches[cell.id] <= MOST_MICRO_BATCHES)
 
@@ -106,5 +106,5 @@ class Queue:
         return worth_it
 
     def micro_batches(self, cohort: Sequence[str]) -> int:
-        """In how many a cohort is to be trained: one, unless it is a cell alone that needs more."""
+        """Into how many micro-batches a cohort's batches are split: one, unless a cell alone needs more."""
         return max(self._micro_batches.get(cell, 1) for cell in cohort)

@@ -1,9 +1,9 @@
-"""A sweep: every cell of a study, run to its result, by one controller.
+"""A sweep: one controller runs every cell of a study to its result.
 
-A study with tuning seeds has two phases: which cells are reported is known when the tuning cells have ended.
+A study with tuning seeds has two phases: which cells are reported is known once the tuning cells have ended.
 
-The controller alone hands out cells and writes Optuna and MLflow. It can be killed at any moment: the cells'
-folders say what is done, and the next controller brings ledger and tracking up to them.
+Only the controller hands out cells and writes to Optuna and MLflow. It can be killed at any moment: the cells'
+folders say what is done, and the next controller updates Optuna and MLflow from them.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from harness.study.edits import asked
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
 
-GRACE = 20.0  # seconds for workers to checkpoint when the sweep is stopped
-# Starts an engine, given its log and the bytes that each worker needs besides those of its cells.
+GRACE = 20.0  # seconds for workers to save checkpoints when the sweep is stopped
+# Starts an engine, given its log and the bytes that each worker needs in addition to those of its cells.
 Start = Callable[[Options, Path, int], Engine]
 
 
@@ -47,7 +47,7 @@ def start_here(options: Options, log: Path, shared: int) -> Pool:
 class Sweep:
     """One run of a study's cells.
 
-    known: the cells that are known from the scores of others, as `harness.study.cells.cells` gives them.
+    known: the cells known so far, given the scores of the others (`harness.study.cells.cells`).
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Sweep:
         self.workspace = workspace
         self.options = options
         self.start = start
-        self.cells: dict[str, Cell] = {}  # taken up so far, in the order in which they are listed
+        self.cells: dict[str, Cell] = {}  # added so far, in the order of the study
         self.progress = SweepProgress(study.name, size(study))
         self.verdicts = Verdicts(study.pruning, self._folder)
 
     def run(self, console: Console) -> SweepProgress:
         """Run all cells that have no result yet. Raises UserError if another controller runs this study.
 
-        Ctrl-C and SIGTERM raise KeyboardInterrupt, after the workers have checkpointed.
+        Ctrl-C and SIGTERM raise KeyboardInterrupt, after the workers have saved checkpoints.
         """
         lock = self.workspace.controller(self.study.name)
         with exclusive(lock, patience=1.0) as mine:
@@ -93,9 +93,9 @@ class Sweep:
         options = replace(self.options, workers=min(self.options.workers, self.progress.cells))
         engine = self.start(options, self.workspace.log(self.study.name), self._shared_bytes())
         books = None
-        try:  # workers get ready while the databases are opened
+        try:  # workers start while the databases are opened
             with console.status("opening Optuna's and MLflow's databases"):
-                from harness.scheduling.books import Books  # and with it both: two seconds of imports
+                from harness.scheduling.books import Books  # imports Optuna and MLflow, which takes two seconds
 
                 known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
@@ -106,7 +106,7 @@ class Sweep:
                 dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
                     dispatcher.work_off(display, self.interrupts.check)
-            with console.status("bringing the databases up to the cells on disk"):
+            with console.status("updating the databases from the cells on disk"):
                 books.settle()
         finally:
             engine.stop(GRACE)
@@ -116,7 +116,7 @@ class Sweep:
             write_atomically(self.workspace.settled(self.study.name), self._told(list(self.cells.values())))
 
     def _settled(self) -> bool:
-        """Take up all cells if they are done, and if the databases have been told of just these already."""
+        """Whether all cells are done and the databases are known to have exactly these; if so, adds them."""
         cells = self.known(lambda cell: self._folder(cell).score())
         path = self.workspace.settled(self.study.name)
         if len(cells) < self.progress.cells or not path.exists() or path.read_bytes() != self._told(cells):
@@ -128,7 +128,7 @@ class Sweep:
         return True
 
     def _told(self, cells: list[Cell]) -> bytes:
-        """Stands for what the databases are told of finished cells, and for the databases."""
+        """Identifies what the databases hold about finished cells, and the databases themselves."""
         said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
         return fingerprint(
             [self.study.question, sorted(said, key=str), self.workspace.databases(self.study.name)]
@@ -138,15 +138,15 @@ class Sweep:
         return CellFolder(self.workspace.cell(cell), self.study.pruned_by)
 
     def _possible(self) -> set[str]:
-        """Cells that the study can come to ask for, whichever settings are chosen at its tuning seeds."""
+        """All cells that the study may ask for, whichever settings are chosen at its tuning seeds."""
         return {cell.id for cell in possible_cells(self.study, self.store.fingerprint, code_fingerprint())}
 
     def _shared_bytes(self) -> int:
-        """What a worker holds of the held-out activations."""
+        """Memory of the held-out activations, which every worker holds."""
         return 4 * self.store.tokens("held_out") * self.store.width
 
     def _phases(self) -> Iterator[list[Cell]]:
-        """The cells of one phase after the other; those of the second are asked for when the first is over."""
+        """The cells of each phase; those of the second phase are computed when the first is over."""
 
         def score(cell: str) -> float | None:
             return self._folder(cell).score()
@@ -167,7 +167,7 @@ class Sweep:
         return {cell.id: cost(cell.recipe, self.store.width, known) for cell in cells}
 
     def _take_up(self, cells: list[Cell]) -> tuple[dict[str, Cell], dict[str, Cost]]:
-        """Take up all cells and count those that have a result; the others by id, and the costs of all."""
+        """Add cells and count those with a result. Returns the others by id, and the costs of all."""
         self.cells |= {cell.id: cell for cell in cells}
         costs = self._costs(cells)
         left = {}
@@ -180,5 +180,5 @@ class Sweep:
 
 
 def read_lock(path: Path) -> str | None:
-    """Who runs the study whose lock this is, or None."""
+    """The process that holds this lock of a study, or None."""
     return path.read_text() if is_held(path) else None

@@ -1,6 +1,6 @@
-"""Optuna's and MLflow's databases, made ready by one process at a time.
+"""Creates Optuna's and MLflow's databases, one process at a time.
 
-An SQLite file is whole or not there: it is made beside its place, and renamed.
+An SQLite file is complete or does not exist: it is made under another name, and renamed.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from harness.errors import UserError
 from harness.locks import exclusive
 from harness.secrets import masked
 
-# With the name of its driver: of a path behind `sqlite:///` MLflow makes folders, percent signs and all.
+# With the name of the driver: for a plain `sqlite:///` URL MLflow makes the folders of the still quoted path.
 SQLITE = "sqlite+pysqlite:///"
-CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as away
-PATIENCE = 300.0  # seconds to wait for another process that makes the same database ready
-# SQLite's codes for what is wrong inside of a file, not around it (busy, full, read-only, ...): tables that are
-# missing or half-made, torn pages, another kind of file
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 30  # until a server that does not answer counts as unreachable
+PATIENCE = 300.0  # seconds to wait for another process that creates the same database
+# SQLite's error codes for a damaged file, as opposed to busy, full, read-only, ...: tables that are missing or
+# incomplete, damaged pages, another kind of file
 DAMAGE = (1, 11, 26)
-BESIDE = ("-journal", "-wal", "-shm")  # endings of the files that SQLite keeps beside its own
+BESIDE = ("-journal", "-wal", "-shm")  # suffixes of the files that SQLite keeps next to a database
 
 
 def sqlite_url(path: Path) -> str:
@@ -39,12 +39,12 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def shown(url: str) -> str:
-    """A database as people are told of it: its file, or its URL without a password."""
+    """A database as shown to the user: its file, or its URL without the password."""
     return str(sqlite_file(url) or masked(url))
 
 
 def records(path: Path, query: str, name: str) -> tuple[int, int]:
-    """The inode of an SQLite file and what a query counts there; zeros where it cannot be read."""
+    """The inode of an SQLite file and the count that a query returns; zeros if it cannot be read."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
             (count,) = file.execute(query, (name,)).fetchone()
@@ -54,11 +54,11 @@ def records(path: Path, query: str, name: str) -> tuple[int, int]:
 
 
 def make_ready(url: str, create: Callable[[str], Any], *, ours: bool, say: Callable[[str], Any]) -> None:
-    """Make a database that can be opened, if there is none, while no other process does so.
+    """Create a database if there is none, under a lock.
 
-    create: makes at a URL all tables that are not there yet.
-    ours: nobody else uses the file, so one that cannot be read is moved aside and made anew. Otherwise it raises
-    UserError.
+    create: makes the tables that a database does not have yet, given its URL.
+    ours: the file belongs to this workspace alone, so one that cannot be read is renamed and made again. Otherwise
+    that raises UserError.
     """
     if url.startswith("http"):
         return
@@ -69,7 +69,7 @@ def make_ready(url: str, create: Callable[[str], Any], *, ours: bool, say: Calla
         return
     with exclusive(path.with_name(f".{path.name}.lock"), PATIENCE) as alone:
         if not alone:
-            raise UserError(f"{path}: another process has been making it ready for {PATIENCE:.0f} seconds")
+            raise UserError(f"{path}: another process has been creating it for {PATIENCE:.0f} seconds")
         if path.exists() and path.stat().st_size:
             damage = _damage(path, create)
             if damage is None:
@@ -77,12 +77,12 @@ def make_ready(url: str, create: Callable[[str], Any], *, ours: bool, say: Calla
             if not ours:
                 raise UserError(f"{path}: cannot be read ({damage}); expected a database, or no file of this name")
             kept = _move_aside(path)
-            say(f"{path} cannot be read ({damage}): kept as {kept.name}, and made anew from the cells' folders")
+            say(f"{path} cannot be read ({damage}): kept as {kept.name}, and made again from the cells' folders")
         _make(path, create)
 
 
 def damage_of(error: BaseException) -> str | None:
-    """What is wrong inside of an SQLite file, if that is the innermost cause of an error."""
+    """How an SQLite file is damaged, if that is the innermost cause of an error."""
     cause: Any = error
     while not isinstance(cause, sqlite3.Error):
         cause = getattr(cause, "orig", None) or cause.__cause__
@@ -92,7 +92,7 @@ def damage_of(error: BaseException) -> str | None:
 
 
 def _damage(path: Path, create: Callable[[str], Any]) -> str | None:
-    """Why a file cannot be used, or None. Errors that say nothing about the file itself are raised."""
+    """How a file is damaged, or None. Raises errors that are not about the file itself."""
     try:
         with closing(sqlite3.connect(path)) as file:
             (answer,) = file.execute("PRAGMA quick_check(1)").fetchone()
@@ -124,9 +124,9 @@ def _make(path: Path, create: Callable[[str], Any]) -> None:
         create(sqlite_url(beside))
         _sync(beside)
     except BaseException:
-        _remove(beside)  # others may need the room
+        _remove(beside)  # to free its space
         raise
-    for ending in BESIDE:  # of a file that was deleted alone: SQLite would play it back into the new one
+    for ending in BESIDE:  # left by a deleted file: SQLite would apply them to the new one
         path.with_name(path.name + ending).unlink(missing_ok=True)
     beside.replace(path)
     _sync(path.parent)
@@ -146,7 +146,7 @@ def _sync(path: Path) -> None:
 
 
 def limits(url: str) -> dict[str, Any]:
-    """What SQLAlchemy is told of how long to wait for a server."""
+    """SQLAlchemy's arguments for how long to wait for a server."""
     from sqlalchemy import make_url
 
     if make_url(url).get_backend_name() != "postgresql":
@@ -156,7 +156,7 @@ def limits(url: str) -> dict[str, Any]:
 
 @contextmanager
 def _alone_on_server(url: str) -> Iterator[None]:
-    """Hold a lock of the server while tables are made: made by two at once, they are an error of one."""
+    """Hold a lock on the server while tables are made: if two processes make them at once, one of them fails."""
     from sqlalchemy import create_engine, text
 
     engine = create_engine(url, **limits(url))

@@ -186,7 +186,7 @@ def test_a_database_that_cannot_be_read_is_kept_aside_and_made_anew(small_study,
         return
     (line,) = said
     assert line.startswith(f"{Path('runs/mlflow.db').absolute()} cannot be read (")
-    assert line.endswith("): kept as mlflow.db.unreadable-1, and made anew from the cells' folders")
+    assert line.endswith("): kept as mlflow.db.unreadable-1, and made again from the cells' folders")
     if spoil is not half_made:
         assert Path("runs/mlflow.db.unreadable-1").read_bytes() == spoilt
     assert open_books(small_study) == []

@@ -101,7 +101,7 @@ def test_files_that_somebody_else_has_locked_are_told_later(undisturbed, databas
         sweep.wait_for_results(1)
         with closing(sqlite3.connect(root / "runs/optuna.db", timeout=30, isolation_level=None)) as other:
             other.execute("BEGIN EXCLUSIVE")
-            sweep.wait_for("optuna.db is away: ", "database is locked", "Training goes on")
+            sweep.wait_for("optuna.db cannot be reached: ", "database is locked", "Training goes on")
         sweep.wait_for("optuna.db is back after")
         sweep.finish()
     finally:
