@@ -109,10 +109,10 @@ def say_once(line: str) -> None:
 
 
 def _say_full(path: Path) -> None:
-    say_once(f"{path}: the disk is full; waiting for room")
+    say_once(f"{path}: the disk is full; waiting for space")
 
 
-# Called every half second with the path that waits for room.
+# Called every half second with the path that waits for space.
 when_full: ContextVar[Callable[[Path], Any]] = ContextVar("when_full", default=_say_full)
 
 

@@ -7,21 +7,21 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-SHARE = 0.8  # of what is free now: others use the machine too, and an estimate is one
-PROCESS = 600 * 2**20  # bytes that a worker takes before its first cell: libraries, on a GPU its context
+SHARE = 0.8  # of what is free now: others use the machine too, and the need is an estimate
+PROCESS = 600 * 2**20  # bytes that a worker uses before its first cell: libraries, and on a GPU its context
 
-# Of the two versions of control groups: folder, limit, usage, and what the kernel would give back of that.
+# For each version of control groups: folder, limit, usage, and the part of it that the kernel would reclaim.
 GROUPS = {
     "": ("", "memory.max", "memory.current", "inactive_file"),
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-KILLS = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}  # folder, and who was killed there
+KILLS = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}  # folder, and the file with the count
 
 
 def room(devices: Sequence[str], workers: int, shared: int) -> list[int]:
-    """Bytes for the cells of each worker; worker w uses device w modulo their number.
+    """Bytes for the cells of each worker; worker w uses device w modulo the number of devices.
 
-    shared: bytes that a worker needs besides, for all its cells together.
+    shared: bytes that a worker needs in addition, for all its cells together.
     """
     free = {device: free_bytes(device) for device in dict.fromkeys(devices)}
     used = [devices[worker % len(devices)] for worker in range(workers)]
@@ -29,12 +29,12 @@ def room(devices: Sequence[str], workers: int, shared: int) -> list[int]:
 
 
 def share(free: int, workers: int, shared: int) -> int:
-    """Bytes for the cells of one of so many workers that share what is free."""
+    """Bytes for the cells of each of `workers` workers that share `free` bytes."""
     return max(0, int(SHARE * free / workers) - PROCESS - shared)
 
 
 def free_bytes(device: str) -> int:
-    """Of `cpu`, or of a GPU such as `cuda:0`."""
+    """Free memory of `cpu`, or of a GPU such as `cuda:0`."""
     if device == "cpu":
         return free_ram()
     import torch
@@ -43,15 +43,15 @@ def free_bytes(device: str) -> int:
 
 
 def free_ram(system: Path = Path("/")) -> int:
-    """Bytes that this process may still use: the machine's, or what its control groups leave of them."""
+    """Bytes that this process may still use, given the machine and its control groups."""
     meminfo = system / "proc" / "meminfo"
-    if not meminfo.exists():  # no Linux: half of it all
+    if not meminfo.exists():  # not Linux: assume half of all memory
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     return min([_number(meminfo, "MemAvailable:") * 1024, *_left_in_groups(system)])
 
 
 def oom_kills(system: Path = Path("/")) -> int:
-    """Processes killed for want of memory in this one's control group, else on this machine; 0 if nobody says."""
+    """Processes killed for lack of memory in this control group, or on this machine; 0 if that is not known."""
     cgroup = system / "proc" / "self" / "cgroup"
     for line in cgroup.read_text().splitlines() if cgroup.exists() else ():
         _, controller, path = line.split(":", 2)
@@ -80,6 +80,6 @@ def _left_in_groups(system: Path) -> Iterator[int]:
 
 
 def _number(file: Path, name: str) -> int:
-    """The number behind `name` at the start of a line."""
+    """The number after `name` at the start of a line."""
     found = re.search(rf"^{name}\s+(\d+)", file.read_text(), re.MULTILINE)
     return int(found[1]) if found else 0

@@ -1,4 +1,4 @@
-"""Handing out: cells go to workers in cohorts, until each has come to its end."""
+"""Hands out cells to workers in cohorts, until each cell has ended."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from harness.scheduling.books import Books
     from harness.scheduling.verdicts import Verdicts
 
-POLL = 0.25  # seconds between two looks at the workers
-SEND = 2.0  # seconds between two looks at the curves: a commit to a database costs as much as many points
-PACE = 2.0  # curves that are passed on a second: where more cells run, each is looked at less often
-BUSY = 1.0  # seconds until a cell that another process trains is looked at again
+POLL = 0.25  # seconds to wait for messages of workers
+SEND = 2.0  # seconds between two readings of the curves: one commit to a database costs as much as many points
+PACE = 2.0  # curves written to the databases per second, at most: with more cells, each is read less often
+BUSY = 1.0  # seconds until a cell that another process trains is tried again
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to run on this machine; no part of what a cell is."""
+    """How to run on this machine; not part of a cell's identity."""
 
     workers: int
-    threads: int  # a worker
-    devices: tuple[str, ...]  # one a slot, used in turn
+    threads: int  # per worker
+    devices: tuple[str, ...]  # slots use them in turn
     checkpoint_seconds: float
-    patience_seconds: float  # of listening, after which a worker that has said nothing counts as hung
+    patience_seconds: float  # of listening, after which a worker without any message counts as hung
     cohort: int | None = None  # most cells that a worker trains together
 
 
 class Dispatcher:
-    """Brings the cells that it is given to their ends, and books and progress up to what happens to them."""
+    """Runs the cells that it is given to their ends, and records what happens to them."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Dispatcher:
         verdicts: Verdicts,
         say: Callable[[str], Any],
     ) -> None:
-        """`say` takes lines for people."""
+        """say: prints a line for the user."""
         self._engine = engine
         self._books = books
         self._progress = progress
@@ -60,18 +60,18 @@ class Dispatcher:
         self._activations = activations
         self._verdicts = verdicts
         self._watch = Watch(engine, options.patience_seconds, say)
-        self._leaving: set[int] = set()  # slots whose workers were told to stop, by whomever
-        self._open = 0  # cells that have not come to their ends
+        self._leaving: set[int] = set()  # slots whose workers were told to stop
+        self._open = 0  # cells that have not ended
         self._cells: dict[str, Cell] = {}
         self._costs: dict[str, Cost] = {}
         self._waiting: deque[Cell] = deque()
-        self._busy: deque[tuple[float, Cell]] = deque()  # cells in other hands, and when to look again
-        self._unjudged: set[str] = set()  # cells that have ended, and may still turn out to be pruned
-        self._begun: set[str] = set()  # cells that the books know to have been started
+        self._busy: deque[tuple[float, Cell]] = deque()  # when to try again, and cells that other processes train
+        self._unjudged: set[str] = set()  # cells that have ended, and may still be pruned
+        self._begun: set[str] = set()  # cells that are recorded as started
         self._queue = Queue(lambda: self._waiting.popleft() if self._waiting else None, self._costs)
 
     def add(self, cells: Mapping[str, Cell], costs: Mapping[str, Cost]) -> None:
-        """Take up cells, by id, that have a trial; those whose trial runs already are the first to go on."""
+        """Add cells by id; those that were started before go first."""
         self._cells |= cells
         self._costs |= costs
         self._open += len(cells)
@@ -81,7 +81,7 @@ class Dispatcher:
         self._waiting.extend(cell for name, cell in cells.items() if name not in started)
 
     def work_off(self, display: Display, check: Callable[[], None]) -> None:
-        """Run all cells that have been added to their ends; what `check` raises now and then stops it."""
+        """Run all added cells to their ends. `check` is called often; what it raises ends this."""
         looked = time.monotonic()
         while self._open:
             check()
@@ -99,7 +99,7 @@ class Dispatcher:
             display.update()
 
     def _judge(self) -> None:
-        """Let the study prune: its workers see it at their cells' next points."""
+        """Prune cells, if the study says so: workers see that at their cells' next points."""
         self._verdicts.look(self._progress.running)
         for cell in [cell for cell in self._unjudged if self._verdicts.final(cell)]:
             self._unjudged.remove(cell)
@@ -110,7 +110,7 @@ class Dispatcher:
             self._progress.running[cell].fvu = last["heldout_fvu"]
 
     def _hand_out(self) -> None:
-        """Fill free slots."""
+        """Give each free slot a cohort."""
         while self._busy and self._busy[0][0] <= time.monotonic():
             self._queue.put_back([self._busy.popleft()[1]])
         for slot in range(self._options.workers):
@@ -134,7 +134,7 @@ class Dispatcher:
             work = self._costs[cell.id].work
             self._progress.running[cell.id] = CellProgress(slot, cell.label, cell.recipe.tokens, work, tokens)
             self._pass_on(cell.id)
-            if self._books.folder(cell.id).result() is not None:  # another study, or an orphan, has finished it
+            if self._books.folder(cell.id).result() is not None:  # another process has finished it
                 self._finish(cell.id)
         if names := self._progress.on(slot):
             self._watch.given_work(slot)
@@ -170,7 +170,7 @@ class Dispatcher:
             del self._progress.running[cell]
             self._queue.put_back([self._cells[cell]])
             self._leaving.add(slot)
-        elif how == "busy":  # an orphan or another study trains it
+        elif how == "busy":  # another study, or a worker whose controller is gone, trains it
             del self._progress.running[cell]
             self._busy.append((time.monotonic() + BUSY, self._cells[cell]))
         elif how == "crowded":
@@ -179,18 +179,18 @@ class Dispatcher:
             self._finish(cell)
 
     def _lost(self, cell: str, exit_code: int | None) -> None:
-        """Its worker vanished: it goes on from its checkpoint, alone, unless that has happened too often."""
+        """Its worker vanished: it continues from its checkpoint, alone, unless that has happened too often."""
         how = "its machine" if exit_code is None else f"exit code {exit_code}"
         reason = f"its worker vanished {MAX_LOSSES} times, the last time with {how}"
         self._again(cell, reason if not self._queue.lost(self._cells[cell]) else None)
 
     def _crowded(self, cell: str) -> None:
-        """Memory ran out: it goes on alone, then in smaller micro-batches, unless that was tried already."""
+        """It ran out of memory: it continues alone, then in smaller micro-batches, unless it was tried."""
         reason = f"out of memory, even alone and in {MOST_MICRO_BATCHES} micro-batches"
         self._again(cell, reason if not self._queue.crowded(self._cells[cell]) else None)
 
     def _again(self, cell: str, reason: str | None) -> None:
-        """A cell is back in the queue, or has failed for this reason."""
+        """Record that a cell is in the queue again, or that it has failed for this reason."""
         if reason is None:
             del self._progress.running[cell]
             self._books.folder(cell).count_retry()
@@ -200,7 +200,7 @@ class Dispatcher:
             self._finish(cell)
 
     def _finish(self, cell: str) -> None:
-        """A cell has come to its end on its worker."""
+        """A cell has ended on its worker."""
         result = self._books.folder(cell).result()
         self._progress.ended(cell, result["tokens"] if result else None)
         self._verdicts.ended(cell)
@@ -210,7 +210,7 @@ class Dispatcher:
             self._unjudged.add(cell)
 
     def _close(self, cell: str) -> None:
-        """A cell has come to its end, and nothing more can be said of it."""
+        """A cell has ended, and its state is final."""
         self._open -= 1
         if self._books.finish(cell):
             self._progress.done += 1

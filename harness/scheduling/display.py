@@ -1,4 +1,4 @@
-"""What a person sees of a running sweep: a live panel on a terminal, a plain line now and then elsewhere."""
+"""Shows a running sweep: a live panel on a terminal, otherwise a plain line now and then."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ PHASES: dict[Phase | None, str] = {
     "reported": " (reported, phase 2 of 2)",
 }
 PLAIN_INTERVAL = 15.0  # seconds between two plain lines
-RATE_WINDOW = 30.0  # seconds that the rates are measured over
-HEADER = 6  # lines of the panel above the first row of its table, and one below
+RATE_WINDOW = 30.0  # seconds over which rates are measured
+HEADER = 6  # lines of the panel above the first row of its table, plus one below
 
 
 @dataclass
@@ -33,7 +33,7 @@ class CellProgress:
     label: str
     total: int  # tokens
     work: float  # of the whole cell, in FLOPs
-    tokens: int | None = None  # done; None until its worker has said where it goes on
+    tokens: int | None = None  # trained on; None until its worker has said where it continues
     fvu: float | None = None  # the curve's last held-out point
 
     def work_done(self) -> float:
@@ -45,23 +45,23 @@ class SweepProgress:
     """The state of a sweep, as shown."""
 
     study: str
-    cells: int  # of all phases
+    cells: int  # in all phases
     phase: Phase | None = None  # of a study that has two
     done: int = 0
     failed: int = 0
     retries: int = 0  # of cells whose workers were lost or whose memory was too small
-    work: float = 0.0  # of all cells that this run has to train, as far as they are known, in FLOPs
-    work_done: float = 0.0  # of those that ended
-    tokens: int = 0  # trained on in this run, also those that a lost worker has to train on again
+    work: float = 0.0  # FLOPs of all cells that this run has to train, as far as they are known
+    work_done: float = 0.0  # FLOPs of those that have ended
+    tokens: int = 0  # trained on in this run, including those that are repeated after a worker was lost
     work_spent: float = 0.0  # on these, in FLOPs
     running: dict[str, CellProgress] = field(default_factory=dict)  # by the cell's id
 
     def on(self, slot: int) -> list[str]:
-        """Cells on the worker of a slot."""
+        """Cells that the worker of a slot trains."""
         return [name for name, cell in self.running.items() if cell.slot == slot]
 
     def moved(self, name: str, tokens: int) -> None:
-        """A running cell has been trained on so many tokens; what it had when its worker took it up is not new."""
+        """A running cell has been trained on this many tokens. Its first report in this run is not new work."""
         cell = self.running[name]
         new = max(0, tokens - cell.tokens) if cell.tokens is not None else 0
         self.tokens += new
@@ -69,7 +69,7 @@ class SweepProgress:
         cell.tokens = tokens
 
     def ended(self, name: str, tokens: int | None) -> None:
-        """A cell is no longer running and will not be again. tokens: of its result, if it has one."""
+        """A cell has ended. tokens: those of its result, if it has one."""
         if tokens is not None:
             self.moved(name, tokens)
         self.work_done += self.running.pop(name).work
@@ -104,7 +104,7 @@ class Display:
         self._console.print(self._headline())
 
     def update(self) -> None:
-        """Take a sample, and draw where it is time to."""
+        """Take a sample, and draw if it is time to."""
         now = time.monotonic()
         self._samples.append((now, self._progress.work_spent, self._progress.tokens))
         self._samples = [s for s in self._samples if now - s[0] <= RATE_WINDOW]
@@ -133,13 +133,13 @@ class Display:
     def _panel(self) -> RenderableType:
         p = self._progress
         bar = ProgressBar(total=max(p.work, 1.0), completed=p.finished_work(), width=60)
-        # a bar ends no line of its own; the padding does
+        # a bar does not end its line; the padding does
         bar_and_gap = Padding(bar, (0, 0, 1, 0), expand=False)
         return Group(Text(self._headline()), bar_and_gap, table(p, self._console.height - HEADER))
 
 
 def table(progress: SweepProgress, rows: int) -> Table:
-    """The running cells, worker by worker: one a row, or where that takes more than `rows` one worker a row."""
+    """The running cells by worker: one cell per row, or one worker per row if there are more than `rows` cells."""
     workers: dict[int, list[CellProgress]] = {}
     for cell in progress.running.values():
         workers.setdefault(cell.slot, []).append(cell)
@@ -154,7 +154,7 @@ def table(progress: SweepProgress, rows: int) -> Table:
 
 
 def _row(cells: list[CellProgress]) -> tuple[Text, str, str]:
-    """What cells are called, how far they are, and their FVU from the best to the worst."""
+    """The label of some cells, how far they are, and their FVU from best to worst."""
     label = cells[0].label if len(cells) == 1 else f"{len(cells)} cells: {cells[0].label}, ..."
     done = sum(cell.tokens or 0 for cell in cells) / sum(cell.total for cell in cells)
     known = sorted(cell.fvu for cell in cells if cell.fvu is not None)

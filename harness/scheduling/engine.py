@@ -1,6 +1,6 @@
-"""Where workers run: what a sweep asks of the machines that it is given.
+"""The interface to the machines on which workers run.
 
-`Pool` is this machine; `RayPool` the machines of a Ray cluster.
+`Pool` is this machine; `RayPool` is a Ray cluster.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from harness.scheduling.job import Job
 
 @dataclass(frozen=True)
 class Event:
-    """A worker's message, or its end (`message` is None)."""
+    """A message of a worker, or its end (`message` is None)."""
 
     slot: int
     message: dict[str, Any] | None
-    exit_code: int | None = None  # None where nobody can know, since its machine died
-    out_of_memory: bool = False  # whether the kernel ended it for that
+    exit_code: int | None = None  # None if it is unknown, because the machine died
+    out_of_memory: bool = False  # whether the kernel killed it for that
 
 
 class Engine(Protocol):
-    """Slots, each with a worker process while it has work."""
+    """Slots; each has a worker process while it has work."""
 
     def room(self, slot: int) -> int | None:
-        """Bytes for the cells of a slot; None while it has no place on any machine."""
+        """Bytes for the cells of a slot; None while no machine has a place for it."""
 
     def submit(self, slot: int, job: Job) -> None:
         """Give a free slot its next cells."""
 
     def wait(self, seconds: float) -> list[Event]:
-        """What the workers said within this time; returns as soon as one has said something."""
+        """Messages of the workers; returns at the first ones, or after this time."""
 
     def kill(self, slot: int) -> None:
-        """End the worker of a slot at once; that it has ended is an event."""
+        """Kill the worker of a slot; its end is reported as an event."""
 
     def stop(self, grace: float) -> None:
-        """Ask all workers to checkpoint and end; kill those that have not after `grace` seconds."""
+        """Have all workers save checkpoints and end; kill those that have not ended after `grace` seconds."""

@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP (the terminal is gone) for a sweep.
+"""Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) during a sweep.
 
-A KeyboardInterrupt is lost where Python drops whatever is raised: in destructors and in callbacks of weak
-references, of which SQLAlchemy has one for each row. So it is also remembered.
+Python drops a KeyboardInterrupt that is raised in a destructor or in a callback of a weak reference, of which
+SQLAlchemy has one for each row. So the signal is also remembered.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import signal
 
 
 class Interrupts:
-    """Takes these signals from now on; one that was ignored stays so, as SIGHUP under `nohup`."""
+    """Handles these signals from now on, except those that were ignored before, such as SIGHUP under `nohup`."""
 
     def __init__(self) -> None:
         self._came = False
@@ -19,9 +19,9 @@ class Interrupts:
                 signal.signal(number, self._on)
 
     def _on(self, number: int, _: object) -> None:
-        """A terminal that is closed sends two SIGHUPs, a scheduler several SIGTERMs: they ask for the same thing.
+        """Raise KeyboardInterrupt once: closing a terminal sends two SIGHUPs, a scheduler several SIGTERMs.
 
-        A second Ctrl-C is a person who does not want to wait.
+        A second Ctrl-C raises it again: the user does not want to wait.
         """
         if self._came and number != signal.SIGINT:
             return
@@ -29,6 +29,6 @@ class Interrupts:
         raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if one of them has come."""
+        """Raise KeyboardInterrupt if a signal has arrived."""
         if self._came:
             raise KeyboardInterrupt

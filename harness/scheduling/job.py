@@ -1,4 +1,4 @@
-"""What the controller tells a worker. No torch here: the controller starts without it."""
+"""What the controller sends to a worker. Without torch: the controller does not import it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Job:
-    """Cells to train in lockstep, and how to on this machine. All have one batch size and one seed."""
+    """Cells to train together, and how to do so on this machine. They agree in batch size and seed."""
 
-    cells: Mapping[str, Mapping[str, Any]]  # folder, named after the cell -> recipe
+    cells: Mapping[str, Mapping[str, Any]]  # the cell's folder -> its recipe
     activations: str
     device: str
     threads: int
     checkpoint_seconds: float
-    micro_batches: int = 1  # that a batch is trained on in
-    pruned_by: str | None = None  # the study's, see CellFolder
-    fingerprint: str | None = None  # of the activations that the sweep began with
+    micro_batches: int = 1  # into which each batch is split
+    pruned_by: str | None = None  # see CellFolder
+    fingerprint: str | None = None  # of the activations with which the sweep started
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

@@ -1,4 +1,4 @@
-"""Worker processes on this machine: one a slot, started anew when one is gone."""
+"""Worker processes on this machine: one per slot, restarted when it has ended."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harness.scheduling.device_memory import oom_kills
 from harness.scheduling.engine import Event
 from harness.scheduling.job import Job
 
-# glibc gives freed memory back to the kernel and faults it in again at every step; kept, a step is faster.
+# By default glibc returns freed memory to the kernel and gets it back at every step; keeping it is faster.
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 
 class Pool:
-    """An engine: one slot for each share of memory in `room`."""
+    """An engine with one slot per entry of `room`: bytes for the slot's cells."""
 
     def __init__(self, room: Sequence[int], threads: int, log: Path) -> None:
         self._room = room
@@ -33,9 +33,9 @@ class Pool:
         self._workers: list[subprocess.Popen[bytes] | None] = [None] * len(room)
         self._unread = [b""] * len(room)
         self._oom_kills = oom_kills()
-        self._hung: set[int] = set()  # slots whose workers we have killed
+        self._hung: set[int] = set()  # slots whose workers `kill` has killed
         for slot in range(len(room)):
-            self._start(slot)  # a worker takes seconds to get ready
+            self._start(slot)  # a worker takes seconds to start
 
     def room(self, slot: int) -> int:
         return self._room[slot]
@@ -47,7 +47,7 @@ class Pool:
             worker.stdin.write(job.to_line().encode())
             worker.stdin.flush()
         except BrokenPipeError:
-            pass  # it is gone; its end is an event, and the cell is handed out again
+            pass  # the worker has ended: that is an event, after which its cells are handed out again
 
     def _start(self, slot: int) -> subprocess.Popen[bytes]:
         with once_there_is_room(self._log, partial(self._log.open, "ab")) as log:
@@ -57,7 +57,7 @@ class Pool:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=self._environment,
-                start_new_session=True,  # a Ctrl-C on the terminal is the controller's to handle
+                start_new_session=True,  # only the controller handles a Ctrl-C on the terminal
             )
         assert worker.stdout is not None
         os.set_blocking(worker.stdout.fileno(), False)
@@ -88,7 +88,7 @@ class Pool:
         return events
 
     def _end(self, slot: int, exit_code: int) -> Event:
-        """Killed, not by us, while the kernel killed for want of memory: then it is the one."""
+        """The end of a worker: out of memory if `kill` did not kill it and the kernel's count rose."""
         before, self._oom_kills = self._oom_kills, oom_kills()
         killed = exit_code == -signal.SIGKILL and slot not in self._hung
         self._hung.discard(slot)
@@ -105,9 +105,9 @@ class Pool:
             worker.terminate()
             if worker.stdin is not None:
                 worker.stdin.close()
-        deadline = time.monotonic() + grace  # of all of them
+        deadline = time.monotonic() + grace  # for all of them together
         while any(self._workers) and (left := deadline - time.monotonic()) > 0:
-            self.wait(left)  # also reads what they say, or they might wait for room to say it
+            self.wait(left)  # also reads their messages: a worker whose pipe is full would not end
         for worker in workers:
             worker.kill()
             worker.wait()

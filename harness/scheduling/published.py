@@ -1,6 +1,6 @@
-"""What a study's report says, in the databases of its sweep: which cells it reports, and its arms.
+"""Writes a report to the databases of its sweep: which cells are reported, and the arms.
 
-Whatever is told twice is stored once, and what somebody has deleted is made anew.
+Writing twice stores nothing twice, and what was deleted is made again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ABOUT_ARMS = (
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the arms table. `curve`: mean curves, by the number of tokens trained on."""
+    """One row of the arms table. curve: mean curves, by the number of tokens trained on."""
 
     label: str
     parameters: dict[str, str]
@@ -44,7 +44,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Published:
-    """`reported`: ids of the cells that the arms' means are over. `figures`: the report's, as files."""
+    """A report. reported: ids of the cells that the arms' means are over. figures: its image files."""
 
     reported: frozenset[str]
     arms: list[Arm]
@@ -54,7 +54,7 @@ class Published:
 
 @contextmanager
 def writing(study: Study, workspace: Workspace) -> Iterator[None]:
-    """Keep controllers of the study away. Raises UserError while one runs it."""
+    """Hold the study's lock. Raises UserError while a controller has it."""
     lock = workspace.controller(study.name)
     with exclusive(lock) as mine:
         if not mine:
@@ -63,7 +63,7 @@ def writing(study: Study, workspace: Workspace) -> Iterator[None]:
 
 
 def tell_optuna(study: Study, workspace: Workspace, said: Published) -> None:
-    """Say of each trial whether it is reported, and of the study where its report is."""
+    """Mark each trial as reported or not, and the study with the path of its report."""
     storage = open_storage(workspace.storage)
     if study.name not in optuna.get_all_study_names(storage):
         return
@@ -84,7 +84,7 @@ def tell_optuna(study: Study, workspace: Workspace, said: Published) -> None:
 
 def _mark_trials(storage: RDBStorage, ledger: optuna.Study, said: Published) -> None:
     trials = [trial for trial in ledger.get_trials(deepcopy=False) if "cell" in trial.user_attrs]
-    last = {trial.user_attrs["cell"]: trial.number for trial in trials}  # it may have failed before
+    last = {trial.user_attrs["cell"]: trial.number for trial in trials}  # a cell that failed before has several
     changed = {}
     for trial in trials:
         cell = trial.user_attrs["cell"]
@@ -95,7 +95,7 @@ def _mark_trials(storage: RDBStorage, ledger: optuna.Study, said: Published) -> 
 
 
 def tell_mlflow(study: Study, workspace: Workspace, said: Published) -> None:
-    """Say of each run whether it is reported, give each arm a run, and put the report beside the study's run."""
+    """Mark each run as reported or not, write a run for each arm, and add the report to the study's run."""
     client = open_client(workspace.tracking)
     experiment = client.get_experiment_by_name(study.name)
     if experiment is None or experiment.lifecycle_stage != "active":
@@ -121,7 +121,7 @@ def _set_tag(client: MlflowClient, run: Run, name: str, value: str) -> None:
 
 
 def _tell_arms(client: MlflowClient, experiment: str, there: list[Run], arms: list[Arm]) -> None:
-    """Make the runs of arms that are not there, or say something else: MLflow lets nobody change a figure."""
+    """Make the runs of arms that are missing or differ: figures of a run in MLflow cannot be changed."""
     wanted = {arm.label: (fingerprint(asdict(arm)), arm) for arm in arms}
     whole = set()
     for run in there:
@@ -138,9 +138,9 @@ def _tell_arms(client: MlflowClient, experiment: str, there: list[Run], arms: li
 
 
 def _make_arm(client: MlflowClient, experiment: str, arm: Arm, stamp: str, start: int) -> None:
-    """Beside the study's run, not below it as cells are: what stands there alone is what MLflow shows first.
+    """Make an arm's run, not nested below the study's run as cells are: MLflow shows runs without a parent first.
 
-    The fingerprint comes last: with it the run is whole.
+    The fingerprint is written last: it marks the run as complete.
     """
     tags = {"kind": "arm", "arm": arm.label, MLFLOW_RUN_NAME: arm.label, "mlflow.note.content": ABOUT_ARMS}
     run = client.create_run(experiment, start_time=start, tags=tags).info

@@ -1,7 +1,8 @@
-"""Workers on the machines of a Ray cluster: each slot is an actor there that has a pool of one worker.
+"""Workers on the machines of a Ray cluster: each slot is an actor with a pool of one worker.
 
-Ray places the actors, says when one is dead, and carries the messages. It starts nothing again by itself: that an
-actor is known to be dead, and with it its worker, is an event like any other, and its cells are handed out again.
+Ray places the actors, reports when one is dead, and carries the messages. It restarts nothing by itself: when an
+actor is known to be dead, and its worker with it, that is an event like the end of any worker, and its cells are
+handed out again.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from harness.scheduling.pool import Pool
 from harness.scheduling.workspace import code_fingerprint
 
 CONNECT_SECONDS = 3.0
-TURN_SECONDS = 0.5  # that an actor waits for its worker to say something
-HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # what opens a conversation by gRPC
+TURN_SECONDS = 0.5  # for which an actor waits for messages of its worker
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # the first bytes of a gRPC connection
 
 
 def connect(address: str) -> dict[str, float]:
-    """Join the cluster at HOST:PORT, or the one that `auto` finds here, or a `local` one for this sweep alone.
+    """Join the cluster at HOST:PORT, this machine's (`auto`), or a new one for this sweep alone (`local`).
 
     Returns its resources (`CPU`, `GPU`, ...). Raises UserError if there is none.
     """
@@ -48,19 +49,19 @@ def connect(address: str) -> dict[str, float]:
 
 
 def _answers(address: str) -> bool:
-    """Whether a server of Ray's protocol is there. Ray itself would wait for minutes, and then exit."""
+    """Whether a gRPC server answers there. Ray itself would wait for minutes, and then exit."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), CONNECT_SECONDS) as server:
             server.settimeout(CONNECT_SECONDS)
             server.sendall(HTTP2_HELLO)
-            return server.recv(9)[3:4] == b"\4"  # its settings, as every such server begins
+            return server.recv(9)[3:4] == b"\4"  # a settings frame, which every such server sends first
     except (OSError, ValueError, OverflowError):
         return False
 
 
 class Host:
-    """An actor's side of a slot."""
+    """The actor of a slot."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -68,9 +69,9 @@ class Host:
         self._answer: list[Event] = []
 
     def settle(self, folder: Path, log: Path, marker: str, code: str, device: str, shared: int) -> int:
-        """Go to the sweep's folder; bytes for the cells of this slot.
+        """Change to the sweep's folder. Returns the bytes for the cells of this slot.
 
-        Raises UserError if this machine does not see that folder, or has other code.
+        Raises UserError if this machine does not have that folder, or has other training code.
         """
         here = socket.gethostname()
         try:
@@ -88,7 +89,7 @@ class Host:
         return share(free_bytes(device), _workers_here(), shared)
 
     def turn(self, number: int, jobs: list[Job]) -> list[Event]:
-        """Pass on jobs and wait for what the worker says. A turn that is asked for again is not taken again."""
+        """Pass on jobs and wait for messages of the worker. A repeated turn only returns its answer again."""
         if number > self._turn:
             for job in jobs:
                 self._pool.submit(0, job)
@@ -101,7 +102,7 @@ class Host:
 
 
 def _workers_here() -> int:
-    """Actors like this one that its device, or its machine, has room for."""
+    """How many actors like this one share its GPU, or else its machine."""
     mine: dict[str, float] = ray.get_runtime_context().get_assigned_resources()
     if gpu := mine.get("GPU"):
         return int(1 / gpu)
@@ -113,14 +114,14 @@ def _workers_here() -> int:
 @dataclass
 class _Slot:
     host: Any
-    room: int | None = None  # known once it has its place
-    jobs: list[Job] = field(default_factory=list)  # to be passed on at its next turn
+    room: int | None = None  # known once Ray has placed it
+    jobs: list[Job] = field(default_factory=list)  # to be passed on with its next turn
     turns: int = 0
-    asked: tuple[int, list[Job]] | None = None  # a turn that has not been answered
-    pending: Any = None  # what stands for the answer
+    asked: tuple[int, list[Job]] | None = None  # a turn without an answer yet
+    pending: Any = None  # Ray's reference to the answer
 
     def ask(self, setting: tuple[Any, ...]) -> None:
-        """Ask for its room once, then for one turn after the other."""
+        """Ask for its memory once, then for one turn after the other."""
         if self.room is None:
             self.pending = self.host.settle.remote(*setting)
             return
@@ -131,7 +132,7 @@ class _Slot:
 
 
 class RayPool:
-    """An engine: slots on whatever machines of the cluster have room for one, also on those that join later."""
+    """An engine: slots on any machine of the cluster that has resources for one, also if it joins later."""
 
     def __init__(self, options: Options, log: Path, shared: int) -> None:
         self._threads = options.threads
@@ -166,10 +167,10 @@ class RayPool:
         pending, slot.pending = slot.pending, None
         try:
             answer = ray.get(pending)
-        except ActorUnavailableError:  # dead or not: the same is asked again until that is known
+        except ActorUnavailableError:  # not known whether it is dead: ask for the same turn again
             time.sleep(0.1)
             return []
-        except RayActorError as reason:  # dead, and with it its worker
+        except RayActorError as reason:  # it is dead, and so is its worker
             if "creation task" in str(reason):
                 raise UserError(f"--engine ray: a machine cannot start a worker: {_last_line(reason)}") from None
             self._slots[number] = self._place()
@@ -183,7 +184,7 @@ class RayPool:
         return [replace(event, slot=number) for event in answer]
 
     def kill(self, slot: int) -> None:
-        ray.kill(self._slots[slot].host)  # whose worker the kernel kills with it
+        ray.kill(self._slots[slot].host)  # the kernel then kills its worker
 
     def stop(self, grace: float) -> None:
         """Also leaves the cluster, which ends the actors."""
@@ -193,7 +194,7 @@ class RayPool:
 
 
 def _marker(log: Path) -> str:
-    """Tells the folder of this sweep from others of the same name: who runs it, and since when."""
+    """Identifies the folder of this sweep: the process that runs it, and since when."""
     return log.with_suffix(".lock").read_text(encoding="utf-8")
 
 

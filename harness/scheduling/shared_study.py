@@ -1,4 +1,4 @@
-"""A study in Optuna's database, which others may use, too: whose it is, and who runs it."""
+"""A study in Optuna's database, which other workspaces may use, too: its owner and its controller."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness.errors import UserError
 from harness.scheduling.claims import belongs_to, name_aside
 from harness.scheduling.database_files import limits, shown
 
-NOTE = "harness:note"  # the note that was given last
+NOTE = "harness:note"  # the last note that was written
 NOT_ASKED_FOR = "the study no longer asks for this cell"
 
 
 def open_storage(url: str) -> RDBStorage:
-    """The database, made ready for Optuna; a connection that has been lost meanwhile is opened again.
+    """Open Optuna's database; a lost connection is opened again.
 
-    Raises UserError if it is one of another version of Optuna.
+    Raises UserError if the database was made by another version of Optuna.
     """
     try:
         return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **limits(url)})
@@ -34,14 +34,14 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def create_tables(url: str) -> None:
-    """Make Optuna's tables where they are not there yet."""
+    """Make Optuna's tables if they do not exist."""
     open_storage(url).engine.dispose()
 
 
 def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> optuna.Study:
-    """The study of this name and these axes, of which Optuna lets none change: one with others is set aside.
+    """The study of this name and these axes. In Optuna axes cannot change: a study with others is renamed.
 
-    owner: the workspace, where others may use the database, too. A study of somebody else's raises UserError.
+    owner: this workspace, if others may use the database, too. Raises UserError if another one owns the study.
     """
     sampler = optuna.samplers.RandomSampler()  # never asked: every trial's values are given
     study = optuna.create_study(
@@ -61,8 +61,7 @@ def open_study(storage: RDBStorage, name: str, axes: str, owner: str | None) -> 
 
 
 def describe_study(storage: RDBStorage, study: optuna.Study, note: str) -> None:
-    """Give a study its note, and its metric a name. A note that somebody edits in the dashboard stays until there
-    is another one to give."""
+    """Write a study's note and its metric's name. A note edited in the dashboard stays until ours changes."""
     if storage.get_study_system_attrs(study._study_id).get(NOTE) == note:
         return
     from optuna_dashboard import save_note  # two seconds of imports
@@ -75,7 +74,7 @@ def describe_study(storage: RDBStorage, study: optuna.Study, note: str) -> None:
 
 
 def set_aside(storage: RDBStorage, study: optuna.Study) -> None:
-    """Keep a study under another name, which says until when it was asked for; its open trials end as failed."""
+    """Rename a study, with the time until which it was asked for; its open trials end as failed."""
     for trial in storage.get_all_trials(study._study_id, states=(TrialState.RUNNING, TrialState.WAITING)):
         storage.set_trial_user_attr(trial._trial_id, "state", "failed")
         storage.set_trial_user_attr(trial._trial_id, "reason", NOT_ASKED_FOR)
@@ -89,8 +88,10 @@ def set_aside(storage: RDBStorage, study: optuna.Study) -> None:
 
 
 def set_attribute(storage: RDBStorage, name: str, values: Mapping[int, str]) -> None:
-    """Set a user attribute of trials, by their ids in the database, finished or not: Optuna's own way is closed
-    for a finished one, and only the report knows which are reported."""
+    """Set a user attribute of trials, by their ids in the database, even of finished trials.
+
+    Optuna itself does not allow that for finished trials, but which trials are reported is known only later.
+    """
     rows = [{"trial": trial, "name": name, "value": json.dumps(value)} for trial, value in values.items()]
     if not rows:
         return
@@ -103,7 +104,7 @@ def set_attribute(storage: RDBStorage, name: str, values: Mapping[int, str]) -> 
 
 
 class ControllerLock:
-    """On a server, a lock that lives as long as its connection; elsewhere the lock file alone has to do."""
+    """On a PostgreSQL server, a lock that lasts as long as its connection; with SQLite the lock file suffices."""
 
     def __init__(self, engine: Engine, study: str) -> None:
         self._engine = engine
@@ -111,7 +112,7 @@ class ControllerLock:
         self._connection: Connection | None = None
 
     def held(self) -> bool:
-        """Whether this process holds the lock: taken, or taken again where the connection has been lost."""
+        """Whether this process holds the lock; takes it if it can, also again after the connection was lost."""
         if self._engine.dialect.name != "postgresql":
             return True
         if self._connection is not None:
@@ -130,7 +131,7 @@ class ControllerLock:
         return False
 
     def release(self) -> None:
-        """Let the next controller have it."""
+        """Release it for the next controller."""
         if self._connection is not None:
             self._connection.invalidate()
             self._connection.close()

@@ -1,4 +1,4 @@
-"""Workers that hang, told from those that wait: by how long they have said nothing."""
+"""Finds workers that hang: those that have sent no message for a long time."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 from harness.scheduling.display import duration
 from harness.scheduling.engine import Engine, Event
 
-LONGEST_TURN = 1.0  # seconds that count between two times of listening
-START = 30.0  # seconds, at least, until a new worker first speaks: it imports torch, on a machine that may be busy
+LONGEST_TURN = 1.0  # seconds that count, at most, between two calls of `listened`
+START = 30.0  # seconds that a new worker has at least for its first message: it has to import torch
 
 
 class Silence:
-    """Seconds since each slot was last heard, on a clock that stands still while nobody listens.
+    """Seconds since the last message of each slot, on a clock that runs only while the controller listens.
 
-    A controller that was itself stopped (Ctrl-Z, a suspended machine) has not listened meanwhile: what its workers
-    said is still to be read, and they may have been stopped with it. So a pause of its own counts as LONGEST_TURN.
+    While a controller is itself stopped (Ctrl-Z, a suspended machine) it reads no messages, and its workers may be
+    stopped, too. So any pause between two calls of `listened` counts as LONGEST_TURN at most.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last = clock()
-        self._listened = 0.0  # seconds in all
-        self._heard: dict[int, float] = {}  # what had been listened then
+        self._listened = 0.0  # seconds in total
+        self._heard: dict[int, float] = {}  # seconds in total at its last message
 
     def listened(self) -> None:
-        """All that was said until now has been heard."""
+        """All messages until now have been read."""
         now = self._clock()
         self._listened += min(now - self._last, LONGEST_TURN)
         self._last = now
 
     def broken(self, slot: int) -> None:
-        """A slot has spoken, or was just given work."""
+        """A slot has sent a message, or was just given work."""
         self._heard[slot] = self._listened
 
     def of(self, slot: int) -> float:
@@ -41,7 +41,7 @@ class Silence:
 
 
 class Watch:
-    """Kills workers that hang, and says when some wait for room on a disk. `say` takes lines for people."""
+    """Kills workers that hang, and says when some wait for a full disk. say: prints a line for the user."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class Watch:
         say: Callable[[str], Any],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`patience`: seconds of silence after which a worker hangs. One that is slow speaks after every step."""
+        """patience: seconds without a message after which a worker hangs; slow ones send one after every step."""
         self._engine = engine
         self._patience = patience
         self._say = say
         self._silence = Silence(clock)
-        self._spoken: set[int] = set()  # slots whose workers have said something since they were started
-        self._hung: set[int] = set()  # slots whose workers were killed, until their ends are known
-        self._without_room: set[int] = set()  # slots whose workers wait for room
+        self._spoken: set[int] = set()  # slots whose workers have sent a message since they were started
+        self._hung: set[int] = set()  # slots whose workers were killed and have not ended yet
+        self._without_room: set[int] = set()  # slots whose workers wait for space on a disk
 
     def given_work(self, slot: int) -> None:
         self._silence.broken(slot)
@@ -73,18 +73,18 @@ class Watch:
         if event.message is not None and "full" in event.message:
             self._without_room.add(event.slot)
             if not waited:
-                self._say(f"the disk is full: training waits for room to write {event.message['full']}")
+                self._say(f"the disk is full: training waits for space to write {event.message['full']}")
         else:
             self._without_room.discard(event.slot)
             if waited and not self._without_room:
-                self._say("there is room on the disk again: training goes on")
+                self._say("there is space on the disk again: training goes on")
 
     def end_hung(self, slots: Iterable[int]) -> None:
-        """Kill the workers of those of `slots` that hang, once all that was said until now has been heard."""
+        """Kill the hanging workers of `slots`, given that all messages until now have been read."""
         self._silence.listened()
         for slot in set(slots) - self._hung:
             silent = self._silence.of(slot)
             if silent > (self._patience if slot in self._spoken else max(self._patience, START)):
                 self._hung.add(slot)
-                self._say(f"worker {slot} has said nothing for {duration(silent)}: it hangs and is killed")
+                self._say(f"worker {slot} has sent no message for {duration(silent)}: it hangs and is killed")
                 self._engine.kill(slot)

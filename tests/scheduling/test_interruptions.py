@@ -100,7 +100,7 @@ def test_hung_slow_and_preempted_workers_and_a_preempted_controller_change_nothi
     hung = workers_of(sweep)[0]
     os.kill(hung, signal.SIGSTOP)
     said = finish(sweep)
-    assert "has said nothing for" in said
+    assert "has sent no message for" in said
     assert not alive([hung])
     assert tables() == undisturbed
     assert_each_cell_once(root, [row["cell"] for row in records(root, "cells.jsonl")], points(root))

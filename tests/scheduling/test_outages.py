@@ -131,12 +131,12 @@ def test_a_disk_that_is_full_is_waited_for(undisturbed, databases, small_disk, t
         sweep.wait_for_results(1)
         ballast = small_disk / "ballast"
         fill(ballast)
-        sweep.wait_for("the disk is full: training waits for room to write runs/cells/")
+        sweep.wait_for("the disk is full: training waits for space to write runs/cells/")
         before = sweep.results()
         time.sleep(LEAST_PATIENCE + 1)
         assert sweep.results() == before
         ballast.unlink()
-        sweep.wait_for("there is room on the disk again: training goes on")
+        sweep.wait_for("there is space on the disk again: training goes on")
         sweep.finish()
         assert "hangs" not in sweep.said
         assert sweep.said.count("the disk is full: training waits") == 1
