@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 def write_atomically(path: Path, content: bytes, *, wait: bool = True) -> None:
     """Write a file that is either as before or complete, whenever the process or the machine dies.
 
-    Makes its folder if there is none. wait: for room, if the disk is full; otherwise that raises OSError.
+    Makes its folder if there is none. wait: for space, if the disk is full; otherwise that raises OSError.
     """
     write = partial(_write, path, content)
     once_there_is_room(path, write) if wait else write()

@@ -15,7 +15,7 @@ GROUPS = {
     "": ("", "memory.max", "memory.current", "inactive_file"),
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-KILLS = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}  # folder, and the file with the count
+KILLS = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}  # folder, file of the count
 
 
 def room(devices: Sequence[str], workers: int, shared: int) -> list[int]:

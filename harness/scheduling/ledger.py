@@ -1,7 +1,6 @@
-"""Optuna as the ledger: one study, one trial a cell. Written by the controller alone, and made anew from the
-cells on disk whenever it does not fit them; what is true about a cell stands in its folder.
+"""Optuna: one study with one trial per cell, written by the controller alone, from the cells' folders.
 
-Why not `study.optimize` or a sampler: they lose or repeat cells when workers die or run side by side.
+`study.optimize` and samplers are not used: they lose or repeat cells when workers die or run in parallel.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from harness.study.spec import Study
 
 @dataclass
 class _Entry:
-    """A cell's trial, by the storage's own name for it: the only way to go on with a running trial."""
+    """A cell's trial, by its id in the storage, which is needed to continue a running trial."""
 
     trial_id: int
     state: TrialState
@@ -54,8 +53,8 @@ class _Entry:
 class Ledger:
     """The trials of one study, by cell.
 
-    owner, workspace: whose study it is, for machines and for people, where others may use the database, too.
-    Raises UserError if it is somebody else's, or if another controller runs it.
+    owner, workspace: whose study it is, as an id and as a name, if others may use the database, too.
+    Raises UserError if another workspace owns it, or another controller runs it.
     """
 
     def __init__(self, url: str, study: Study, owner: str | None = None, workspace: str = "") -> None:
@@ -82,31 +81,31 @@ class Ledger:
         self._study.set_user_attr("controller", this_process())
 
     def _describe(self, study: Study, claim: dict[str, str | None]) -> None:
-        """Say what the study is, where that is not what it says already."""
+        """Write the study's note and attributes, if they differ."""
         known = self._study.user_attrs
         describe_study(self._storage, self._study, note(study, known.get("report")))
-        for name, value in {"question": study.question, **claim}.items():  # the axes last: then it is whole
+        for name, value in {"question": study.question, **claim}.items():  # the axes last: then it is complete
             if value and known.get(name) != value:
                 self._study.set_user_attr(name, value)
 
     def refresh(self) -> None:
-        """Read the trials again: after an error nobody knows whether what was written has arrived."""
+        """Read the trials again: after an error it is not known what has been written."""
         self.hold()
         trials = [trial for trial in self._study.get_trials(deepcopy=False) if "cell" in trial.user_attrs]
-        # A cell that was trained again, after a failure or since its folder is gone, has a new trial: it counts.
+        # A cell that was trained again, after a failure or without its folder, has a new trial: that one counts.
         self._entries = {trial.user_attrs["cell"]: _Entry.of(trial) for trial in trials}
 
     def hold(self) -> None:
-        """Make sure of the lock, which goes with its connection. Raises UserError if another controller has it."""
+        """Make sure of the lock, which its connection may lose. Raises UserError if another controller has it."""
         if not self._lock.held():
             raise already_run(self._asked, self._study.user_attrs.get("controller", "another controller"))
 
     def close(self) -> None:
-        """Let another controller have the study."""
+        """Release the study for another controller."""
         self._lock.release()
 
     def add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
-        """Make sure that the cell has a trial, which is finished where the cell's result is already there."""
+        """Make sure that the cell has a trial, finished if the cell has a result."""
         entry = self._entries.get(cell.id)
         if entry is None or (entry.state.is_finished() and entry.state != state_of(result)):
             self._add(cell, result, points)
@@ -121,17 +120,16 @@ class Ledger:
         self._entries[cell.id] = _Entry(trial_id, trial.state)
 
     def start(self, cell: str) -> None:
-        """Mark a cell's waiting trial as running. Not by `ask`, which may choose another one."""
+        """Mark a cell's waiting trial as running. Not by `ask`, which may return another trial."""
         entry = self._entries[cell]
         if entry.state == TrialState.WAITING:
             self._storage.set_trial_state_values(entry.trial_id, TrialState.RUNNING)
             entry.state = TrialState.RUNNING
 
     def keep_only(self, cells: Container[str]) -> None:
-        """Set the study aside if it has figures of other cells than these, and go on with a new one.
+        """Rename the study and start a new one if it has figures of other cells; close their open trials.
 
-        Optuna's best trial and its plots are of all trials of a study, whatever is said of them. Other cells'
-        open trials are closed where they stand.
+        Optuna's best trial and plots include all trials of a study, whatever their attributes.
         """
         others = {cell: entry for cell, entry in self._entries.items() if cell not in cells}
         if any(entry.steps or entry.state == TrialState.COMPLETE for entry in others.values()):
@@ -149,7 +147,7 @@ class Ledger:
         return cell in self._entries
 
     def suspend(self) -> None:
-        """Have trials that run wait again: nobody works on them until the study is run again."""
+        """Set running trials to waiting: no worker trains these cells until the study is run again."""
         if not self._lock.held():  # they are another controller's
             return
         for entry in self._entries.values():
@@ -158,12 +156,12 @@ class Ledger:
                 entry.state = TrialState.WAITING
 
     def begun(self) -> list[str]:
-        """Cells that are not done and whose trial runs, as a killed controller leaves it, or has a curve begun."""
+        """Cells that are not done, with a trial that is running (of a killed controller) or has points."""
         unfinished = {cell: entry for cell, entry in self._entries.items() if not entry.state.is_finished()}
         return [cell for cell, entry in unfinished.items() if entry.state == TrialState.RUNNING or entry.steps]
 
     def report(self, cell: str, points: Sequence[Point]) -> None:
-        """Add points of the curve to a trial, if it runs; those there already stay."""
+        """Add new points of the curve to a trial, if it is running."""
         entry = self._entries[cell]
         for point in points if entry.state == TrialState.RUNNING else ():
             if point["step"] not in entry.steps:
@@ -171,7 +169,7 @@ class Ledger:
                 entry.steps.add(point["step"])
 
     def finish(self, cell: str, result: Result) -> None:
-        """Say in a running trial what its cell came to."""
+        """Finish a cell's trial with its result or failure."""
         entry = self._entries[cell]
         if entry.state.is_finished():
             return

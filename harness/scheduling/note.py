@@ -1,4 +1,4 @@
-"""What the dashboards say of a study in words."""
+"""The note about a study in the dashboards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMPORTANCE = (
 
 
 def note(study: Study, report: str | None = None) -> str:
-    """Markdown. `report`: the path of the report page, where it is not the usual one."""
+    """Markdown. report: the path of the report page, if it is not the default one."""
     base = {name: value for name, value in asdict(study.base).items() if name != "seed"}
     page = report or f"results/{study.name}/report.html"
     parts = [
@@ -25,7 +25,7 @@ def note(study: Study, report: str | None = None) -> str:
         f"**Report:** `{page}`, made by `harness report {study.file.path}`; it is also among the artifacts of the "
         "study's run in MLflow.",
         f"**Baseline:** {describe(study.baseline())}.",
-        "**Trials:** one for each cell. `reported` is `yes` where the last report's figures are of the cell.",
+        "**Trials:** one per cell. `reported` is `yes` if the last report's figures include the cell.",
         f"**Importance:** {IMPORTANCE}",
         f"**Base recipe:** {', '.join(f'{name} {value}' for name, value in base.items())}.",
     ]

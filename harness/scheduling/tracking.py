@@ -1,7 +1,7 @@
-"""MLflow: one parent run a study, one run a cell, whatever happened on the way. The tag `kind` tells them apart.
+"""MLflow: one parent run per study and one run per cell. The tag `kind` tells them apart.
 
-MLflow keeps one copy of a point that is logged again with the same time stamp; ours follow from the run's start
-and the step, so that a curve that is sent twice after a crash has no point twice.
+MLflow stores a point once if it is logged again with the same time stamp. Time stamps here follow from the run's
+start and the step, so that a curve that is written twice after a crash has no point twice.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS
 from harness.study.spec import Study
 
-CHUNK = 500  # metrics a call; MLflow's limit is 1,000
+CHUNK = 500  # metrics per call; MLflow's limit is 1,000
 
 
 class Tracker:
     """The MLflow runs of one study.
 
-    owner, workspace: whose study it is, for machines and for people, where others may use the database or the
-    server, too. Raises UserError if it is somebody else's.
+    owner, workspace: whose study it is, as an id and as a name, if others may use the database or the server, too.
+    Raises UserError if another workspace owns it.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class Tracker:
         self._parent = self._open_parent(self._study)
 
     def refresh(self) -> None:
-        """Read the runs again: after an error nobody knows whether what was written has arrived.
+        """Read the runs again: after an error it is not known what has been written.
 
-        What was deleted in MLflow's UI since they were last read is restored.
+        Restores what was deleted in MLflow's UI since they were last read.
         """
         self._restore_experiment()
         known = {self._parent, *(run.info.run_id for run in self._runs.values())}
@@ -87,7 +87,7 @@ class Tracker:
             )
 
     def _restored(self, what: str) -> Run | None:
-        """The deleted run of this cell or study, which is asked for again, if there is one."""
+        """Restore and return the deleted run of this cell or study, if there is one."""
         run = self._deleted.pop(what, None)
         if run is not None:
             self._client.restore_run(run.info.run_id)
@@ -115,9 +115,9 @@ class Tracker:
         return str(self._client.create_run(self._experiment, tags=tags).info.run_id)
 
     def keep_only(self, cells: Container[str]) -> None:
-        """Set the experiment aside if it has figures of other cells than these, and go on with a new one.
+        """Rename the experiment and start a new one if it has figures of other cells; close their open runs.
 
-        A mean over its runs is of all of them, whatever is said of them. Other cells' open runs are closed.
+        MLflow's means are over all runs of an experiment, whatever their tags.
         """
         others = {cell for cell in self._runs if cell not in cells}
         if others & self._with_figures:
@@ -144,12 +144,12 @@ class Tracker:
     def describe(self, activations: dict[str, float]) -> None:
         """Log figures of the activations, such as their outlier severity, to the study's run."""
         self._activations = activations
-        start = self._client.get_run(self._parent).info.start_time  # the same stamp each time: stored once
+        start = self._client.get_run(self._parent).info.start_time  # always the same: stored once
         metrics = [Metric(f"activations/{name}", value, start, 0) for name, value in activations.items()]
         self._client.log_batch(self._parent, metrics=metrics)
 
     def start(self, cell: Cell) -> None:
-        """Open the cell's run, or go on with it; its parameters are the recipe's."""
+        """Open the cell's run, or open it again; its parameters are the recipe's fields."""
         run = self._runs.get(cell.id) or self._restored(cell.id) or self._create(cell)
         self._runs[cell.id] = run
         self._client.update_run(run.info.run_id, status="RUNNING", name=cell.label)
@@ -176,7 +176,7 @@ class Tracker:
         self._with_figures.add(cell)
 
     def finish(self, cell: str, result: dict[str, Any]) -> None:
-        """Close the cell's run with its final figures (`final/fvu`, ...) or with why there are none."""
+        """Close the cell's run with its final figures (`final/fvu`, ...), or the reason why there are none."""
         info = self._runs[cell].info
         tags = [RunTag("state", result["state"])]
         if result["reason"]:
@@ -184,7 +184,7 @@ class Tracker:
         final = {**(result.get("heldout") or {}), **_by_layer(result), "seconds": result.get("seconds", 0.0)}
         if result.get("retries"):
             tags.append(RunTag("retries", str(result["retries"])))
-        # At step 0: the UI then compares them as bars, not as curves of one point.
+        # At step 0 the UI compares them as bars, not as curves of one point.
         metrics = [
             Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items() if math.isfinite(v)
         ]
@@ -195,7 +195,7 @@ class Tracker:
         self._open_cells.discard(cell)
 
     def suspend(self) -> None:
-        """Have runs that are open wait: nobody works on them until the study is run again."""
+        """Set open runs to `SCHEDULED`: no worker trains these cells until the study is run again."""
         for cell in list(self._open_cells):
             self._client.update_run(self._runs[cell].info.run_id, status="SCHEDULED")
             self._open_cells.discard(cell)
@@ -205,7 +205,7 @@ class Tracker:
         return cell in self._runs
 
     def finished(self, cell: Cell, result: dict[str, Any]) -> bool:
-        """Whether the cell's run was closed with this result before this sweep, and says what the study does."""
+        """Whether the cell's run was closed with this result before this sweep, and has the study's tags."""
         run = self._runs.get(cell.id)
         if run is None or run.info.status not in ("FINISHED", "FAILED", "KILLED"):
             return False
@@ -213,31 +213,31 @@ class Tracker:
         return all(run.data.tags.get(name) == value for name, value in said.items())
 
     def _tags(self, cell: Cell) -> dict[str, str]:
-        """What the study says of a cell. Tags and not parameters, which MLflow lets nobody change."""
+        """What the study says about a cell, as tags: parameters cannot be changed in MLflow."""
         levels = {**cell.arm, **cell.tuned}
         named = {f"axis_{axis}": str(level) for axis, level in levels.items() if axis not in RECIPE_FIELDS}
         arm = describe(cell.arm) or self._study.name
         return {"kind": "cell", "arm": arm, "phase": cell.phase, **named}
 
     def close(self, *, complete: bool) -> None:
-        """Close the study's run; it is opened again when more cells are run."""
+        """Close the study's run; a later sweep opens it again."""
         self._client.set_terminated(self._parent, status="FINISHED" if complete else "KILLED")
 
 
 def quieten() -> None:
-    """Have MLflow raise what goes wrong, at once, and say nothing."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # a new database is no news
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # says what is raised, URL and all
-    # It would print the URL of every run that ends, with the password that reached the server.
+    """Have MLflow raise errors at once, and print nothing."""
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces new databases
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs errors with the URL
+    # Otherwise it prints the URL of every run that ends, with the password of the server.
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    # MLflow itself would wait for minutes for a server that is away; `Account` waits, and says so.
+    # MLflow would wait minutes for a server that cannot be reached; `Account` waits instead, and says so.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_SECONDS))
     mlflow.store.db.utils.MAX_RETRY_COUNT = 1
 
 
 def create_tables(url: str, artifacts: Path) -> None:
-    """Make MLflow's tables in a database where they are not there yet."""
+    """Make MLflow's tables in a database if they do not exist."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     quieten()
@@ -245,11 +245,11 @@ def create_tables(url: str, artifacts: Path) -> None:
         SqlAlchemyStore(url, artifacts.absolute().as_uri())
     finally:
         if engine := SqlAlchemyStore._engine_map.pop(url, None):
-            engine.dispose()  # MLflow keeps it by its URL, whatever becomes of the file
+            engine.dispose()  # MLflow keeps it by its URL, even if the file is replaced
 
 
 def _by_layer(result: dict[str, Any]) -> dict[str, float]:
-    """Figures of stacked sparse layers: `layer_1_l0`, ...; nothing where there is but one."""
+    """Figures of stacked sparse layers: `layer_1_l0`, ...; none if there is only one layer."""
     layers = result.get("layers") or []
     if len(layers) < 2:
         return {}
@@ -257,13 +257,13 @@ def _by_layer(result: dict[str, Any]) -> dict[str, float]:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """MLflow's database or server."""
+    """A client of MLflow's database or server."""
     quieten()
     return MlflowClient(tracking_uri=uri)
 
 
 def search(client: MlflowClient, experiment: str, query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    """All runs of an experiment that the query finds."""
+    """All runs of an experiment that match the query."""
     found: list[Run] = []
     token: str | None = None
     while True:

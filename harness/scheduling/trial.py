@@ -1,4 +1,4 @@
-"""A cell as a trial: what Optuna holds of it, and what its dashboard shows."""
+"""A cell as a trial in Optuna and its dashboard."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from harness.study.recipe import RECIPE_FIELDS, Scalar
 from harness.study.spec import Study
 
 CURVE = "heldout_fvu"
-STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}  # of a result; of any other: FAIL
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}  # of any other result: FAIL
 
 Point = dict[str, Any]
 Result = dict[str, Any]
 
 
 def distributions(study: Study) -> dict[str, BaseDistribution]:
-    """How the dashboard draws each axis: numbers on an axis of numbers, words in the order of the study file."""
+    """How the dashboard draws each axis: numbers on a numeric axis, texts in the order of the study file."""
     return {name: distribution(values) for name, values in levels(study).items()}
 
 
 def distribution(values: Sequence[Scalar]) -> BaseDistribution:
-    """The range of positive numbers, on a logarithmic scale, to which a later edit may add others.
+    """A logarithmic range for positive numbers, which a later edit of the study may widen.
 
-    Anything else is a category, in the order of the study file, but for numbers of which some are not positive:
-    these are in numerical order.
+    Otherwise categories: numbers in numerical order (if some are not positive), anything else in the order of the
+    study file.
     """
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(values):
         return CategoricalDistribution(list(values))
-    if min(numbers) <= 0:  # no logarithm; the dashboard's contours leave out a zero that is a number
+    if min(numbers) <= 0:  # the dashboard's contour plots leave out a numeric zero
         return CategoricalDistribution(sorted(numbers))
     if all(isinstance(value, int) for value in numbers):
         return IntDistribution(int(min(numbers)), int(max(numbers)), log=True)
@@ -51,7 +51,7 @@ def distribution(values: Sequence[Scalar]) -> BaseDistribution:
 
 
 def fixed(study: Study) -> str:
-    """What Optuna lets nobody change in a study, and what its trials say besides of their cells."""
+    """What cannot be changed in an Optuna study, as text: its axes, named settings and tuning seeds."""
     kinds = {
         name: kind.choices if isinstance(kind, CategoricalDistribution) else type(kind).__name__
         for name, kind in distributions(study).items()
@@ -63,7 +63,7 @@ def fixed(study: Study) -> str:
 def trial_of(
     cell: Cell, axes: dict[str, BaseDistribution], result: Result | None, points: Sequence[Point]
 ) -> FrozenTrial:
-    """The trial of a cell: finished where it has a result, else waiting."""
+    """The trial of a cell: finished if it has a result, otherwise waiting."""
     return create_trial(
         state=state_of(result),
         value=value_of(result),
@@ -82,7 +82,7 @@ def trial_of(
 
 
 def _recipe(cell: Cell) -> dict[str, Scalar]:
-    """What the recipe says besides the trial's parameters, but for defaults: `latents`, `k`, `tokens`, ..."""
+    """Recipe fields that are not parameters of the trial and not at their defaults: `latents`, `k`, ..."""
     shown = {"seed", *cell.arm, *cell.tuned}
     values = {name: value for name, value in asdict(cell.recipe).items() if name not in shown}
     return {name: value for name, value in values.items() if value != RECIPE_FIELDS[name].default}
@@ -92,19 +92,19 @@ def state_of(result: Result | None) -> TrialState:
     if result is None:
         return TrialState.WAITING
     if result["state"] == "complete" and value_of(result) is None:
-        return TrialState.FAIL  # a figure that is no number counts as diverged in the tables, too
+        return TrialState.FAIL  # a figure that is not finite counts as diverged in the tables, too
     return STATES.get(result["state"], TrialState.FAIL)
 
 
 def value_of(result: Result | None) -> float | None:
-    """Held-out FVU, if the cell has come to one."""
+    """Held-out FVU, if the cell has one."""
     if result is None or result["state"] != "complete" or not math.isfinite(result["heldout"]["fvu"]):
         return None
     return float(result["heldout"]["fvu"])
 
 
 def attributes(result: Result | None) -> dict[str, Any]:
-    """What the dashboard shows beside the value."""
+    """What the dashboard shows in addition to the value."""
     if result is None:
         return {}
     retries = {"retries": result["retries"]} if result.get("retries") else {}

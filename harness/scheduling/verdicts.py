@@ -1,10 +1,9 @@
-"""Which cells a study prunes: a function of their curves and of their order alone.
+"""Which cells a study prunes: a function of their curves and their order alone.
 
-A cell is judged at each point of its curve, against what the cells before it had at the same step: those, and only
-those, that got there without being pruned. So it makes no difference when points arrive, or how many workers there
-are. The price is that a verdict waits until the cells before it got there. It may come when the cell is further on
-or has even ended; the cell then counts as pruned all the same. At its last step no cell is judged: it would spare
-nothing.
+At each point of its curve, a cell is compared with those cells before it in the order that reached the same step
+without being pruned. So it makes no difference when points arrive, or how many workers there are. The price is
+that a decision has to wait until the earlier cells have reached the step. By then the cell may be further on or
+have ended; it counts as pruned all the same. No cell is pruned at its last step, which would save nothing.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from harness.study.pruning import Median, Percentile, Pruning, SuccessiveHalving
 
 @dataclass
 class _Course:
-    """A cell's curve, as far as it is known."""
+    """A cell's curve so far."""
 
     cell: str
     steps: int  # of its recipe
-    points: dict[int, Record] = field(default_factory=dict)  # by step, in their order
-    ended: bool = False  # no point will follow
-    judged: int = 0  # the last step at which it was judged
+    points: dict[int, Record] = field(default_factory=dict)  # by step, in order
+    ended: bool = False  # no more points will follow
+    judged: int = 0  # the last step with a decision
     pruned: bool = False  # at that step
 
     @property
@@ -43,18 +42,18 @@ class _Course:
 
 
 class Verdicts:
-    """Judges cells by a study's rule, and writes the verdicts into their folders."""
+    """Decides by a study's rule which cells are pruned, and writes that into their folders."""
 
     def __init__(self, rule: Pruning | None, folder: Callable[[str], CellFolder]) -> None:
         self._rule = rule
         self._folder = folder
         self._order: list[_Course] = []
         self._courses: dict[str, _Course] = {}
-        self._next: dict[int, int] = {}  # step -> place in the order of the first cell that was not judged there
-        self._there: dict[int, list[float]] = {}  # step -> FVUs of the cells before that one, sorted
+        self._next: dict[int, int] = {}  # step -> index of the first cell without a decision there
+        self._there: dict[int, list[float]] = {}  # step -> sorted FVUs of the cells before that one
 
     def add(self, cells: Iterable[Cell]) -> None:
-        """Cells that are judged after all that were added before, in this order; with what is on disk of them."""
+        """Add cells after those added before, in this order, with their curves on disk."""
         if self._rule is None:
             return
         new = [_Course(cell.id, cell.recipe.steps) for cell in cells if cell.id not in self._courses]
@@ -65,11 +64,11 @@ class Verdicts:
             course.ended = self._folder(course.cell).trained()
         self._settle()
         for course in new:
-            if not course.pruned:  # what an earlier run said may rest on cells that the study no longer has
+            if not course.pruned:  # an earlier run may have compared with cells that the study no longer has
                 self._folder(course.cell).reprieve()
 
     def look(self, cells: Iterable[str]) -> None:
-        """See how far these cells are, and judge what can be judged."""
+        """Read the curves of these cells, and decide what can be decided."""
         if self._rule is None:
             return
         for cell in cells:
@@ -77,20 +76,20 @@ class Verdicts:
         self._settle()
 
     def ended(self, cell: str) -> None:
-        """No point will be added to a cell's curve."""
+        """No more points will be added to a cell's curve."""
         if self._rule is not None:
             self._courses[cell].ended = True
             self.look([cell])
 
     def final(self, cell: str) -> bool:
-        """Whether nothing more can be said of a cell that has ended."""
+        """Whether the state of a cell that has ended can no longer change."""
         if self._rule is None:
             return True
         course = self._courses[cell]
         return course.pruned or (course.ended and course.judged == course.last)
 
     def judged(self, cell: str) -> float:
-        """The step up to which a cell's curve counts for the study, as far as that is known."""
+        """The step up to which a cell's curve is known to count for the study."""
         return math.inf if self._rule is None else self._courses[cell].judged
 
     def _read(self, course: _Course) -> None:
@@ -98,8 +97,8 @@ class Verdicts:
             course.points |= {point["step"]: point for point in self._folder(course.cell).points()}
 
     def _settle(self) -> None:
-        """Judge each cell at each step once the cells before it have been, there and at the steps before."""
-        if isinstance(self._rule, Threshold):  # compares with no other cell
+        """Decide about each cell at each step, after the cells before it and the earlier steps."""
+        if isinstance(self._rule, Threshold):  # does not compare cells
             for course in self._order:
                 for step in [step for step in course.points if step > course.judged]:
                     if not course.pruned:
@@ -113,7 +112,7 @@ class Verdicts:
             self._next[step] = limit = place
 
     def _pass(self, course: _Course, step: int) -> bool:
-        """Judge a cell at a step, if it comes there; whether that is known."""
+        """Decide about a cell at a step, if it reaches it. Returns whether that is known."""
         if course.pruned:
             return True
         if step in course.points:
@@ -131,7 +130,7 @@ class Verdicts:
         insort(rivals, course.fvu(step))
 
     def _loses(self, course: _Course, step: int, rivals: list[float]) -> bool:
-        """The rules of Optuna's pruners of these names; `rivals` in place of the trials that have finished."""
+        """The rules of Optuna's pruners of these names; `rivals` take the place of the finished trials."""
         match self._rule:
             case Median(startup=startup):
                 return len(rivals) >= startup and course.best(step) > percentile(rivals, 50)
@@ -146,7 +145,7 @@ class Verdicts:
 
 
 def _at_rung(rule: SuccessiveHalving, course: _Course, step: int) -> bool:
-    """Whether this is a cell's first point at or behind a rung."""
+    """Whether this is a cell's first point at or after a rung."""
     before = max((s for s in course.points if s < step), default=0)
     rung = max(1, round(rule.warmup * course.steps))
     while rung <= before:
@@ -155,7 +154,7 @@ def _at_rung(rule: SuccessiveHalving, course: _Course, step: int) -> bool:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Of sorted values, with linear interpolation; the median for 50."""
+    """A percentile of sorted values, with linear interpolation; the median for 50."""
     place = (len(values) - 1) * share / 100
     low, high = values[math.floor(place)], values[math.ceil(place)]
     return low if low == high else low + (place - math.floor(place)) * (high - low)

@@ -1,9 +1,9 @@
-"""A worker: trains one cohort of cells after another, as told line by line on its standard input.
+"""A worker: trains one cohort of cells after another, as it reads them from its standard input.
 
 Run as `python -m harness.scheduling.worker`. Each line is a Job in JSON; the worker answers with JSON lines:
-`{"tokens": {cell: n, ...}}` while they train, `{"full": path}` while a file waits for room on a disk that is full,
-and `{"cell": cell, "end": how}` when one has ended, see `run_cell`.
-It ends when its input ends, when nobody reads its answers any more, or on SIGTERM, which first checkpoints.
+`{"tokens": {cell: n, ...}}` while cells train, `{"full": path}` while a file waits for space on a full disk, and
+`{"cell": cell, "end": how}` when a cell has ended (see `run_cell`). It ends when its input ends, when nothing
+reads its answers any more, or after SIGTERM, for which it saves checkpoints.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ PR_SET_PDEATHSIG = 1  # of prctl
 
 
 class Messages:
-    """JSON lines to the controller; one that is gone ends this process at the next line."""
+    """JSON lines to the controller; if the controller is gone, the next line ends this process."""
 
     def __init__(self) -> None:
-        # Libraries that print must not disturb the messages: what they write goes to standard error.
+        # Output of libraries must not mix with the messages: it goes to standard error.
         self._file = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
         self._last = 0.0
         self.stop = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the controller, which says what to do
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller handles Ctrl-C
 
     def _on_sigterm(self, *_: object) -> None:
         self.stop = True
@@ -56,7 +56,7 @@ class Messages:
             os._exit(1)
 
     def beat(self, waiting: dict[str, int], batch: int) -> None:
-        """Say now and then how far the cells are. Raises Stopped when they are to end."""
+        """Send, now and then, how far the cells are. Raises Stopped if they are to end."""
         if self.stop:
             raise Stopped
         if time.monotonic() - self._last >= BEAT_SECONDS:
@@ -64,13 +64,13 @@ class Messages:
             self.send(tokens={cell: step * batch for cell, step in waiting.items()})
 
     def full(self, path: Path) -> None:
-        """Say that a file waits for room: to the controller, who takes silence for hanging and can tell people."""
+        """Tell the controller that a file waits for space, so that it does not take this worker for hung."""
         self.send(full=str(path))
 
     def end(self, cell: str, how: End) -> None:
-        """Say how a cell ended, once its memory is free for the others."""
+        """Send how a cell ended, after freeing its memory for the others."""
         if how in ("failed", "crowded"):
-            gc.collect()  # what went wrong kept hold of the tensors around it
+            gc.collect()  # the exception held references to tensors
             torch.cuda.empty_cache()
         self.send(cell=cell, end=how)
 
@@ -80,7 +80,7 @@ def run_job(job: Job, messages: Messages) -> None:
     torch.set_num_threads(job.threads)
     data = partial(open_data, job.activations, job.device, job.fingerprint)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
-    shared = next(iter(recipes.values()))  # in what decides the batches
+    shared = next(iter(recipes.values()))  # they agree in what decides the batches
     batches = Batches(data, shared)
     cells = {
         path.name: run_cell(path, recipe, data, micro_batches=job.micro_batches, pruned_by=job.pruned_by)
@@ -96,7 +96,7 @@ def run_job(job: Job, messages: Messages) -> None:
 
 
 def main() -> None:
-    """Work off the jobs on standard input."""
+    """Run the jobs on standard input."""
     _die_with_parent()
     messages = Messages()
     when_full.set(messages.full)
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def _get_ready() -> None:
-    """What the first cell would wait for, while the controller still opens its databases."""
+    """Load now what the first cell will need, while the controller still opens its databases."""
     native.library()
     torch.optim.SGD(
         [torch.nn.Parameter(torch.zeros(1))]
@@ -116,11 +116,11 @@ def _get_ready() -> None:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill this process with the one that started it, whatever it is busy with then."""
+    """Have the kernel kill this process when its parent dies, whatever it is doing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    atexit.register(gc.freeze)  # all is written; to take torch apart object by object would take a second
+    atexit.register(gc.freeze)  # freeing the objects of torch one by one would take a second
     main()
