@@ -1,0 +1,199 @@
+"""Every metric of an SAE: the one table that training, tables, figures, report, databases and docs read.
+
+A new metric is one function, which measures it, and one row in `METRICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+# Where a metric is measured: on the held-out activations after training; there for each sparse layer; and at the
+# points of learning curves, on held-out activations and on the batches that were trained on since the last point.
+Place: TypeAlias = Literal["final", "layer", "heldout", "train"]
+CURVES: tuple[Place, ...] = ("heldout", "train")
+
+QUALITY = "harness.training.metrics:evaluate"
+FEATURES = "harness.ground_truth:recovery"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    `name`: its key in results and its column in tables; in points of curves `heldout_<name>` and `train_<name>`.
+    `label`, `axis`: what it is called in text and on the axis of a plot. `scale` turns the stored value into the
+    shown one, in `unit` and with `digits` digits after the decimal point.
+    `change`: how arms are compared by it: by the difference in percent of the reference, or in points of the shown
+    unit; None: it is shown, but no differences are taken. `better`: None where neither direction is.
+    `bounds`: the lowest and highest stored value that it can have, None where there is no such bound.
+    `definition`: one sentence without a full stop. `optional`: where it is measured, if not everywhere.
+    `measured_by`: `module:function` of what measures the final value; one function may measure several metrics.
+    `group`: metrics of one group are drawn in one figure, beside FVU.
+    `training_axis`: the axis label of its training curve, in which `{dead_window}` stands for that many tokens.
+    """
+
+    name: str
+    label: str
+    axis: str
+    definition: str
+    scale: float = 1
+    unit: str = ""
+    digits: int = 4
+    change: Literal["percent", "points"] | None = None
+    better: Literal["lower", "higher"] | None = None
+    bounds: tuple[float | None, float | None] = (0, None)
+    optional: str = ""
+    measured_by: str = QUALITY
+    places: tuple[Place, ...] = ("final",)
+    group: Literal["reconstruction", "features"] = "reconstruction"
+    training_axis: str = ""
+
+    @property
+    def short(self) -> str:
+        """What its columns of the effects table begin with."""
+        return self.name.removesuffix("_fraction")
+
+    @property
+    def effect(self) -> str:
+        """The column of the effects table with its change."""
+        return f"{self.short}_{self.change}"
+
+    @property
+    def verdict(self) -> str:
+        """The column of the effects table with the verdict on that change."""
+        return f"{self.short}_verdict"
+
+    def judge(self, verdict: str) -> str:
+        """`better`, `worse` or `level`, from a verdict of `harness.analysis.statistics`."""
+        if self.better is None or verdict not in ("lower", "higher"):
+            return "level"
+        return "better" if verdict == self.better else "worse"
+
+
+def _feature(name: str, label: str, definition: str) -> Metric:
+    return Metric(
+        name,
+        label,
+        axis=f"{label}, %",
+        definition=definition,
+        scale=100,
+        unit=" %",
+        digits=1,
+        change="points",
+        better="higher",
+        bounds=(0, 1),
+        optional="where the source knows its features",
+        measured_by=FEATURES,
+        group="features",
+    )
+
+
+FVU = Metric(
+    "fvu",
+    "FVU",
+    axis="held-out FVU",
+    definition="fraction of variance unexplained: the sum of squared errors over the sum of squares about the "
+    "held-out mean of each dimension; 0 is perfect, 1 is as good as always saying the mean",
+    change="percent",
+    better="lower",
+    places=("final", "heldout", "train"),
+)
+L0 = Metric(
+    "l0",
+    "L0",
+    axis="held-out L0",
+    definition="mean number of active latents (value above zero) per token, over all sparse layers together; FVU "
+    "falls as L0 rises, so arms are compared fairly only where it is equal",
+    digits=2,
+    places=("final", "layer", "heldout", "train"),
+)
+DEAD = Metric(
+    "dead_fraction",
+    "dead latents",
+    axis="dead on held-out tokens, %",
+    definition="share of the latents that did not fire on the first `dead_window` held-out tokens; in training: "
+    "within the last `dead_window` tokens",
+    scale=100,
+    unit=" %",
+    digits=1,
+    change="points",
+    better="lower",
+    bounds=(0, 1),
+    places=("final", "layer", "train"),
+    training_axis="silent for the last\n{dead_window} training\ntokens, %",
+)
+MCC = _feature(
+    "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
+)
+
+METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
+    FVU,
+    Metric(
+        "nmse",
+        "normalised MSE",
+        axis="held-out normalised MSE",
+        definition="mean over tokens of the squared error over the squared distance from the held-out mean: every "
+        "token weighs the same, whatever its norm",
+        better="lower",
+        places=("final", "heldout"),
+    ),
+    Metric(
+        "mse",
+        "MSE",
+        axis="held-out MSE",
+        definition="mean over tokens and dimensions of the squared error, in the language model's own units",
+        better="lower",
+        places=("final", "heldout"),
+    ),
+    L0,
+    DEAD,
+    Metric(
+        "alive",
+        "alive latents",
+        axis="latents alive on held-out tokens",
+        definition="number of latents that are not dead",
+        digits=0,
+        better="higher",
+    ),
+    Metric(
+        "effective_latents",
+        "effective latents",
+        axis="effective latents",
+        definition="exp of the entropy of the latents' shares of all firings: their number if all fire equally "
+        "often, 1 if one does all the firing",
+        digits=0,
+        better="higher",
+    ),
+    Metric(
+        "unexplained",
+        "unexplained behind it",
+        axis="unexplained behind the layer",
+        definition="sum of squares of what is left over behind the layer / sum of squares of what the SAE saw",
+        better="lower",
+        places=("layer",),
+    ),
+    MCC,
+    _feature("f1", "F1", "mean over features of the F1 of “the matched latent fires” for “the feature fires”"),
+    _feature(
+        "uniqueness",
+        "uniqueness",
+        "distinct features that firing latents correlate best with / the smaller of the counts of both",
+    ),
+)
+
+
+def metrics_at(place: Place) -> tuple[Metric, ...]:
+    """The metrics that are measured there."""
+    return tuple(metric for metric in METRICS if place in metric.places)
+
+
+def shown(measured: Collection[str]) -> tuple[Metric, ...]:
+    """The final metrics to be shown: all but the optional ones that `measured`, names with values, lacks."""
+    return tuple(m for m in metrics_at("final") if not m.optional or m.name in measured)
+
+
+def compared(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Those of `metrics` that arms are compared by."""
+    return tuple(metric for metric in metrics if metric.change is not None)
