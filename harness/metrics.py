@@ -5,8 +5,8 @@ A new metric is one function, which measures it, and one row in `METRICS`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 # Where a metric is measured: on the held-out activations after training; there for each sparse layer; and at the
@@ -14,24 +14,26 @@ from typing import Literal, TypeAlias
 Place: TypeAlias = Literal["final", "layer", "heldout", "train"]
 CURVES: tuple[Place, ...] = ("heldout", "train")
 
+TRAINING = "harness.training.cell:Cell.drain"
 QUALITY = "harness.training.metrics:evaluate"
 FEATURES = "harness.ground_truth:recovery"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """One metric, at one or several places.
 
     `name`: its key in results and its column in tables; in points of curves `heldout_<name>` and `train_<name>`.
-    `label`, `axis`: what it is called in text and on the axis of a plot. `scale` turns the stored value into the
-    shown one, in `unit` and with `digits` digits after the decimal point.
+    `label`, `axis`: what it is called in text and on the axis of a plot. `definition`: one sentence without a full
+    stop. In both, `{dead_window}` stands for the study's number of tokens.
+    `scale` turns the stored value into the shown one, in `unit` and with `digits` digits after the decimal point.
     `change`: how arms are compared by it: by the difference in percent of the reference, or in points of the shown
-    unit; None: it is shown, but no differences are taken. `better`: None where neither direction is.
+    unit. None: arms are not compared by it; it is in tables, on the report page and in MLflow, but in no figure or
+    finding. `better`: None where neither direction is.
     `bounds`: the lowest and highest stored value that it can have, None where there is no such bound.
-    `definition`: one sentence without a full stop. `optional`: where it is measured, if not everywhere.
-    `measured_by`: `module:function` of what measures the final value; one function may measure several metrics.
-    `group`: metrics of one group are drawn in one figure, beside FVU.
-    `training_axis`: the axis label of its training curve, in which `{dead_window}` stands for that many tokens.
+    `optional`: where it is measured, if not everywhere.
+    `measured_by`: `module:function` of what measures it; one function may measure several metrics.
+    `group`: the final values of one group are drawn in one figure, beside FVU.
     """
 
     name: str
@@ -48,7 +50,6 @@ class Metric:
     measured_by: str = QUALITY
     places: tuple[Place, ...] = ("final",)
     group: Literal["reconstruction", "features"] = "reconstruction"
-    training_axis: str = ""
 
     @property
     def short(self) -> str:
@@ -59,6 +60,13 @@ class Metric:
     def effect(self) -> str:
         """The column of the effects table with its change."""
         return f"{self.short}_{self.change}"
+
+    @property
+    def change_unit(self) -> str:
+        """The unit of a change: `%`, `points` of a percentage, or the shown unit, which may be empty."""
+        if self.change == "percent":
+            return "%"
+        return "points" if self.unit.strip() == "%" else self.unit.strip()
 
     @property
     def verdict(self) -> str:
@@ -113,16 +121,14 @@ DEAD = Metric(
     "dead_fraction",
     "dead latents",
     axis="dead on held-out tokens, %",
-    definition="share of the latents that did not fire on the first `dead_window` held-out tokens; in training: "
-    "within the last `dead_window` tokens",
+    definition="share of the latents that did not fire on the first {dead_window} held-out tokens",
     scale=100,
     unit=" %",
     digits=1,
     change="points",
     better="lower",
     bounds=(0, 1),
-    places=("final", "layer", "train"),
-    training_axis="silent for the last\n{dead_window} training\ntokens, %",
+    places=("final", "layer"),
 )
 MCC = _feature(
     "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
@@ -181,6 +187,16 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         "uniqueness",
         "distinct features that firing latents correlate best with / the smaller of the counts of both",
     ),
+    replace(
+        DEAD,
+        label="latents that are silent in training",
+        axis="silent for the last\n{dead_window} training\ntokens, %",
+        definition="share of the latents that did not fire on the last {dead_window} training tokens, while the "
+        "weights changed",
+        optional="where as many tokens were trained on",
+        measured_by=TRAINING,
+        places=("train",),
+    ),
 )
 
 
@@ -189,11 +205,16 @@ def metrics_at(place: Place) -> tuple[Metric, ...]:
     return tuple(metric for metric in METRICS if place in metric.places)
 
 
-def shown(measured: Collection[str]) -> tuple[Metric, ...]:
-    """The final metrics to be shown: all but the optional ones that `measured`, names with values, lacks."""
-    return tuple(m for m in metrics_at("final") if not m.optional or m.name in measured)
+def present(metrics: Iterable[Metric], measured: Container[str]) -> tuple[Metric, ...]:
+    """Those of `metrics` to be shown: all but the optional ones that `measured`, names with values, lacks."""
+    return tuple(metric for metric in metrics if not metric.optional or metric.name in measured)
 
 
 def compared(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
     """Those of `metrics` that arms are compared by."""
     return tuple(metric for metric in metrics if metric.change is not None)
+
+
+def curve_columns() -> dict[str, Metric]:
+    """What points of curves have: `heldout_fvu`, `train_l0` and so on, with their metrics."""
+    return {f"{place}_{metric.name}": metric for place in CURVES for metric in metrics_at(place)}
