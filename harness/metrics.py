@@ -51,6 +51,14 @@ class Metric:
     places: tuple[Place, ...] = ("final",)
     group: Literal["reconstruction", "features"] = "reconstruction"
 
+    def defined(self, dead_window: str = "`dead_window`") -> str:
+        """The definition with the dead window in it."""
+        return self.definition.replace("{dead_window}", dead_window)
+
+    def drawn_on(self, dead_window: str) -> str:
+        """The label of an axis with the dead window in it."""
+        return self.axis.replace("{dead_window}", dead_window)
+
     @property
     def short(self) -> str:
         """What its columns of the effects table begin with."""
@@ -106,16 +114,16 @@ FVU = Metric(
     "held-out mean of each dimension; 0 is perfect, 1 is as good as always saying the mean",
     change="percent",
     better="lower",
-    places=("final", "heldout", "train"),
+    places=("final", "heldout"),
 )
 L0 = Metric(
     "l0",
     "L0",
     axis="held-out L0",
-    definition="mean number of active latents (value above zero) per token, over all sparse layers together; FVU "
-    "falls as L0 rises, so arms are compared fairly only where it is equal",
+    definition="mean number of active latents (value above zero) per token, in one sparse layer or in all; "
+    "FVU falls as L0 rises, so arms are compared fairly only where it is equal",
     digits=2,
-    places=("final", "layer", "heldout", "train"),
+    places=("final", "layer", "heldout"),
 )
 DEAD = Metric(
     "dead_fraction",
@@ -186,6 +194,24 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         "uniqueness",
         "uniqueness",
         "distinct features that firing latents correlate best with / the smaller of the counts of both",
+    ),
+    replace(
+        FVU,
+        label="training FVU",
+        axis="training FVU",
+        definition="sum of squared errors over the sum of squares about the training mean (with `inputs: "
+        "uncentred` about 0), on the batches since the last point, before the update that each one causes",
+        change=None,
+        measured_by=TRAINING,
+        places=("train",),
+    ),
+    replace(
+        L0,
+        label="training L0",
+        axis="training L0",
+        definition="mean number of active latents per token on the batches since the last point",
+        measured_by=TRAINING,
+        places=("train",),
     ),
     replace(
         DEAD,

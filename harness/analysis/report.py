@@ -78,7 +78,7 @@ def _definitions(view: View) -> list[tuple[str, str]]:
     ]
     layers = metrics_at("layer") if view.tables["layers"] else ()
     metrics = dict.fromkeys([*_columns(view), *layers, *curves])
-    return [(metric.label, view.worded(metric.definition)) for metric in metrics]
+    return [(metric.label, metric.defined(view.dead_window)) for metric in metrics]
 
 
 def _has(view: View, table: str, column: str) -> bool:

@@ -34,7 +34,7 @@ def summary(results: Path) -> RenderableType:
         parts.append(Text(axis, style="bold"))
         parts += [_indent(finding.sentence, COLOURS.get(finding.judgement, "")) for finding in group]
     optional = [outcome for outcome in view.outcomes if outcome.optional]
-    parts += [_indent(f"{outcome.label}: {view.worded(outcome.definition)}", "dim") for outcome in optional]
+    parts += [_indent(f"{outcome.label}: {outcome.defined(view.dead_window)}", "dim") for outcome in optional]
     parts += _warnings(view)
     parts += [Text(str(path), no_wrap=True, overflow="ignore") for path in _paths(results)]
     return Group(*parts)

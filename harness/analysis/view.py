@@ -50,10 +50,6 @@ class View:
         """Those of them that arms are compared by."""
         return compared(self.metrics)
 
-    def worded(self, text: str) -> str:
-        """A metric's axis or definition with the study's dead window in it."""
-        return text.replace("{dead_window}", self.dead_window)
-
     def reach(self, effect: Row) -> Row | None:
         """The reach table's row on the pair of arms that a row of the effects table is of."""
         names = ("axis", "level", "kind", "holding")

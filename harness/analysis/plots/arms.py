@@ -70,7 +70,7 @@ def _draw_panel(ax: Axes, view: View, lines: list[Row | str], outcome: Metric) -
             _draw_arm(ax, y, line, seeds[line["arm"]], outcome, view.colour(view.level(line)))
             if line is view.baseline and line[outcome.name] is not None:
                 ax.axvline(outcome.scale * line[outcome.name], color=SOFT, lw=0.9, ls=":", zorder=1)
-    ax.set_xlabel("\n".join([view.worded(outcome.axis), *direction(outcome)]))
+    ax.set_xlabel("\n".join([outcome.drawn_on(view.dead_window), *direction(outcome)]))
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
 

@@ -19,22 +19,12 @@ from harness.metrics import Metric, curve_columns
 HEIGHT = 2.0  # inches
 
 
-def drawn() -> dict[str, Metric]:
-    """Columns of the curves table that are drawn: of a metric that has both curves only the held-out one."""
-    columns = {name: metric for name, metric in curve_columns().items() if metric.change is not None}
-    return {
-        name: metric
-        for name, metric in columns.items()
-        if name.startswith("heldout_") or "heldout" not in metric.places
-    }
-
-
 def draw(view: View) -> Figure | None:
     """A row of panels for each curve: held-out ones above, those of training below."""
     points = view.tables["curves"]
     if not points:
         return None
-    curves = {name: metric for name, metric in drawn().items() if name in points[0]}
+    curves = {name: m for name, m in curve_columns().items() if m.change is not None and name in points[0]}
     held_out = [metric.label for name, metric in curves.items() if name.startswith("heldout_")]
     training = [metric.label for name, metric in curves.items() if not name.startswith("heldout_")]
     bands = " (bands)" if len(view.study.seeds) > 1 else ""
@@ -47,7 +37,7 @@ def draw(view: View) -> Figure | None:
         view,
         f"Learning curves: {', and '.join([f'held-out {listed(held_out)}', *training])}",
         f"{view.seeds_note}{bands}; {on}{tuned}{dots}",
-        [view.worded(metric.axis) for metric in curves.values()],
+        [metric.drawn_on(view.dead_window) for metric in curves.values()],
         HEIGHT,
     )
     for (column, metric), row in zip(curves.items(), panels.rows, strict=True):

@@ -10,7 +10,9 @@ from harness.metrics import Metric
 
 def definitions_note(view: View, metrics: Iterable[Metric]) -> str:
     """The definitions of the optional ones, which not every reader knows; each on a line of its own."""
-    return "".join(f"\n{metric.label}: {view.worded(metric.definition)}" for metric in metrics if metric.optional)
+    return "".join(
+        f"\n{metric.label}: {metric.defined(view.dead_window)}" for metric in metrics if metric.optional
+    )
 
 
 def direction(metric: Metric) -> list[str]:
