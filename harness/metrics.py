@@ -244,3 +244,34 @@ def compared(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
 def curve_columns() -> dict[str, Metric]:
     """What points of curves have: `heldout_fvu`, `train_l0` and so on, with their metrics."""
     return {f"{place}_{metric.name}": metric for place in CURVES for metric in metrics_at(place)}
+
+
+PLACES: dict[Place, str] = {
+    "final": "after training",
+    "layer": "each sparse layer",
+    "heldout": "curves (held out)",
+    "train": "curves (training)",
+}
+
+
+def markdown_table() -> str:
+    """The table of docs/definitions.md."""
+    head = ("name", "metric", "definition", "better", "range", "where")
+    rows = [head, tuple("---" for _ in head), *(_documented(metric) for metric in METRICS)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _documented(metric: Metric) -> tuple[str, ...]:
+    definition = metric.defined().replace("|", "\\|")
+    where = ", ".join(PLACES[place] for place in metric.places)
+    if metric.optional:
+        where += f"; {metric.optional}"
+    return f"`{metric.name}`", metric.label, definition, metric.better or "", _range(metric), where
+
+
+def _range(metric: Metric) -> str:
+    """The values that it can have as they are shown, as in `0 to 100 %` or `0 or more`."""
+    low, high = (None if bound is None else f"{metric.scale * bound:g}" for bound in metric.bounds)
+    if low is None or high is None:
+        return f"{low} or more" if low else f"{high} or less" if high else "any"
+    return f"{low} to {high}{metric.unit}"

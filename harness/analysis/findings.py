@@ -58,7 +58,7 @@ def _disagreements(view: View) -> Iterator[str]:
         for effect in [level.marginal] if level.marginal is not None else level.pairs:
             verdict = FVU.judge(effect[FVU.verdict])
             judged = {outcome: outcome.judge(effect[outcome.verdict]) for outcome in features}
-            if judged[MCC] == OPPOSITE.get(verdict):
+            if MCC in judged and judged[MCC] == OPPOSITE.get(verdict):
                 against = [outcome for outcome in features if judged[outcome] == judged[MCC]]
                 along = [outcome for outcome in features if judged[outcome] == verdict]
                 where = f" ({effect['holding']})" if effect["holding"] else ""

@@ -49,7 +49,7 @@ def make_report(results: Path) -> Path:
         arms=view.arms,
         column=column,
         layers=view.tables["layers"],
-        layer_metrics=[metric for metric in metrics_at("layer") if _has(view, "layers", metric.name)],
+        layer_metrics=_layer_metrics(view),
         metrics=_columns(view),
         definitions=_definitions(view),
         reach=_reach_baseline(view),
@@ -71,14 +71,13 @@ def _columns(view: View) -> list[Metric]:
 
 def _definitions(view: View) -> list[tuple[str, str]]:
     """Label and definition of every metric on the page, those of curves and layers too."""
-    curves = [
-        metric
-        for column, metric in curve_columns().items()
-        if any(column in row for row in view.tables["curves"][:1])
-    ]
-    layers = metrics_at("layer") if view.tables["layers"] else ()
-    metrics = dict.fromkeys([*_columns(view), *layers, *curves])
-    return [(metric.label, metric.defined(view.dead_window)) for metric in metrics]
+    curves = [metric for column, metric in curve_columns().items() if _has(view, "curves", column)]
+    metrics = dict.fromkeys([*_columns(view), *_layer_metrics(view), *curves])
+    return [(metric.label, metric.defined(view.dead_window).replace("`", "")) for metric in metrics]
+
+
+def _layer_metrics(view: View) -> list[Metric]:
+    return [metric for metric in metrics_at("layer") if _has(view, "layers", metric.name)]
 
 
 def _has(view: View, table: str, column: str) -> bool:
