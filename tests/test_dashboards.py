@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.commands.publishing import published
+from harness.metrics import curve_columns, metrics_at
 from harness.scheduling.ledger import Ledger
 from harness.scheduling.tracking import Tracker
 from harness.scheduling.trial import distribution
@@ -102,6 +103,26 @@ def test_each_arm_has_a_run_with_its_means_and_its_curve_against_tokens(reported
         for name, column in (("heldout/fvu", "heldout_fvu"), ("heldout/fvu_low", "heldout_fvu_low")):
             told = [(int(line["trained_tokens"]), float(line[column])) for line in points]
             assert curve(reported, run.info.run_id, name) == [(step, pytest.approx(value)) for step, value in told]
+
+
+def test_what_cells_measure_has_a_row_in_the_table_of_metrics_and_the_other_way_round(reported):
+    """In results, in the metrics of cells' runs and in the attributes of trials."""
+    cells, points = (
+        [json.loads(line) for line in (reported / "results/small" / name).read_text().splitlines()]
+        for name in ("cells.jsonl", "curves.jsonl")
+    )
+    final = {metric.name for metric in metrics_at("final") if not metric.optional}
+    assert all(cell["heldout"].keys() == final for cell in cells)
+    assert {name for cell in cells for layer in cell["layers"] for name in layer} == {
+        metric.name for metric in metrics_at("layer")
+    }
+    told = {name for point in points for name in point} - {"cell", "step", "tokens", "measured_tokens"}
+    assert told == set(curve_columns())
+    for run in runs_where(reported, "small", "tags.kind = 'cell'"):
+        names = {name.removeprefix("final/") for name in run.data.metrics if name.startswith("final/")}
+        assert {name for name in names if not name.startswith("layer_")} == {*final, "seconds"}
+    for trial in trials(reported, "small"):
+        assert final - {"fvu"} <= trial.user_attrs.keys()
 
 
 def test_the_report_lies_beside_the_studys_run_and_its_path_in_the_note(reported):
@@ -268,7 +289,7 @@ def test_what_an_edited_study_no_longer_asks_for_is_set_aside(reported, tmp_path
     assert trials(root) == now.trials
     assert "And now?" in note_of(root)
     assert optuna.load_study(study_name="small", storage=now._storage).user_attrs["question"] == "And now?"
-    assert mlflow_runs(root)[1].data.tags["mlflow.note.content"] == "And now?"
+    assert mlflow_runs(root)[1].data.tags["mlflow.note.content"].startswith("And now?\n")
 
 
 def test_a_choice_that_is_made_anew_leaves_no_trial_of_the_old_one(small_study, databases, tmp_path):

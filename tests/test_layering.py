@@ -21,6 +21,7 @@ GROUND = {
     "files",
     "ground_truth",
     "locks",
+    "metrics",
     "output",
     "progress",
     "muon",

@@ -36,7 +36,7 @@ class Arm:
         if any(cell is not None and cell.state == "pruned" for cell in self.reported.values()):
             return {}
         cells = {seed: cell for seed, cell in self.reported.items() if cell is not None and cell.fvu is not None}
-        figures = {seed: getattr(cell.heldout, metric) for seed, cell in cells.items()}
+        figures = {seed: cell.figure(metric) for seed, cell in cells.items()}
         return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
 
     def searched(self, study: Study) -> list[int]:
@@ -104,7 +104,7 @@ def seed_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list
 
 
 def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Sequence[str]) -> dict[str, Any]:
-    heldout = cell.heldout if cell is not None and cell.fvu is not None else None
+    known = cell if cell is not None and cell.fvu is not None else None
     return {
         "arm": arm.label,
         **columns(arm.levels),
@@ -112,7 +112,7 @@ def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Seq
         **columns(dict(zip(study.tuned, arm.choice.by_seed[seed], strict=True))),
         "cell": cell.cell if cell is not None else None,
         "state": state_of(cell),
-        **{metric: getattr(heldout, metric, None) for metric in metrics},
+        **{metric: None if known is None else known.figure(metric) for metric in metrics},
     }
 
 

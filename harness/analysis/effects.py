@@ -9,9 +9,9 @@ from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.levels import Level
-from harness.analysis.outcomes import FVU, Outcome
 from harness.analysis.records import Study
 from harness.analysis.statistics import Interval, mean_interval, seedwise_mean
+from harness.metrics import FVU, L0, Metric
 from harness.study.labels import show
 
 Values = Mapping[int, float]
@@ -31,7 +31,7 @@ class Pair:
         common = sorted(values.keys() & reference.keys())
         return {seed: values[seed] for seed in common}, {seed: reference[seed] for seed in common}
 
-    def changes(self, outcome: Outcome) -> Values:
+    def changes(self, outcome: Metric) -> Values:
         """By seed: in percent of the reference, or in points of the shown unit.
 
         None at all in percent of a reference that is 0 in some seed: the other seeds alone would be another mean.
@@ -44,7 +44,7 @@ class Pair:
         return {seed: outcome.scale * values[seed] - outcome.scale * reference[seed] for seed in values}
 
 
-def effect_rows(study: Study, arms: Sequence[Arm], outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def effect_rows(study: Study, arms: Sequence[Arm], outcomes: Sequence[Metric]) -> list[dict[str, Any]]:
     """The effects table: for each level of each axis a marginal row, then one row a pair of arms.
 
     A marginal row averages over the pairs seed by seed, and then over the seeds; pairs in which no seed has
@@ -89,7 +89,7 @@ def names(
     return compared | {"kind": kind, "holding": holding, "pairs": pairs}
 
 
-def _figures(pairs: Sequence[Pair], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _figures(pairs: Sequence[Pair], outcomes: Sequence[Metric]) -> dict[str, Any]:
     """The changes of all outcomes: of one pair, or averaged seed by seed over several."""
     columns: dict[str, Any] = {"n": len(seedwise_mean([pair.both(FVU.name)[0] for pair in pairs]))}
     for outcome in outcomes:
@@ -99,7 +99,7 @@ def _figures(pairs: Sequence[Pair], outcomes: Sequence[Outcome]) -> dict[str, An
         change = _interval(seedwise_mean([pair.changes(outcome) for pair in pairs]))
         columns |= interval_columns(outcome.effect, change)
         columns[outcome.verdict] = change.verdict if change else "no interval"
-    return columns | _levels(pairs, "l0", "l0")
+    return columns | _levels(pairs, L0.name, L0.name)
 
 
 def _levels(pairs: Sequence[Pair], metric: str, name: str) -> dict[str, float | None]:
@@ -112,7 +112,7 @@ def _levels(pairs: Sequence[Pair], metric: str, name: str) -> dict[str, float | 
     }
 
 
-def _differences(pairs: Sequence[Pair], outcome: Outcome) -> dict[str, float | None]:
+def _differences(pairs: Sequence[Pair], outcome: Metric) -> dict[str, float | None]:
     """What a change in percent leaves open: the difference in the tables' unit."""
     both = [pair.both(outcome.name) for pair in pairs]
     differences = [{seed: own[seed] - other[seed] for seed in own} for own, other in both]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from harness.analysis.level_effects import effects_by_level
 from harness.analysis.levels import levels_in
-from harness.analysis.outcomes import FEATURES, FVU, MCC
 from harness.analysis.view import Row, View
-from harness.analysis.wording import change, effect_sentence, level_name, number, shown
+from harness.analysis.wording import change, effect_sentence, level_name, mean, shown
+from harness.metrics import FVU, L0, MCC
 from harness.study.labels import describe
 
 OPPOSITE = {"better": "worse", "worse": "better"}
@@ -18,10 +18,13 @@ DISAGREEMENT = {"better": "lowers FVU but loses features", "worse": "raises FVU 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a level does on average, and in each pair of arms that this is the average of."""
+    """What a level does on average, and in each pair of arms that this is the average of.
+
+    `judgement`: of its change of FVU: better, worse or level.
+    """
 
     sentence: str
-    verdict: str
+    judgement: str
     pairs: list[str]
 
 
@@ -45,18 +48,18 @@ def _state(view: View, arm: Row) -> str:
     tuned = describe(levels_in(arm, view.study.tuned))
     at = f" at {tuned}" if tuned else ""
     figures = [f"{outcome.label} {shown(arm, outcome)}" for outcome in view.outcomes]
-    figures.insert(1, f"L0 {number(arm['l0'], 2)}")  # beside FVU, which depends on it
+    figures.insert(1, f"{L0.label} {mean(arm, L0)}")  # beside FVU, which depends on it
     return f"{arm['arm']}{at}: {', '.join(figures)}"
 
 
 def _disagreements(view: View) -> Iterator[str]:
     """A level that lowers FVU but loses features (MCC), or the other way round, in one sentence each."""
-    features = [outcome for outcome in view.outcomes if outcome in FEATURES]
+    features = [outcome for outcome in view.outcomes if outcome.group == "features"]
     for level in effects_by_level(view) if features else ():
         for effect in [level.marginal] if level.marginal is not None else level.pairs:
             verdict = FVU.judge(effect[FVU.verdict])
             judged = {outcome: outcome.judge(effect[outcome.verdict]) for outcome in features}
-            if judged[MCC] == OPPOSITE.get(verdict):
+            if MCC in judged and judged[MCC] == OPPOSITE.get(verdict):
                 against = [outcome for outcome in features if judged[outcome] == judged[MCC]]
                 along = [outcome for outcome in features if judged[outcome] == verdict]
                 where = f" ({effect['holding']})" if effect["holding"] else ""
@@ -74,11 +77,15 @@ def findings(view: View) -> dict[str, list[Finding]]:
         group = found.setdefault(effect.axis, [])
         if effect.marginal is not None:
             sentences = [_sentence(view, pair) for pair in effect.pairs]
-            group.append(Finding(_sentence(view, effect.marginal), effect.marginal["fvu_verdict"], sentences))
+            group.append(_finding(view, effect.marginal, sentences))
             continue
         for pair in effect.pairs:
-            group.append(Finding(_sentence(view, pair), pair["fvu_verdict"], []))
+            group.append(_finding(view, pair, []))
     return found
+
+
+def _finding(view: View, effect: Row, pairs: list[str]) -> Finding:
+    return Finding(_sentence(view, effect), FVU.judge(effect[FVU.verdict]), pairs)
 
 
 def _sentence(view: View, effect: Row) -> str:

@@ -6,9 +6,8 @@ import math
 
 import polars as pl
 
-from harness.analysis.records import Cell, Record
-
-CURVES = ("heldout_fvu", "heldout_l0", "train_dead_fraction")
+from harness.analysis.records import Cell, Figures
+from harness.metrics import curve_columns
 
 
 def finite_cell(cell: Cell) -> Cell:
@@ -18,21 +17,21 @@ def finite_cell(cell: Cell) -> Cell:
     """
     if cell.heldout is None:
         return cell
-    if cell.state == "complete" and cell.heldout.fvu is not None and not math.isfinite(cell.heldout.fvu):
-        reason = f"the held-out FVU is {cell.heldout.fvu}"
+    if cell.fvu is not None and not math.isfinite(cell.fvu):
+        reason = f"the held-out FVU is {cell.fvu}"
         return cell.model_copy(update={"state": "diverged", "reason": reason, "heldout": None})
     bad = _not_finite(cell.heldout)
     layers, names = [], list(bad)
     for number, layer in enumerate(cell.layers, start=1):
         lost = _not_finite(layer)
-        layers.append(layer.model_copy(update=lost))
+        layers.append(layer | lost)
         names += [f"{name} of layer {number}" for name in lost]
-    heldout = cell.heldout.model_copy(update=bad)
-    return cell.model_copy(update={"heldout": heldout, "layers": layers, "not_finite": tuple(names)})
+    kept = {"heldout": cell.heldout | bad, "layers": layers, "not_finite": tuple(names)}
+    return cell.model_copy(update=kept)
 
 
-def _not_finite(figures: Record) -> dict[str, None]:
-    return {name: None for name, value in figures if value is not None and not math.isfinite(value)}
+def _not_finite(figures: Figures) -> Figures:
+    return {name: None for name, value in figures.items() if value is not None and not math.isfinite(value)}
 
 
 def finite_curves(curves: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, list[str]]]:
@@ -41,8 +40,9 @@ def finite_curves(curves: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, list[st
     As in `heldout_fvu at 4,096 tokens`.
     """
     names: dict[str, list[str]] = {}
-    for column in CURVES:
+    measured = [column for column in curve_columns() if column in curves.columns]
+    for column in measured:
         for cell, tokens in curves.filter(~pl.col(column).is_finite()).select("cell", "tokens").rows():
             names.setdefault(cell, []).append(f"{column} at {tokens:,} tokens")
-    kept = [pl.when(pl.col(column).is_finite()).then(pl.col(column)).alias(column) for column in CURVES]
+    kept = [pl.when(pl.col(column).is_finite()).then(pl.col(column)).alias(column) for column in measured]
     return curves.with_columns(kept), names

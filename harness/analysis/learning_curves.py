@@ -11,8 +11,7 @@ from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.levels import columns
 from harness.analysis.records import Cell, Study
 from harness.analysis.statistics import mean_interval
-
-CURVES = ("heldout_fvu", "heldout_l0", "train_dead_fraction")
+from harness.metrics import curve_columns
 
 
 def with_full_windows(study: Study, cells: Sequence[Cell], curves: pl.DataFrame) -> pl.DataFrame:
@@ -28,8 +27,10 @@ def with_full_windows(study: Study, cells: Sequence[Cell], curves: pl.DataFrame)
 def curve_rows(arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
     """One row an arm and token count, over the cells that the arm is reported with.
 
-    No mean where one of them lacks the figure: that of the others would make a step in the curve.
+    No mean where one of them lacks the figure: that of the others would make a step in the curve. An optional
+    metric that no point has is left out.
     """
+    measured = [name for name, m in curve_columns().items() if not m.optional or curves[name].count()]
     points = {cell: part.sort("tokens") for (cell,), part in curves.group_by("cell")}
     rows = []
     for arm in arms:
@@ -38,7 +39,7 @@ def curve_rows(arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]
         parts = [points[cell] for cell in used if cell in points]
         for (tokens,), at in pl.concat(parts).group_by("tokens") if parts else []:
             row = {"arm": arm.label, **columns(arm.levels), "trained_tokens": tokens, "n": at.height}
-            for curve in CURVES:
+            for curve in measured:
                 figures = at[curve].to_list() if not at[curve].has_nulls() else []
                 row |= interval_columns(curve, mean_interval(figures))
             rows.append(row)

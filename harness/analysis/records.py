@@ -14,7 +14,7 @@ from harness.study.recipe import Scalar
 State: TypeAlias = Literal["complete", "diverged", "pruned", "failed", "missing"]
 
 CURVE_TOKENS = 2048  # held-out tokens behind a point of a curve before study.json said how many
-METRICS = ("fvu", "nmse", "mse", "l0", "dead_fraction", "alive", "effective_latents")
+Figures: TypeAlias = dict[str, float | None]  # by the names of `harness.metrics`; None: there is none
 
 
 class Record(BaseModel):
@@ -23,35 +23,10 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class HeldOut(Record):
-    """Figures on the held-out activations, defined in `harness.training.metrics`; None: there is none.
-
-    The last three only where the source knows its features.
-    """
-
-    mse: float | None
-    nmse: float | None
-    fvu: float | None
-    l0: float | None
-    dead_fraction: float | None
-    alive: float | None
-    effective_latents: float | None
-    mcc: float | None = None
-    f1: float | None = None
-    uniqueness: float | None = None
-
-
-class Layer(Record):
-    """One sparse layer of a stack on the held-out activations, defined in `harness.training.metrics`."""
-
-    l0: float | None
-    dead_fraction: float | None
-    unexplained: float | None
-
-
 class Cell(Record):
     """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step.
 
+    `heldout`: figures on the held-out activations; `layers`: those of each sparse layer.
     `not_finite`: figures that were left out, see `harness.analysis.finite`.
     """
 
@@ -61,8 +36,8 @@ class Cell(Record):
     seed: int
     state: State
     reason: str | None = None
-    heldout: HeldOut | None = None
-    layers: list[Layer] = []
+    heldout: Figures | None = None
+    layers: list[Figures] = []
     parameters: int
     flops_per_token: float
     tokens: int
@@ -71,7 +46,11 @@ class Cell(Record):
     @property
     def fvu(self) -> float | None:
         """Held-out FVU of a complete cell."""
-        return self.heldout.fvu if self.state == "complete" and self.heldout is not None else None
+        return self.figure("fvu") if self.state == "complete" else None
+
+    def figure(self, metric: str) -> float | None:
+        """A figure on the held-out activations, None where there is none."""
+        return None if self.heldout is None else self.heldout.get(metric)
 
 
 class Study(Record):

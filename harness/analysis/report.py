@@ -11,11 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
 from harness.analysis.levels import column
-from harness.analysis.outcomes import DEAD, definitions
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
-from harness.analysis.wording import bracket, count, mean, number, plural, reached
+from harness.analysis.wording import bracket, count, listed, mean, plural, reached
 from harness.errors import UserError
+from harness.metrics import L0, Metric, curve_columns, metrics_at
 from harness.study.labels import show
 
 CAPTIONS = {
@@ -23,12 +23,10 @@ CAPTIONS = {
     "on {heldout:,} held-out tokens.",
     "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens: "
     "blue is better, vermillion is worse.",
-    "arms": "FVU and dead latents of every arm on {heldout:,} held-out tokens, with 95 % intervals and "
-    "single seeds.",
+    "arms": "{reconstruction} of every arm on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
     "features": "FVU and recovered features of every arm on {heldout:,} held-out tokens, with 95 % intervals and "
     "single seeds.",
-    "curves": "FVU on {curve:,} held-out tokens, and latents that were silent for the last {window} training "
-    "tokens, against training tokens.",
+    "curves": "Learning curves against training tokens; held-out ones on {curve:,} held-out tokens.",
     "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
     "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best "
     "mean of those that were compared.",
@@ -51,11 +49,10 @@ def make_report(results: Path) -> Path:
         warnings=warnings(view),
         arms=view.arms,
         column=column,
-        dead=DEAD,
         layers=view.tables["layers"],
-        outcomes=view.outcomes,
-        definitions=definitions(view.outcomes),
-        dead_window=view.dead_window,
+        layer_metrics=_layer_metrics(view),
+        metrics=_columns(view),
+        definitions=_definitions(view),
         reach=_reach_baseline(view),
         baseline=None if view.baseline is None else view.baseline["arm"],
         figures=_figures(results, view),
@@ -64,6 +61,29 @@ def make_report(results: Path) -> Path:
     path = results / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _columns(view: View) -> list[Metric]:
+    """The metrics in the order of the page's table: those that arms are compared by, L0 beside FVU; the others."""
+    first, *others = view.outcomes
+    order = [first, L0, *others]
+    return order + [metric for metric in view.metrics if metric not in order]
+
+
+def _definitions(view: View) -> list[tuple[str, str]]:
+    """Label and definition of every metric on the page, those of curves and layers too."""
+    curves = [metric for column, metric in curve_columns().items() if _has(view, "curves", column)]
+    metrics = dict.fromkeys([*_columns(view), *_layer_metrics(view), *curves])
+    return [(metric.label, metric.defined(view.dead_window).replace("`", "")) for metric in metrics]
+
+
+def _layer_metrics(view: View) -> list[Metric]:
+    return [metric for metric in metrics_at("layer") if _has(view, "layers", metric.name)]
+
+
+def _has(view: View, table: str, column: str) -> bool:
+    """Whether a table has any rows, and this column."""
+    return any(column in row for row in view.tables[table][:1])
 
 
 def facts(view: View) -> str:
@@ -88,16 +108,22 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "mean": mean, "bracket": bracket, "plural": plural}
-    environment.filters |= {"show": show, "count": count}
+    environment.filters |= {"mean": mean, "bracket": bracket, "plural": plural}
+    environment.filters |= {"show": show, "count": count, "heading": _heading}
     return environment
+
+
+def _heading(metric: Metric) -> str:
+    """A metric's label and unit, a word on each line."""
+    return metric.label.replace(" ", "\n") + ("," + metric.unit if metric.unit else "")
 
 
 def _figures(results: Path, view: View) -> list[dict[str, str]]:
     tokens = {"heldout": view.study.heldout_tokens, "curve": view.study.curve_heldout_tokens}
+    labels = [outcome.label for outcome in view.outcomes if outcome.group == "reconstruction"]
     figures = []
     for name, text in CAPTIONS.items():
-        caption = text.format(**tokens, window=view.dead_window)
+        caption = text.format(**tokens, reconstruction=listed(labels))
         path = results / "figures" / f"{name}.svg"
         if path.is_file():
             figures.append({"caption": caption, "data": base64.b64encode(path.read_bytes()).decode("ascii")})

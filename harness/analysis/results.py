@@ -12,16 +12,10 @@ from pydantic import ValidationError
 from harness.analysis.finite import finite_cell
 from harness.analysis.records import Cell, Record, Study
 from harness.errors import UserError
+from harness.metrics import curve_columns
 
-CURVE_SCHEMA = {
-    "cell": pl.String,
-    "step": pl.Int64,
-    "tokens": pl.Int64,
-    "train_dead_fraction": pl.Float64,
-    "heldout_fvu": pl.Float64,
-    "heldout_l0": pl.Float64,
-}
-NEEDED = CURVE_SCHEMA.keys() - {"train_dead_fraction"}  # absent before the dead window is full
+POINT = {"cell": pl.String, "step": pl.Int64, "tokens": pl.Int64}  # what a point of a curve has beside figures
+NEEDED = ("heldout_fvu", "heldout_l0")
 TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning", "layers")
 
 
@@ -46,14 +40,14 @@ def read_cells(results: Path, study: Study) -> list[Cell]:
 
 def read_curves(results: Path) -> pl.DataFrame:
     """Read `curves.jsonl`, one row a point. Raises UserError where it is missing or malformed."""
-    rows = []
+    rows, schema = [], POINT | dict.fromkeys(curve_columns(), pl.Float64)
     for number, line in enumerate(_text(results, "curves.jsonl").splitlines(), start=1):
         try:
             point = json.loads(line)
-            rows.append({c: point[c] if c in NEEDED else point.get(c) for c in CURVE_SCHEMA})
+            rows.append({c: point[c] if c in POINT or c in NEEDED else point.get(c) for c in schema})
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{results}/curves.jsonl:{number}: not a point of a curve: {error}") from error
-    return pl.DataFrame(rows, schema=CURVE_SCHEMA)
+    return pl.DataFrame(rows, schema=schema)
 
 
 def _check(cell: Cell, study: Study, seen: set[str], where: str) -> None:

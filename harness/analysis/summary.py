@@ -11,15 +11,15 @@ from rich.text import Text
 
 from harness.analysis.findings import findings, headline
 from harness.analysis.levels import levels_in
-from harness.analysis.outcomes import FVU, Outcome, definitions
 from harness.analysis.report import facts
 from harness.analysis.view import Row, View, load_view
 from harness.analysis.warnings import warnings
-from harness.analysis.wording import estimate, mean, number, plural
+from harness.analysis.wording import estimate, mean, plural
+from harness.metrics import L0, Metric
 from harness.study.labels import show
 
 MOST_WARNINGS = 5
-COLOURS = {"lower": "blue", "higher": "yellow"}
+COLOURS = {"better": "blue", "worse": "yellow"}
 
 
 def summary(results: Path) -> RenderableType:
@@ -33,8 +33,9 @@ def summary(results: Path) -> RenderableType:
     parts += [Text(line) for line in headline(view)]
     for axis, group in findings(view).items():
         parts.append(Text(axis, style="bold"))
-        parts += [_indent(finding.sentence, COLOURS.get(finding.verdict, "")) for finding in group]
-    parts += [_indent(f"{label}: {text}", "dim") for label, text in definitions(view.outcomes)]
+        parts += [_indent(finding.sentence, COLOURS.get(finding.judgement, "")) for finding in group]
+    optional = [outcome for outcome in view.outcomes if outcome.optional]
+    parts += [_indent(f"{outcome.label}: {outcome.defined(view.dead_window)}", "dim") for outcome in optional]
     parts += _warnings(view)
     parts += [Text(str(path), no_wrap=True, overflow="ignore") for path in _paths(results)]
     return Group(*parts)
@@ -45,17 +46,18 @@ def _arms(view: View) -> Table:
     table.add_column("arm")
     for axis in view.study.tuned:
         table.add_column(axis, justify="right")
-    for column in ("n", FVU.axis, "L0", *(outcome.axis for outcome in view.outcomes[1:])):
+    first, *others = view.outcomes
+    for column in ("n", first.axis, L0.label, *(outcome.axis for outcome in others)):
         table.add_column(column, justify="right", no_wrap=True)
     for arm in view.arms:
         tuned = [show(level) for level in levels_in(arm, view.study.tuned).values()]
         figures = [_figure(arm, outcome) for outcome in view.outcomes]
-        figures.insert(1, number(arm["l0"], 2))
+        figures.insert(1, mean(arm, L0))  # beside FVU, which depends on it
         table.add_row(Text(arm["arm"]), *tuned, str(arm["n"]), *(Text(figure) for figure in figures))
     return table
 
 
-def _figure(arm: Row, outcome: Outcome) -> str:
+def _figure(arm: Row, outcome: Metric) -> str:
     """Without its interval where it is optional: five intervals are wider than a terminal."""
     if outcome.optional:
         return mean(arm, outcome)

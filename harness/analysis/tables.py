@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from harness.analysis.effects import effect_rows
 from harness.analysis.finite import finite_curves
 from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.levels import column, columns
-from harness.analysis.outcomes import OUTCOMES, Outcome, present
 from harness.analysis.reach import reach_rows
-from harness.analysis.records import METRICS, Cell, State, Study
+from harness.analysis.records import Cell, Figures, State, Study
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows
+from harness.metrics import L0, Metric, compared, metrics_at, present
 
 LOST: tuple[State, ...] = ("diverged", "pruned", "failed", "missing")
 
@@ -35,8 +35,9 @@ def make_tables(results: Path) -> None:
     curves, bad_points = finite_curves(read_curves(results))
     curves = with_full_windows(study, cells, curves)
     arms = collect_arms(study, cells)
-    outcomes = present(_measured(cells))
-    metrics = (*METRICS, *(outcome.name for outcome in outcomes if outcome.optional))
+    final = present(metrics_at("final"), _measured(cell.heldout for cell in cells))
+    outcomes, metrics = compared(final), [metric.name for metric in final]
+    by_layer = present(metrics_at("layer"), _measured(layer for cell in cells for layer in cell.layers))
     tables = {
         "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
         "arms": _frame(study, arm_rows(study, arms, metrics)),
@@ -45,7 +46,7 @@ def make_tables(results: Path) -> None:
         "reach": _frame(study, reach_rows(study, arms, curves)),
         "curves": _frame(study, curve_rows(arms, curves)),
         "tuning": _frame(study, tuning_rows(study, arms)),
-        "layers": _frame(study, layer_rows(arms)),
+        "layers": _frame(study, layer_rows(arms, by_layer)),
     }
     folder = results / "tables"
     folder.mkdir(exist_ok=True)
@@ -55,10 +56,9 @@ def make_tables(results: Path) -> None:
     _write_metrics(results / "metrics.json", study, cells, tables["arms"], outcomes)
 
 
-def _measured(cells: Sequence[Cell]) -> set[str]:
-    """The outcomes that some cell has a figure of."""
-    heldout = [cell.heldout for cell in cells if cell.heldout is not None]
-    return {o.name for o in OUTCOMES if any(getattr(figures, o.name) is not None for figures in heldout)}
+def _measured(figures: Iterable[Figures | None]) -> set[str]:
+    """The metrics that have a value somewhere."""
+    return {name for known in figures for name, value in (known or {}).items() if value is not None}
 
 
 def _cell_rows(
@@ -78,7 +78,7 @@ def _cell_rows(
             "seed": cell.seed,
             "state": cell.state,
             "reason": cell.reason,
-            **{metric: getattr(cell.heldout, metric, None) for metric in metrics},
+            **{metric: cell.figure(metric) for metric in metrics},
             "parameters": cell.parameters,
             "flops_per_token": cell.flops_per_token,
             "trained_tokens": cell.tokens,
@@ -101,7 +101,7 @@ def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _write_metrics(
-    path: Path, study: Study, cells: Sequence[Cell], arms: pl.DataFrame, outcomes: Sequence[Outcome]
+    path: Path, study: Study, cells: Sequence[Cell], arms: pl.DataFrame, outcomes: Sequence[Metric]
 ) -> None:
     states = Counter(cell.state for cell in cells)
     metrics = {
@@ -111,11 +111,11 @@ def _write_metrics(
     path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def _arm_metrics(row: dict[str, Any], outcomes: Sequence[Outcome]) -> dict[str, float]:
+def _arm_metrics(row: dict[str, Any], outcomes: Sequence[Metric]) -> dict[str, float]:
     """How many seeds an arm is reported on, what became of the others, and its means.
 
     DVC shows no null, so what is not known is left out; the counts are always there, whatever was lost.
     """
-    figures = {name: row[name] for name in (*(outcome.name for outcome in outcomes), "l0")}
+    figures = {name: row[name] for name in (*(outcome.name for outcome in outcomes), L0.name)}
     counts = {name: row[name] for name in ("n", *LOST) if name == "n" or row[name]}
     return counts | {name: float(f"{value:.6g}") for name, value in figures.items() if value is not None}

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 from harness.analysis.l0 import spread
 from harness.analysis.levels import Key, Level, column, levels_in, told_apart
-from harness.analysis.outcomes import Outcome, present
 from harness.analysis.records import Study
 from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
+from harness.metrics import Metric, compared, metrics_at
 from harness.study.labels import show
 
 MOST_HUES = 7  # lines of more colours in one panel are not told apart
@@ -42,9 +42,14 @@ class View:
         return next((a for a in self.arms if self.study.key(levels_in(a, self.study.compared)) == levels), None)
 
     @cached_property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        """What the arms are compared by: the optional ones where they were measured."""
-        return present(self.arms[0].keys())
+    def metrics(self) -> tuple[Metric, ...]:
+        """The final figures of arms: the optional ones where they were measured."""
+        return tuple(metric for metric in metrics_at("final") if metric.name in self.arms[0])
+
+    @property
+    def outcomes(self) -> tuple[Metric, ...]:
+        """Those of them that arms are compared by."""
+        return compared(self.metrics)
 
     def reach(self, effect: Row) -> Row | None:
         """The reach table's row on the pair of arms that a row of the effects table is of."""

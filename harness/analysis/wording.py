@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.analysis.l0 import against, unequal
-from harness.analysis.outcomes import Outcome
 from harness.analysis.records import Study
+from harness.metrics import Metric
 
 Row = dict[str, Any]
 
@@ -50,17 +50,23 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def mean(row: Row, outcome: Outcome) -> str:
+def listed(words: Sequence[str]) -> str:
+    """As in `FVU`, `FVU and MCC`, or `FVU, MCC and F1`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def mean(row: Row, outcome: Metric) -> str:
     """An outcome's mean in the shown unit, which is left out."""
     return number(None if row[outcome.name] is None else outcome.scale * row[outcome.name], outcome.digits)
 
 
-def shown(row: Row, outcome: Outcome) -> str:
+def shown(row: Row, outcome: Metric) -> str:
     """An outcome's mean and interval in the shown unit."""
     return estimate(row, outcome.name, outcome.digits, outcome.scale, outcome.unit)
 
 
-def effect_sentence(study: Study, effect: Row, outcomes: Sequence[Outcome], reach: Row | None = None) -> str:
+def effect_sentence(study: Study, effect: Row, outcomes: Sequence[Metric], reach: Row | None = None) -> str:
     """One row of the effects table, and what the reach table has on it, in words.
 
     As in `dense 2-2 instead of none (adam): FVU +3.1 % [1.2, 5.0], higher; dead latents +12 points [...], higher.`
@@ -115,12 +121,11 @@ def level_name(study: Study, effect: Row) -> str:
     return str(effect["level"]) if words else f"{effect['axis']} {effect['level']}"
 
 
-def change(effect: Row, outcome: Outcome) -> str:
+def change(effect: Row, outcome: Metric) -> str:
     """As in `FVU −3.1 % [−5.0, −1.2]`."""
     name, verdict = outcome.effect, effect[outcome.verdict]
     digits = _digits(effect, name) if verdict in ("lower", "higher") else 1
-    unit = "%" if outcome.change == "percent" else "points"
-    parts = (outcome.label, signed(effect[name], digits), unit, bracket(effect, name, digits))
+    parts = (outcome.label, signed(effect[name], digits), outcome.change_unit, bracket(effect, name, digits))
     return " ".join(part for part in parts if part)
 
 

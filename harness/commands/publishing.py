@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from harness.errors import UserError
+from harness.metrics import curve_columns, metrics_at
 
 if TYPE_CHECKING:
     from harness.scheduling.published import Arm, Published
@@ -58,7 +60,7 @@ def _arm(row: Row, points: list[Row]) -> Arm:
     from harness.scheduling.published import Arm
 
     figures = [
-        *_with_intervals(row),
+        *_with_intervals(row, [metric.name for metric in metrics_at("final")]),
         "n",
         "diverged",
         "failed",
@@ -77,7 +79,8 @@ def _arm(row: Row, points: list[Row]) -> Arm:
         figures=_finite(row, figures),
         curve={
             point["trained_tokens"]: {
-                name.replace("_", "/", 1): value for name, value in _finite(point, _with_intervals(point)).items()
+                name.replace("_", "/", 1): value
+                for name, value in _finite(point, _with_intervals(point, curve_columns())).items()
             }
             for point in points
         },
@@ -92,10 +95,9 @@ def _parameter(column: str) -> str:
     return name if name in RECIPE_FIELDS else column
 
 
-def _with_intervals(row: Row) -> list[str]:
-    """The columns that are means, each with the two bounds of its interval."""
-    means = [name for name in row if f"{name}_low" in row and f"{name}_high" in row]
-    return [column for name in means for column in (name, f"{name}_low", f"{name}_high")]
+def _with_intervals(row: Row, means: Iterable[str]) -> list[str]:
+    """Those of the means that the row has, each with the two ends of its interval."""
+    return [column for name in means if name in row for column in (name, f"{name}_low", f"{name}_high")]
 
 
 def _finite(row: Row, names: list[str]) -> dict[str, float]:

@@ -21,6 +21,7 @@ from harness.scheduling.shared_study import (
     open_storage,
     open_study,
     set_aside,
+    set_attributes,
 )
 from harness.scheduling.trial import (
     CURVE,
@@ -173,8 +174,7 @@ class Ledger:
         entry = self._entries[cell]
         if entry.state.is_finished():
             return
-        for name, value in attributes(result).items():
-            self._storage.set_trial_user_attr(entry.trial_id, name, value)
+        set_attributes(self._storage, {entry.trial_id: attributes(result)})
         value = value_of(result)
         self._storage.set_trial_state_values(entry.trial_id, state_of(result), None if value is None else [value])
         entry.state = state_of(result)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from harness import metrics
+from harness.metrics import Metric, Place, metrics_at
 from harness.study.labels import describe
 from harness.study.spec import Study
 
@@ -12,6 +14,17 @@ IMPORTANCE = (
     "hyperparameter importance of this dashboard does not: it looks at all trials, by default at the best of them "
     "alone, and treats the axes as independent, although some exist, or are varied, only beside certain levels of "
     "others. An axis without any effect can come out as important."
+)
+
+RUN_METRICS: dict[Place, str] = {
+    "final": "final/",
+    "layer": "final/layer_1_",
+    "heldout": "heldout/",
+    "train": "train/",
+}  # what the names of metrics begin with in MLflow, by where they are measured
+ABOUT_METRICS = (
+    "`final/...` is on all held-out tokens after training, `final/layer_1_...` of the first of several sparse "
+    "layers; `heldout/...` and `train/...` are points of learning curves."
 )
 
 
@@ -28,5 +41,23 @@ def note(study: Study, report: str | None = None) -> str:
         "**Trials:** one per cell. `reported` is `yes` if the last report's figures include the cell.",
         f"**Importance:** {IMPORTANCE}",
         f"**Base recipe:** {', '.join(f'{name} {value}' for name, value in base.items())}.",
+        "**Figures:** a trial's value is its held-out FVU; its attributes are on the same tokens. What they mean:",
+        "\n".join(_line(metric, [f"`{metric.name}`"]) for metric in metrics_at("final")),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def mlflow_note(study: Study) -> str:
+    """Markdown: the question, and what the metrics of the study's runs mean."""
+    lines = [
+        _line(metric, [f"`{RUN_METRICS[place]}{metric.name}`" for place in metric.places])
+        for metric in metrics.METRICS
+    ]
+    parts = [study.question, f"**Metrics:** {ABOUT_METRICS}", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(metric: Metric, names: list[str]) -> str:
+    where = f" ({metric.optional})" if metric.optional else ""
+    better = f"; {metric.better} is better" if metric.better else ""
+    return f"- {', '.join(names)}{where}: {metric.defined()}{better}"

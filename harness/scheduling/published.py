@@ -20,7 +20,7 @@ from optuna.storages import RDBStorage
 from harness.locks import exclusive
 from harness.scheduling.claims import already_run
 from harness.scheduling.note import note
-from harness.scheduling.shared_study import ControllerLock, describe_study, open_storage, set_attribute
+from harness.scheduling.shared_study import ControllerLock, describe_study, open_storage, set_attributes
 from harness.scheduling.tracking import CHUNK, open_client, search
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import fingerprint
@@ -90,8 +90,8 @@ def _mark_trials(storage: RDBStorage, ledger: optuna.Study, said: Published) -> 
         cell = trial.user_attrs["cell"]
         reported = _yes(cell in said.reported and last[cell] == trial.number)
         if trial.user_attrs.get("reported") != reported:
-            changed[trial._trial_id] = reported
-    set_attribute(storage, "reported", changed)
+            changed[trial._trial_id] = {"reported": reported}
+    set_attributes(storage, changed)
 
 
 def tell_mlflow(study: Study, workspace: Workspace, said: Published) -> None:

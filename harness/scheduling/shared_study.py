@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -87,12 +88,17 @@ def set_aside(storage: RDBStorage, study: optuna.Study) -> None:
         )
 
 
-def set_attribute(storage: RDBStorage, name: str, values: Mapping[int, str]) -> None:
-    """Set a user attribute of trials, by their ids in the database, even of finished trials.
+def set_attributes(storage: RDBStorage, attributes: Mapping[int, Mapping[str, Any]]) -> None:
+    """Set user attributes of trials, by their ids in the database, finished or not, in one transaction.
 
-    Optuna itself does not allow that for finished trials, but which trials are reported is known only later.
+    Optuna's own way takes a transaction for each, and is closed for finished trials: but only the report knows
+    which of them are reported.
     """
-    rows = [{"trial": trial, "name": name, "value": json.dumps(value)} for trial, value in values.items()]
+    rows = [
+        {"trial": trial, "name": name, "value": json.dumps(value)}
+        for trial, values in attributes.items()
+        for name, value in values.items()
+    ]
     if not rows:
         return
     table = "trial_user_attributes"

@@ -21,6 +21,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 from harness.scheduling.claims import belongs_to, name_aside
 from harness.scheduling.database_files import ANSWER_SECONDS
+from harness.scheduling.note import mlflow_note
 from harness.scheduling.shared_study import NOT_ASKED_FOR
 from harness.study.cells import Cell
 from harness.study.labels import describe
@@ -105,7 +106,7 @@ class Tracker:
         return search(self._client, self._experiment, query, view)
 
     def _open_parent(self, study: Study) -> str:
-        tags = {"kind": "study", "mlflow.note.content": study.question}
+        tags = {"kind": "study", "mlflow.note.content": mlflow_note(study)}
         run = next(iter(self._search("tags.study != ''")), None) or self._restored(study.name)
         if run is not None:
             self._client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])

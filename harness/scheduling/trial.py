@@ -16,6 +16,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from harness.metrics import FVU, metrics_at
 from harness.study.cells import Cell
 from harness.study.grid import levels
 from harness.study.labels import describe
@@ -110,4 +111,10 @@ def attributes(result: Result | None) -> dict[str, Any]:
     retries = {"retries": result["retries"]} if result.get("retries") else {}
     if result["state"] != "complete":
         return {"state": result["state"], "reason": result["reason"], **retries}
-    return {"state": "complete", "dead_fraction": result["heldout"]["dead_fraction"], **retries}
+    return {"state": "complete", **_figures(result["heldout"]), **retries}
+
+
+def _figures(heldout: dict[str, float | None]) -> dict[str, float]:
+    """All final figures but FVU, which is the trial's value."""
+    known = {m.name: heldout.get(m.name) for m in metrics_at("final") if m != FVU}
+    return {name: value for name, value in known.items() if value is not None and math.isfinite(value)}

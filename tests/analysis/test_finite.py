@@ -13,7 +13,6 @@ from rich.console import Console
 
 from harness.analysis.figures import FIGURES
 from harness.analysis.findings import findings
-from harness.analysis.records import METRICS
 from harness.analysis.report import make_report
 from harness.analysis.results import read_table
 from harness.analysis.style import house_style
@@ -21,16 +20,18 @@ from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
 from harness.analysis.warnings import warnings
+from harness.metrics import metrics_at
 from tests.analysis.synthetic_results import cell_record, curve_records, study_record, write
 
 LAYERS = {"layers": ["none", "sparse 3"]}
-NAMES = ("mcc", "f1", "uniqueness")
+FINAL = [metric.name for metric in metrics_at("final")]
+KNOWN_FEATURES = [metric.name for metric in metrics_at("final") if metric.group == "features"]
 
 
 def records(fvu: float = 0.1) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Two arms in three seeds with known features, and their curves of four points; the reference at `fvu`."""
     cells = [
-        cell_record({"layers": name}, seed, figure, dead=0.1, features=dict.fromkeys(NAMES, 0.5))
+        cell_record({"layers": name}, seed, figure, dead=0.1, features=dict.fromkeys(KNOWN_FEATURES, 0.5))
         for name, figure in (("none", fvu), ("sparse 3", 0.08))
         for seed in range(3)
     ]
@@ -58,7 +59,7 @@ def report(folder: Path, cells: list[dict[str, Any]], curves: list[dict[str, Any
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_figure_that_is_no_number_is_left_out_and_named(tmp_path: Path, value: float):
     cells, curves = records()
-    for metric in [name for name in (*METRICS, *NAMES) if name != "fvu"]:
+    for metric in [name for name in FINAL if name != "fvu"]:
         before, cells[4]["heldout"] = cells[4]["heldout"], cells[4]["heldout"] | {metric: value}
         tabulate(tmp_path / metric, cells, curves)
         said = warnings(load_view(tmp_path / metric))
@@ -72,10 +73,10 @@ def test_a_figure_that_is_no_number_is_left_out_and_named(tmp_path: Path, value:
 def test_a_whole_arm_without_them_is_drawn_and_reported(tmp_path: Path):
     cells, curves = records()
     for cell in cells[3:]:
-        cell["heldout"] |= dict.fromkeys([name for name in METRICS if name != "fvu"], math.nan)
+        cell["heldout"] |= dict.fromkeys([name for name in FINAL if name != "fvu"], math.nan)
         cell["layers"][1]["dead_fraction"] = math.nan
     page = report(tmp_path / "s", cells, curves)
-    assert "effective_latents; dead_fraction of layer 2." in page
+    assert "effective_latents; mcc; f1; uniqueness; dead_fraction of layer 2." in page
     assert read_table(tmp_path / "s", "arms").to_dicts()[1]["dead_fraction"] is None
 
 
@@ -87,7 +88,9 @@ def test_a_complete_cell_without_a_finite_fvu_counts_as_diverged(tmp_path: Path)
     assert json.loads((tmp_path / "s" / "metrics.json").read_text())["cells"]["diverged"] == 1
 
 
-@pytest.mark.parametrize("column", ["heldout_fvu", "heldout_l0", "train_dead_fraction"])
+@pytest.mark.parametrize(
+    "column", ["heldout_fvu", "heldout_l0", "heldout_mse", "train_fvu", "train_dead_fraction"]
+)
 def test_a_point_of_a_curve_that_is_no_number_is_left_out_and_named(tmp_path: Path, column: str):
     cells, curves = records()
     curves[4 * 4 + 2][column] = math.nan  # sparse 3, seed 1, the third point
@@ -95,9 +98,8 @@ def test_a_point_of_a_curve_that_is_no_number_is_left_out_and_named(tmp_path: Pa
     expected = f"sparse 3, seed 1: left out, since not finite: {column} at 196,608 tokens."
     assert warnings(load_view(tmp_path / "s")) == [expected]
     rows = [row for row in read_table(tmp_path / "s", "curves").to_dicts() if row["arm"] == "sparse 3"]
-    if column != "heldout_l0":  # which no curve shows
-        # no mean of the other seeds there: it would make a step in the curve
-        assert [row[column] is None for row in rows] == [False, False, True, False]
+    # no mean of the other seeds there: it would make a step in the curve
+    assert [row[column] is None for row in rows] == [False, False, True, False]
 
 
 def test_no_percent_of_a_reference_without_error(tmp_path: Path):

@@ -79,7 +79,7 @@ def test_page_and_terminal_have_l0_beside_fvu(tmp_path: Path):
     (tmp_path / "s" / "figures" / "arms.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     page = make_report(tmp_path / "s").read_text()
     assert WARNING in page
-    assert "<td>16.63</td>" in page
+    assert "<td>16.63<br>" in page
     assert "are of 1,024 of them" in page
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(summary(tmp_path / "s"))

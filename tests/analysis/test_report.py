@@ -102,7 +102,8 @@ def test_page_names_selection_definitions_and_provenance(page: Page):
     for words in (
         "over the other seeds",
         "did not fire on the first 32,768 held-out tokens",
-        "FVU on 2,048 held-out tokens, and latents that were silent for the last 32,768 training tokens",
+        "Learning curves against training tokens; held-out ones on 2,048 held-out tokens.",
+        "Share of the latents that did not fire on the last 32,768 training tokens",
         "Final held-out figures are of 32,768 tokens that no cell trained on. Points of learning curves, "
         "and the tokens to reach an FVU, are of 2,048 of them.",
         "transformer.h.2",

@@ -10,35 +10,34 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.l0 import spread
-from harness.analysis.outcomes import DEAD, FEATURES, FVU, Outcome
-from harness.analysis.plots.notes import definitions_note
-from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
+from harness.analysis.plots.notes import definitions_note, direction
+from harness.analysis.plots.scales import bounded, clip_arrows, ends_of, robust_limits
 from harness.analysis.style import INK, SOFT, grid, page
 from harness.analysis.view import Row, View
-from harness.analysis.wording import mean
+from harness.analysis.wording import listed, mean
+from harness.metrics import FVU, Metric
 
 ROW = 0.235  # inches
 
 
 def draw(view: View) -> Figure | None:
-    """Two panels with one row an arm, grouped by the first axis."""
-    return _draw(view, "Held-out reconstruction error and dead latents of every arm", (FVU, DEAD))
+    """A panel for each outcome about the reconstruction; one row per arm, grouped by the first axis."""
+    return _draw(view, [outcome for outcome in view.outcomes if outcome.group == "reconstruction"])
 
 
 def draw_features(view: View) -> Figure | None:
     """The same with the features that were recovered; None where the source does not know its features."""
-    features = [outcome for outcome in view.outcomes if outcome in FEATURES]
-    if not features:
-        return None
-    return _draw(view, "Reconstruction error and recovered features of every arm", (FVU, *features))
+    features = [outcome for outcome in view.outcomes if outcome.group == "features"]
+    return _draw(view, [FVU, *features]) if features else None
 
 
-def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure:
+def _draw(view: View, outcomes: Sequence[Metric]) -> Figure:
+    title = f"Held-out {listed([outcome.label for outcome in outcomes])} of every arm"
     lines = _lines(view)
     dots = "; small dots: single seeds" if len(view.study.seeds) > 1 else ""
     several = view.baseline is not None and len(view.arms) > 1
     line = f"; dotted line: baseline ({view.baseline['arm']})" if view.baseline and several else ""
-    note = f"{view.seeds_note}; {view.heldout_note}{dots}{line}{definitions_note(outcomes)}"
+    note = f"{view.seeds_note}; {view.heldout_note}{dots}{line}{definitions_note(view, outcomes)}"
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6)
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for outcome, ax in zip(outcomes, axes, strict=True):
@@ -58,30 +57,29 @@ def _lines(view: View) -> list[Row | str]:
     return lines
 
 
-def _draw_panel(ax: Axes, view: View, lines: list[Row | str], outcome: Outcome) -> None:
+def _draw_panel(ax: Axes, view: View, lines: list[Row | str], outcome: Metric) -> None:
     arms = [line for line in lines if not isinstance(line, str)]
     seeds: dict[str, list[float]] = {arm["arm"]: [] for arm in arms}
     for row in view.tables["seeds"]:
         if row[outcome.name] is not None:
             seeds[row["arm"]].append(outcome.scale * row[outcome.name])
     points = [value for values in seeds.values() for value in values]
-    left, right = robust_limits(points, ends_of(arms, outcome.name, outcome.scale))
-    ax.set_xlim(max(left, -0.03 * right), right)
+    ax.set_xlim(*bounded(outcome, *robust_limits(points, ends_of(arms, outcome.name, outcome.scale))))
     for y, line in enumerate(lines):
         if not isinstance(line, str):
             _draw_arm(ax, y, line, seeds[line["arm"]], outcome, view.colour(view.level(line)))
             if line is view.baseline and line[outcome.name] is not None:
                 ax.axvline(outcome.scale * line[outcome.name], color=SOFT, lw=0.9, ls=":", zorder=1)
-    ax.set_xlabel(f"{outcome.axis}\n({outcome.better} is better)")
+    ax.set_xlabel("\n".join([outcome.drawn_on(view.dead_window), *direction(outcome)]))
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
 
 
-def _draw_arm(ax: Axes, y: float, arm: Row, seeds: list[float], outcome: Outcome, colour: str) -> None:
+def _draw_arm(ax: Axes, y: float, arm: Row, seeds: list[float], outcome: Metric, colour: str) -> None:
     middle, low, high = (arm[f"{outcome.name}{end}"] for end in ("", "_low", "_high"))
     after: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center_baseline", "fontsize": 8.5}
     if middle is None:
-        ax.text(1.02, y, "no result", color=SOFT, **after)
+        ax.text(1.02, y, "no result" if arm[FVU.name] is None else "not measured", color=SOFT, **after)
         return
     if low is not None:
         low, high = outcome.scale * low, outcome.scale * high

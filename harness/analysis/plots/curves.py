@@ -10,44 +10,44 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.l0 import MOST_ACTIVE
 from harness.analysis.levels import Key
-from harness.analysis.outcomes import DEAD, FVU
 from harness.analysis.plots.panels import background, small_multiples
-from harness.analysis.plots.scales import LOG_RATIO, ends_of, logarithmic, robust_limits
+from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, logarithmic, robust_limits
 from harness.analysis.view import Row, View
-from harness.analysis.wording import count
+from harness.analysis.wording import count, listed
+from harness.metrics import Metric, curve_columns
 
 HEIGHT = 2.0  # inches
 
 
-CURVES = {"heldout_fvu": FVU, "train_dead_fraction": DEAD}  # columns of the curves table: what they are curves of
-
-
 def draw(view: View) -> Figure | None:
-    """Held-out FVU above, latents that are silent in training below, in each of the view's panels."""
+    """A row of panels for each curve: held-out ones above, those of training below."""
     points = view.tables["curves"]
     if not points:
         return None
+    curves = {name: m for name, m in curve_columns().items() if m.change is not None and name in points[0]}
+    held_out = [metric.label for name, metric in curves.items() if name.startswith("heldout_")]
+    training = [metric.label for name, metric in curves.items() if not name.startswith("heldout_")]
     bands = " (bands)" if len(view.study.seeds) > 1 else ""
     tuned = "; each seed at its tuned setting" if view.study.tuned else ""
     arms = [[row for row in points if row["arm"] == arm["arm"]] for arm in view.arms]
     more = any(_until_unequal(rows) for rows in arms if rows)
-    dots = "; dotted: FVU with more active latents than in the end" if more else ""
+    dots = f"; dotted: {listed(held_out)} with more active latents than in the end" if more else ""
+    on = f"{listed(held_out)} on {view.study.curve_heldout_tokens:,} held-out tokens"
     panels = small_multiples(
         view,
-        "Learning curves: held-out FVU, and latents that are silent in training",
-        f"{view.seeds_note}{bands}; FVU on {view.study.curve_heldout_tokens:,} held-out tokens{tuned}{dots}",
-        ["held-out FVU", f"silent for the last\n{view.dead_window} training\ntokens, %"],
+        f"Learning curves: {', and '.join([f'held-out {listed(held_out)}', *training])}",
+        f"{view.seeds_note}{bands}; {on}{tuned}{dots}",
+        [metric.drawn_on(view.dead_window) for metric in curves.values()],
         HEIGHT,
     )
-    for column, row in zip(CURVES, panels.rows, strict=True):
+    for (column, metric), row in zip(curves.items(), panels.rows, strict=True):
         for ax, key in zip(row, panels.keys, strict=True):
-            _draw_panel(ax, view, points, key, column)
-            _set_scales(ax, points, column)
+            _draw_panel(ax, view, points, key, column, metric.scale)
+            _set_scales(ax, points, column, metric)
     return panels.figure
 
 
-def _draw_panel(ax: Axes, view: View, points: Sequence[Row], key: Key, column: str) -> None:
-    scale = CURVES[column].scale
+def _draw_panel(ax: Axes, view: View, points: Sequence[Row], key: Key, column: str, scale: float) -> None:
     lines: dict[str, list[Row]] = {}
     for row in points:
         if row[column] is not None and (view.panel(row) == key or view.beside(row, key)):
@@ -58,7 +58,7 @@ def _draw_panel(ax: Axes, view: View, points: Sequence[Row], key: Key, column: s
             background(ax, view, rows[0], x, y)
             continue
         colour = view.colour(view.level(rows[0]))
-        fair = _until_unequal(rows) if column == "heldout_fvu" else 0
+        fair = _until_unequal(rows) if column.startswith("heldout_") else 0
         ax.plot(x[fair:], y[fair:], color=colour, lw=1.6, zorder=3)
         if fair:
             ax.plot(x[: fair + 1], y[: fair + 1], color=colour, lw=1.2, ls=":", zorder=3)
@@ -74,17 +74,15 @@ def _until_unequal(rows: Sequence[Row]) -> int:
     return max(unequal, default=0)
 
 
-def _set_scales(ax: Axes, points: Sequence[Row], column: str) -> None:
-    scale = CURVES[column].scale
-    values = [scale * row[column] for row in points if row[column] is not None] or [0.0]
+def _set_scales(ax: Axes, points: Sequence[Row], column: str, metric: Metric) -> None:
+    values = [metric.scale * row[column] for row in points if row[column] is not None] or [0.0]
     low, high = min(values), max(values)
-    if column == "heldout_fvu" and low > 0 and high / low > LOG_RATIO / 2:
+    if metric.change == "percent" and low > 0 and high / low > LOG_RATIO / 2:
         ax.set_yscale("log")
         ax.set_ylim(low / 1.1, high * 1.1)
         logarithmic(ax.yaxis, low / 1.1, high * 1.1)
     else:
-        bottom, top = robust_limits(values, ends_of(points, column, scale))
-        ax.set_ylim(max(bottom, -0.03 * top), top)
+        ax.set_ylim(*bounded(metric, *robust_limits(values, ends_of(points, column, metric.scale))))
     last = max(row["trained_tokens"] for row in points)
     ax.set_xlim(0, 1.02 * last)
     if ax.xaxis.get_tick_params()["labelbottom"]:

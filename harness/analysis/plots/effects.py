@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.l0 import against, unequal
 from harness.analysis.level_effects import effects_by_level
-from harness.analysis.outcomes import DEAD, FEATURES, FVU, Outcome
-from harness.analysis.plots.notes import definitions_note
+from harness.analysis.plots.notes import definitions_note, direction
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import HIGHER, INK, LEVEL, LOWER, SOFT, grid, page
 from harness.analysis.view import Row, View
 from harness.analysis.wording import signed
+from harness.metrics import FVU, Metric
 
 ROW = 0.215  # inches
 COLOURS = {"better": LOWER, "worse": HIGHER, "level": LEVEL}
@@ -35,25 +35,26 @@ class Line:
 
 def draw(view: View) -> Figure | None:
     """A forest plot; a level's average over its pairs is bold, the pairs it consists of follow."""
-    return _draw(view, "What each level changes, all other settings equal", (FVU, DEAD))
+    outcomes = [outcome for outcome in view.outcomes if outcome.group == "reconstruction"]
+    return _draw(view, "What each level changes, all other settings equal", outcomes)
 
 
 def draw_features(view: View) -> Figure | None:
     """The same for the features that were recovered; None where the source does not know its features."""
-    features = [outcome for outcome in view.outcomes if outcome in FEATURES]
+    features = [outcome for outcome in view.outcomes if outcome.group == "features"]
     if not features:
         return None
-    return _draw(view, "What each level changes in recovered features, all other settings equal", (FVU, *features))
+    return _draw(view, "What each level changes in recovered features, all other settings equal", [FVU, *features])
 
 
-def _draw(view: View, title: str, outcomes: Sequence[Outcome]) -> Figure | None:
+def _draw(view: View, title: str, outcomes: Sequence[Metric]) -> Figure | None:
     lines = _lines(view)
     if not lines:
         return None
     note = f"paired by seed; {view.seeds_note}; {view.heldout_note}; points: percentage points"
     if any(line.kind == "pair" for line in lines):
         note += "; bold: mean over the pairs of arms below it"
-    note += definitions_note(outcomes)
+    note += definitions_note(view, outcomes)
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6, _legend(view))
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for ax, outcome in zip(axes, outcomes, strict=True):
@@ -94,13 +95,13 @@ def _note(view: View, effect: Row) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
-def _draw_panel(ax: Axes, lines: list[Line], outcome: Outcome, *, narrow: bool) -> None:
+def _draw_panel(ax: Axes, lines: list[Line], outcome: Metric, *, narrow: bool) -> None:
     column = outcome.effect
     effects = [line.effect for line in lines if line.effect is not None and line.effect[column] is not None]
     ax.set_xlim(*robust_limits([0.0, *(e[column] for e in effects)], ends_of(effects, column)))
-    unit = "%" if outcome.change == "percent" else "points"
+    unit = f", {outcome.change_unit}" if outcome.change_unit else ""
     break_line = "\n" if narrow else " "
-    ax.set_xlabel(f"change of{break_line}{outcome.label}, {unit}\n({outcome.better} is better)")
+    ax.set_xlabel("\n".join([f"change of{break_line}{outcome.label}{unit}", *direction(outcome)]))
     ax.axvline(0, color=INK, lw=0.9, zorder=1)
     for y, line in enumerate(lines):
         if line.effect is not None:

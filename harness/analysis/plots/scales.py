@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from harness.metrics import Metric
+
 Ends: TypeAlias = tuple[float | None, float | None]
 
 LOG_RATIO = 4.0  # values that span more than this are shown on a logarithmic axis
@@ -34,6 +36,16 @@ def robust_limits(points: Iterable[float], intervals: Iterable[Ends] = ()) -> tu
     reach = max(2.5 * usual, 0.3 * (high - low))
     left, right = min([low, *(e[0] for e in ends)]), max([high, *(e[1] for e in ends)])
     return spread(max(left, low - reach), min(right, high + reach))
+
+
+def bounded(metric: Metric, low: float, high: float) -> tuple[float, float]:
+    """Limits in the shown unit that leave out, but for a small margin, what the metric cannot be."""
+    lowest, highest = (None if bound is None else metric.scale * bound for bound in metric.bounds)
+    if lowest is not None:
+        low = max(low, lowest - 0.03 * (high - lowest))
+    if highest is not None:
+        high = min(high, highest + 0.03 * (highest - low))
+    return low, high
 
 
 def ends_of(rows: Iterable[dict[str, Any]], name: str, scale: float = 1.0) -> list[Ends]:

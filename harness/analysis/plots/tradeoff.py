@@ -6,12 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.outcomes import DEAD
 from harness.analysis.plots.labels import label_points
 from harness.analysis.plots.panels import colour_legend
-from harness.analysis.plots.scales import LOG_RATIO, ends_of, robust_limits
+from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, robust_limits
 from harness.analysis.style import SOFT, grid, page
 from harness.analysis.view import Row, View
+from harness.metrics import DEAD, FVU
 
 HEIGHT, TALL = 3.9, 4.6  # inches
 LINEAR_BELOW = 1.0  # percent; above it the axis is logarithmic
@@ -34,18 +34,18 @@ def draw(view: View) -> Figure | None:
     _set_limits(ax, arms)
     for level in view.hues:
         _draw_level(ax, view, [arm for arm in arms if view.level(arm) == level])
-    ax.set_ylabel("held-out FVU")
+    ax.set_ylabel(FVU.axis)
     if view.crowded:
         _label_levels(figure, ax, view, arms)
     return figure
 
 
 def _label_levels(figure: Figure, ax: Axes, view: View, arms: list[Row]) -> None:
-    points = [(100 * arm["dead_fraction"], arm["fvu"]) for arm in arms]
+    points = [(DEAD.scale * arm["dead_fraction"], arm["fvu"]) for arm in arms]
     bars = []
     for (x, y), arm in zip(points, arms, strict=True):
         if arm["fvu_low"] is not None and arm["dead_fraction_low"] is not None:
-            bars.append(((100 * arm["dead_fraction_low"], y), (100 * arm["dead_fraction_high"], y)))
+            bars.append(((DEAD.scale * arm["dead_fraction_low"], y), (DEAD.scale * arm["dead_fraction_high"], y)))
             bars.append(((x, arm["fvu_low"]), (x, arm["fvu_high"])))
     label_points(figure, ax, points, [view.level_label(view.level(arm)) for arm in arms], bars)
 
@@ -60,9 +60,9 @@ def _marker_legend(view: View) -> list[Line2D]:
 
 
 def _set_limits(ax: Axes, arms: list[Row]) -> None:
-    ax.set_ylim(*robust_limits([arm["fvu"] for arm in arms], ends_of(arms, "fvu")))
-    points = [100 * arm["dead_fraction"] for arm in arms]
-    _, right = robust_limits(points, ends_of(arms, "dead_fraction", 100))
+    ax.set_ylim(*bounded(FVU, *robust_limits([arm["fvu"] for arm in arms], ends_of(arms, "fvu"))))
+    points = [DEAD.scale * arm["dead_fraction"] for arm in arms]
+    _, right = bounded(DEAD, *robust_limits(points, ends_of(arms, "dead_fraction", DEAD.scale)))
     ax.set_xlabel(DEAD.axis)
     if max(points) > LINEAR_BELOW * LOG_RATIO:
         # deaths span from none to nearly all: linear alone would pile the good arms up at the edge
@@ -77,14 +77,17 @@ def _set_limits(ax: Axes, arms: list[Row]) -> None:
 def _draw_level(ax: Axes, view: View, arms: list[Row]) -> None:
     for arm in arms:
         colour = view.colour(view.level(arm))
-        x, y = 100 * arm["dead_fraction"], arm["fvu"]
+        x, y = DEAD.scale * arm["dead_fraction"], arm["fvu"]
         if arm["fvu_low"] is not None and arm["dead_fraction_low"] is not None:
             ax.plot(
-                [100 * arm["dead_fraction_low"], 100 * arm["dead_fraction_high"]], [y, y], color=colour, lw=1.0
+                [DEAD.scale * arm["dead_fraction_low"], DEAD.scale * arm["dead_fraction_high"]],
+                [y, y],
+                color=colour,
+                lw=1.0,
             )
             ax.plot([x, x], [arm["fvu_low"], arm["fvu_high"]], color=colour, lw=1.0)
         marker = view.marker(view.combination(arm))
         ax.plot([x], [y], marker, ms=8, mfc=colour, mec="white", mew=0.6, zorder=4)
     if len(arms) > 1 and not view.crowded:
-        path = [(100 * arm["dead_fraction"], arm["fvu"]) for arm in arms]
+        path = [(DEAD.scale * arm["dead_fraction"], arm["fvu"]) for arm in arms]
         ax.plot(*zip(*path, strict=True), color=view.colour(view.level(arms[0])), lw=0.9, alpha=0.45, zorder=1)

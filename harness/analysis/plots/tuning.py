@@ -10,10 +10,11 @@ from matplotlib.lines import Line2D
 
 from harness.analysis.levels import Key, column
 from harness.analysis.plots.panels import background, small_multiples
-from harness.analysis.plots.scales import LOG_RATIO, logarithmic, robust_limits
+from harness.analysis.plots.scales import LOG_RATIO, bounded, logarithmic, robust_limits
 from harness.analysis.style import INK, SOFT
 from harness.analysis.view import Row, View, unique
 from harness.analysis.wording import plural
+from harness.metrics import FVU
 from harness.study.labels import describe, show
 
 HEIGHT = 2.5  # inches
@@ -29,9 +30,9 @@ def draw(view: View) -> Figure | None:
     axis = view.study.tuned[0]
     panels = small_multiples(
         view,
-        f"The search inside each arm: held-out FVU against {axis}",
+        f"The search inside each arm: {FVU.axis} against {axis}",
         f"{_note(view)}; on {view.study.heldout_tokens:,} held-out tokens",
-        ["held-out FVU"],
+        [FVU.axis],
         HEIGHT,
         _style_legend(view, rows),
     )
@@ -109,7 +110,7 @@ def _others(view: View, row: Row) -> Key:
 def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) -> None:
     """The same limits of FVU in all panels, with ticks at the values that this panel's arms were tried at."""
     values = [cell["fvu"] for cell in view.tables["cells"] if cell["fvu"] is not None]
-    low, high = robust_limits(values)
+    low, high = bounded(FVU, *robust_limits(values))
     high += 0.12 * (high - low)  # room for the crosses
     if min(values) > 0 and high / min(values) > LOG_RATIO / 2:
         low = min(values) / 1.1

@@ -1,0 +1,277 @@
+"""Every metric of an SAE: the one table that training, tables, figures, report, databases and docs read.
+
+A new metric is one function, which measures it, and one row in `METRICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+# Where a metric is measured: on the held-out activations after training; there for each sparse layer; and at the
+# points of learning curves, on held-out activations and on the batches that were trained on since the last point.
+Place: TypeAlias = Literal["final", "layer", "heldout", "train"]
+CURVES: tuple[Place, ...] = ("heldout", "train")
+
+TRAINING = "harness.training.cell:Cell.drain"
+QUALITY = "harness.training.metrics:evaluate"
+FEATURES = "harness.ground_truth:recovery"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, at one or several places.
+
+    `name`: its key in results and its column in tables; in points of curves `heldout_<name>` and `train_<name>`.
+    `label`, `axis`: what it is called in text and on the axis of a plot. `definition`: one sentence without a full
+    stop. In both, `{dead_window}` stands for the study's number of tokens.
+    `scale` turns the stored value into the shown one, in `unit` and with `digits` digits after the decimal point.
+    `change`: how arms are compared by it: by the difference in percent of the reference, or in points of the shown
+    unit. None: arms are not compared by it; it is in tables, on the report page and in MLflow, but in no figure or
+    finding. `better`: None where neither direction is.
+    `bounds`: the lowest and highest stored value that it can have, None where there is no such bound.
+    `optional`: where it is measured, if not everywhere.
+    `measured_by`: `module:function` of what measures it; one function may measure several metrics.
+    `group`: the final values of one group are drawn in one figure, beside FVU.
+    """
+
+    name: str
+    label: str
+    axis: str
+    definition: str
+    scale: float = 1
+    unit: str = ""
+    digits: int = 4
+    change: Literal["percent", "points"] | None = None
+    better: Literal["lower", "higher"] | None = None
+    bounds: tuple[float | None, float | None] = (0, None)
+    optional: str = ""
+    measured_by: str = QUALITY
+    places: tuple[Place, ...] = ("final",)
+    group: Literal["reconstruction", "features"] = "reconstruction"
+
+    def defined(self, dead_window: str = "`dead_window`") -> str:
+        """The definition with the dead window in it."""
+        return self.definition.replace("{dead_window}", dead_window)
+
+    def drawn_on(self, dead_window: str) -> str:
+        """The label of an axis with the dead window in it."""
+        return self.axis.replace("{dead_window}", dead_window)
+
+    @property
+    def short(self) -> str:
+        """What its columns of the effects table begin with."""
+        return self.name.removesuffix("_fraction")
+
+    @property
+    def effect(self) -> str:
+        """The column of the effects table with its change."""
+        return f"{self.short}_{self.change}"
+
+    @property
+    def change_unit(self) -> str:
+        """The unit of a change: `%`, `points` of a percentage, or the shown unit, which may be empty."""
+        if self.change == "percent":
+            return "%"
+        return "points" if self.unit.strip() == "%" else self.unit.strip()
+
+    @property
+    def verdict(self) -> str:
+        """The column of the effects table with the verdict on that change."""
+        return f"{self.short}_verdict"
+
+    def judge(self, verdict: str) -> str:
+        """`better`, `worse` or `level`, from a verdict of `harness.analysis.statistics`."""
+        if self.better is None or verdict not in ("lower", "higher"):
+            return "level"
+        return "better" if verdict == self.better else "worse"
+
+
+def _feature(name: str, label: str, definition: str) -> Metric:
+    return Metric(
+        name,
+        label,
+        axis=f"{label}, %",
+        definition=definition,
+        scale=100,
+        unit=" %",
+        digits=1,
+        change="points",
+        better="higher",
+        bounds=(0, 1),
+        optional="where the source knows its features",
+        measured_by=FEATURES,
+        group="features",
+    )
+
+
+FVU = Metric(
+    "fvu",
+    "FVU",
+    axis="held-out FVU",
+    definition="fraction of variance unexplained: the sum of squared errors over the sum of squares about the "
+    "held-out mean of each dimension; 0 is perfect, 1 is as good as always saying the mean",
+    change="percent",
+    better="lower",
+    places=("final", "heldout"),
+)
+L0 = Metric(
+    "l0",
+    "L0",
+    axis="held-out L0",
+    definition="mean number of active latents (value above zero) per token, in one sparse layer or in all; "
+    "FVU falls as L0 rises, so arms are compared fairly only where it is equal",
+    digits=2,
+    places=("final", "layer", "heldout"),
+)
+DEAD = Metric(
+    "dead_fraction",
+    "dead latents",
+    axis="dead on held-out tokens, %",
+    definition="share of the latents that did not fire on the first {dead_window} held-out tokens",
+    scale=100,
+    unit=" %",
+    digits=1,
+    change="points",
+    better="lower",
+    bounds=(0, 1),
+    places=("final", "layer"),
+)
+MCC = _feature(
+    "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
+)
+
+METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
+    FVU,
+    Metric(
+        "nmse",
+        "normalised MSE",
+        axis="held-out normalised MSE",
+        definition="mean over tokens of the squared error over the squared distance from the held-out mean: every "
+        "token weighs the same, whatever its norm",
+        better="lower",
+        places=("final", "heldout"),
+    ),
+    Metric(
+        "mse",
+        "MSE",
+        axis="held-out MSE",
+        definition="mean over tokens and dimensions of the squared error, in the language model's own units",
+        better="lower",
+        places=("final", "heldout"),
+    ),
+    L0,
+    DEAD,
+    Metric(
+        "alive",
+        "alive latents",
+        axis="latents alive on held-out tokens",
+        definition="number of latents that are not dead",
+        digits=0,
+        better="higher",
+    ),
+    Metric(
+        "effective_latents",
+        "effective latents",
+        axis="effective latents",
+        definition="exp of the entropy of the latents' shares of all firings: their number if all fire equally "
+        "often, 1 if one does all the firing",
+        digits=0,
+        better="higher",
+    ),
+    Metric(
+        "unexplained",
+        "unexplained behind it",
+        axis="unexplained behind the layer",
+        definition="sum of squares of what is left over behind the layer / sum of squares of what the SAE saw",
+        better="lower",
+        places=("layer",),
+    ),
+    MCC,
+    _feature("f1", "F1", "mean over features of the F1 of “the matched latent fires” for “the feature fires”"),
+    _feature(
+        "uniqueness",
+        "uniqueness",
+        "distinct features that firing latents correlate best with / the smaller of the counts of both",
+    ),
+    replace(
+        FVU,
+        label="training FVU",
+        axis="training FVU",
+        definition="sum of squared errors over the sum of squares about the training mean (with `inputs: "
+        "uncentred` about 0), on the batches since the last point, before the update that each one causes",
+        change=None,
+        measured_by=TRAINING,
+        places=("train",),
+    ),
+    replace(
+        L0,
+        label="training L0",
+        axis="training L0",
+        definition="mean number of active latents per token on the batches since the last point",
+        measured_by=TRAINING,
+        places=("train",),
+    ),
+    replace(
+        DEAD,
+        label="latents that are silent in training",
+        axis="silent for the last\n{dead_window} training\ntokens, %",
+        definition="share of the latents that did not fire on the last {dead_window} training tokens, while the "
+        "weights changed",
+        optional="where as many tokens were trained on",
+        measured_by=TRAINING,
+        places=("train",),
+    ),
+)
+
+
+def metrics_at(place: Place) -> tuple[Metric, ...]:
+    """The metrics that are measured there."""
+    return tuple(metric for metric in METRICS if place in metric.places)
+
+
+def present(metrics: Iterable[Metric], measured: Container[str]) -> tuple[Metric, ...]:
+    """Those of `metrics` to be shown: all but the optional ones that `measured`, names with values, lacks."""
+    return tuple(metric for metric in metrics if not metric.optional or metric.name in measured)
+
+
+def compared(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Those of `metrics` that arms are compared by."""
+    return tuple(metric for metric in metrics if metric.change is not None)
+
+
+def curve_columns() -> dict[str, Metric]:
+    """What points of curves have: `heldout_fvu`, `train_l0` and so on, with their metrics."""
+    return {f"{place}_{metric.name}": metric for place in CURVES for metric in metrics_at(place)}
+
+
+PLACES: dict[Place, str] = {
+    "final": "after training",
+    "layer": "each sparse layer",
+    "heldout": "curves (held out)",
+    "train": "curves (training)",
+}
+
+
+def markdown_table() -> str:
+    """The table of docs/definitions.md."""
+    head = ("name", "metric", "definition", "better", "range", "where")
+    rows = [head, tuple("---" for _ in head), *(_documented(metric) for metric in METRICS)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _documented(metric: Metric) -> tuple[str, ...]:
+    definition = metric.defined().replace("|", "\\|")
+    where = ", ".join(PLACES[place] for place in metric.places)
+    if metric.optional:
+        where += f"; {metric.optional}"
+    return f"`{metric.name}`", metric.label, definition, metric.better or "", _range(metric), where
+
+
+def _range(metric: Metric) -> str:
+    """The values that it can have as they are shown, as in `0 to 100 %` or `0 or more`."""
+    low, high = (None if bound is None else f"{metric.scale * bound:g}" for bound in metric.bounds)
+    if low is None or high is None:
+        return f"{low} or more" if low else f"{high} or less" if high else "any"
+    return f"{low} to {high}{metric.unit}"
