@@ -51,6 +51,7 @@ class Layer(Record):
 class Cell(Record):
     """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step.
 
+    `sae`: the folder of its trained SAE, from the workspace's root; None where it is not kept.
     `not_finite`: figures that were left out, see `harness.analysis.finite`.
     """
 
@@ -60,6 +61,7 @@ class Cell(Record):
     seed: int
     state: State
     reason: str | None = None
+    sae: str | None = None
     heldout: HeldOut | None = None
     layers: list[Layer] = []
     parameters: int

@@ -32,7 +32,8 @@ class Inputs(NamedTuple):
 
 def token_norm(x: Tensor) -> Tensor:
     """Root of the mean square of each token's entries: x [B, D] -> [B, 1]."""
-    return torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-6) / x.shape[1] ** 0.5
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-6) / x.shape[1] ** 0.5
+    return norm
 
 
 def unit_norm(x: Tensor, mean: Tensor) -> Given:
