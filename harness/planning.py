@@ -17,6 +17,7 @@ from harness.scheduling.workspace import Workspace, code_fingerprint
 from harness.study.cells import Arm, Cell, Phase, arms
 from harness.study.edits import asked, edits
 from harness.study.labels import describe
+from harness.study.memory import FLOAT
 from harness.study.plan import cost
 from harness.study.spec import Study
 
@@ -45,6 +46,7 @@ def show_plan(
         table.add_row(*_row(study, arm))
     console.print(table)
     console.print(_total(study, found, workspace, cells), soft_wrap=True)
+    console.print(_kept(study, found, workspace, cells or []), soft_wrap=True)
     for line in _edits(study, workspace, source):
         console.print(line, soft_wrap=True)
 
@@ -87,6 +89,30 @@ def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cel
     text = f"{_count(study, found)}; {counted}{time([work for _, work in left])} on one worker ({basis})"
     tuning = [work for phase, work in left if phase == "tuning"]
     return f"{text}; of which tuning: {len(tuning)} cells, {time(tuning)}" if study.tuning_seeds else text
+
+
+def _kept(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell]) -> str:
+    """How many trained SAEs stay on disk and the room that they take, while the study runs and when it is done."""
+    width = study.source.width
+    while_running, finally_kept = [], []  # bytes of each SAE
+    for arm in found:
+        each = [FLOAT * cost(recipe, width).parameters for recipe in arm.recipes]
+        largest = max(each)  # of a reported cell whose setting is not chosen yet
+        reported = [largest] * len(study.seeds)
+        tuning = [size for size in each for _ in study.tuning_seeds] if arm.tuning_cells else []
+        tried = reported if study.tuning_seeds else [size for size in each for _ in study.seeds]
+        by_keep = {"none": [], "reported": reported, "all": [*tuning, *tried]}
+        finally_kept += by_keep[study.keep]
+        while_running += {**by_keep, "reported": tried}[study.keep]
+    text = f"trained SAEs kept (keep: {study.keep}): {_saes(finally_kept)}"
+    if while_running != finally_kept:
+        text += f"; until the sweep is done {_saes(while_running)}"
+    there = [size for cell in cells if (size := CellFolder(workspace.cell(cell.id)).sae_bytes())]
+    return f"{text}; there now: {_saes(there)}" if there else text
+
+
+def _saes(sizes: list[int]) -> str:
+    return f"{len(sizes)}, {sum(sizes) / 2**20:.1f} MiB" if sizes else "none"
 
 
 def _count(study: Study, found: list[Arm]) -> str:

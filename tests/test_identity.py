@@ -13,7 +13,7 @@ from tests.test_pipeline import IRRELEVANT, closure, path_of
 DECIDE = {
     "what is read of a store": ("activations/store.py", "max(start, begin)", "max(start, begin) + 0"),
     "which mean is taken away": ("activations/store.py", "np.array(self.manifest", "0 * np.array(self.manifest"),
-    "how activations are centred": ("training/data.py", ".div_(self._scale)", ""),
+    "how activations are centred": ("training/centring.py", ".div_(self.scale)", ""),
     "which rows are a batch": ("training/data.py", "batch_rows(step,", "batch_rows(step + 1,"),
     "whose batches a cohort sees": ("training/data.py", ".read(self._recipe, step)", ".read(self._recipe, 0)"),
     "which codes are compared with known features": ("scheduling/cell_run.py", "data.features()", "None"),

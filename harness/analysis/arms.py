@@ -99,7 +99,7 @@ def _arm_row(study: Study, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
 
 
 def seed_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """One row an arm and seed: the setting at which the seed is reported, its state and `metrics`."""
+    """One row an arm and seed: the setting at which the seed is reported, state, SAE and `metrics`."""
     return [_seed_row(study, arm, seed, cell, metrics) for arm in arms for seed, cell in arm.reported.items()]
 
 
@@ -112,6 +112,7 @@ def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Seq
         **columns(dict(zip(study.tuned, arm.choice.by_seed[seed], strict=True))),
         "cell": cell.cell if cell is not None else None,
         "state": state_of(cell),
+        "sae": cell.sae if cell is not None else None,
         **{metric: None if known is None else known.figure(metric) for metric in metrics},
     }
 

@@ -27,6 +27,7 @@ class Cell(Record):
     """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step.
 
     `heldout`: figures on the held-out activations; `layers`: those of each sparse layer.
+    `sae`: the folder of its trained SAE, from the workspace's root; None where it is not kept.
     `not_finite`: figures that were left out, see `harness.analysis.finite`.
     """
 
@@ -38,6 +39,7 @@ class Cell(Record):
     reason: str | None = None
     heldout: Figures | None = None
     layers: list[Figures] = []
+    sae: str | None = None
     parameters: int
     flops_per_token: float
     tokens: int

@@ -150,4 +150,15 @@ def _provenance(view: View) -> dict[str, dict[str, Any]]:
         "Activations": study.source,
         "Base recipe": study.recipe,
         "Environment": study.environment,
+        "Trained SAEs": _saes(view),
     }
+
+
+def _saes(view: View) -> dict[str, str]:
+    """Where those of the reported cells are."""
+    seeds = view.tables["seeds"]
+    there = [row["sae"] for row in seeds if row.get("sae")]
+    counted = {"kept": f"{len(there)} of {plural(len(seeds), 'reported cell')}"}
+    if not there:
+        return counted
+    return {**counted, "where": "column sae of tables/seeds.csv", "how": f'harness.load_sae("{there[0]}")'}

@@ -56,6 +56,13 @@ def make_tables(results: Path) -> None:
     _write_metrics(results / "metrics.json", study, cells, tables["arms"], outcomes)
 
 
+def reported_cells(results: Path) -> set[str]:
+    """Ids of the cells that the seeds table reports, from study.json and cells.jsonl."""
+    study = read_study(results)
+    arms = collect_arms(study, read_cells(results, study))
+    return {cell.cell for arm in arms for cell in arm.reported.values() if cell is not None}
+
+
 def _measured(figures: Iterable[Figures | None]) -> set[str]:
     """The metrics that have a value somewhere."""
     return {name for known in figures for name, value in (known or {}).items() if value is not None}
@@ -97,7 +104,8 @@ def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
             table[name] = [None if level is None else float(level) for level in table[name]]
         elif name in table and len(kinds) > 1:
             table[name] = [None if level is None else str(level) for level in table[name]]
-    return pl.DataFrame(table, infer_schema_length=None)
+    texts = {name: pl.String for name in ("sae",) if name in table}  # also where there is none at all
+    return pl.DataFrame(table, infer_schema_length=None, schema_overrides=texts)
 
 
 def _write_metrics(

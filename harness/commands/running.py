@@ -25,7 +25,7 @@ from harness.errors import UserError
 from harness.output import dispensable_output
 
 if TYPE_CHECKING:
-    from harness.scheduling.controller import Start
+    from harness.scheduling.controller import Start, Sweep
     from harness.scheduling.dispatch import Options
     from harness.scheduling.workspace import Workspace
     from harness.study.spec import Study
@@ -103,6 +103,9 @@ def _run(options: Namespace, console: Console) -> None:
     sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options))
     progress = sweep.run(console)
     export(study, list(sweep.cells.values()), store, workspace, results)
+    if progress.done == progress.cells:
+        sweep.kept.keep_only(_to_keep(study, sweep, results))
+        export(study, list(sweep.cells.values()), store, workspace, results)  # without what is gone now
     if plain := without_kernels(list(sweep.cells.values()), workspace):
         console.print(
             f"{plain} cells were trained without compiled kernels, which takes up to twice as long and rounds "
@@ -116,14 +119,23 @@ def _run(options: Namespace, console: Console) -> None:
         raise SystemExit(CELLS_FAILED)
 
 
+def _to_keep(study: Study, sweep: Sweep, results: Path) -> set[str]:
+    """The cells of a sweep that is done whose trained SAEs stay; the tables' own code says which they report."""
+    from harness.analysis.tables import reported_cells
+
+    if study.keep == "reported":
+        return reported_cells(results)
+    return set(sweep.cells) if study.keep == "all" else set()
+
+
 def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:
     """Raise UserError if a file that the sweep writes, at any time, cannot be written."""
     from harness.scheduling.export import FILES
 
     name = study.name
-    kept = (workspace.controller(name), workspace.asked(name), workspace.settled(name))
+    notes = (workspace.controller(name), workspace.asked(name), workspace.settled(name), workspace.kept(name))
     check_writable(workspace.runs, workspace.cell(""), workspace.artifacts, results)
-    check_files(*kept, workspace.runs / f"{name}.log", *(results / file for file in FILES))
+    check_files(*notes, workspace.runs / f"{name}.log", *(results / file for file in FILES))
 
 
 def _engine(options: Namespace) -> tuple[Options, Start]:

@@ -119,7 +119,8 @@ class Books:
     def start(self, cell: Cell) -> None:
         """Start the cell's trial and its run, and write what it is into its folder."""
         self._enter(cell.id)
-        self.folder(cell.id).describe({"arm": cell.arm, "recipe": asdict(cell.recipe)})
+        about = {"arm": cell.arm, "recipe": asdict(cell.recipe), "source": self._study.source.name}
+        self.folder(cell.id).describe({**about, "code": cell.code})
         self._trials.tell(partial(self._ledger.start, cell.id))
         self._runs.tell(partial(self._tracker.start, cell))
 

@@ -1,5 +1,5 @@
 """A cell on disk: recipe.json, lock, curve.jsonl, checkpoints/, retries.json if there were any, and in the end
-result.json or failure.json.
+result.json or failure.json; beside a result, sae/ as long as a study keeps the trained SAE (docs/trained_sae.md).
 
 A cell is done when its result is there, complete or diverged; a failure is tried again by the next run. A study
 that has pruned it takes it as done, too: `pruned-<pruned_by>.json` says so to that study alone, and the checkpoint
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ class CellFolder:
         self.path = path
         self._verdict = path / f"pruned-{pruned_by}.json" if pruned_by else None
         self.curve = path / "curve.jsonl"
+        self.sae = path / "sae"
         self.log = path / "log.txt"
 
     @cached_property
@@ -80,6 +82,22 @@ class CellFolder:
         (self.path / "failure.json").unlink(missing_ok=True)
         self.checkpoints.clear()
 
+    def keeps_sae(self) -> bool:
+        """Whether the trained SAE is there, whole: its config.json is written last and deleted first."""
+        return (self.sae / "config.json").exists()
+
+    def sae_bytes(self) -> int:
+        """Room that it takes on the disk; 0 where it is not kept."""
+        try:
+            return sum(file.stat().st_size for file in self.sae.iterdir()) if self.keeps_sae() else 0
+        except FileNotFoundError:  # another sweep has deleted it meanwhile
+            return 0
+
+    def drop_sae(self) -> None:
+        """Delete the trained SAE, if it is there."""
+        (self.sae / "config.json").unlink(missing_ok=True)
+        shutil.rmtree(self.sae, ignore_errors=True)
+
     def fail(self, reason: str) -> None:
         write_json(self.path / "failure.json", {"state": "failed", "reason": reason})
 
@@ -97,8 +115,12 @@ class CellFolder:
         write_json(self.path / "retries.json", {"retries": self.retries() + 1})
 
     def describe(self, record: Record) -> None:
-        """Write what this cell is, for people who look into the folder."""
+        """Write what this cell is: for people who look into the folder, and for its SAE's config.json."""
         write_json(self.path / "recipe.json", record)
+
+    def description(self) -> Record:
+        """What `describe` was given; nothing where that is not there."""
+        return read_record(self.path / "recipe.json") or {}
 
     def points(self) -> list[Record]:
         """The curve so far, up to what is damaged. A last line that is not whole yet is left for later."""

@@ -23,6 +23,8 @@ from harness.training.cell import Cell
 from harness.training.cohort import Stopped
 from harness.training.data import Data
 from harness.training.metrics import HeldOut
+from harness.training.sae_files import CONFIG, SAEConfig
+from harness.training.trained_sae import TrainedSAE
 from harness.training.trainer import Diverged, Samples, Stopwatch, Turn, check, logging_steps, resume, save, train
 
 End = Literal["done", "failed", "stopped", "busy", "crowded"]
@@ -65,6 +67,8 @@ def _train(
     clock = Stopwatch()
     cell = Cell(recipe, data.width, data.device, data.mean, micro_batches)
     missing = logging_steps(recipe.steps) - {point["step"] for point in folder.points()}
+    config = _config(folder, recipe, data)
+    folder.checkpoints.about = {CONFIG: config.to_tensor()}
     resume(cell, folder.checkpoints, clock, before=min(missing, default=math.inf))  # later ones would leave a gap
     with folder.open_curve(cell.step_index) as curve:
         outcome: dict[str, Any] = {"state": "complete", "reason": None, "heldout": None}
@@ -85,6 +89,7 @@ def _train(
             outcome |= {"heldout": figures, "layers": quality.layers_as_dicts()}
             if cell.calibration is not None:
                 outcome["calibration"] = cell.calibration
+            TrainedSAE.of(cell, config).save(folder.sae)
         except Stopped:
             save(cell, folder.checkpoints, clock)
             raise
@@ -100,6 +105,13 @@ def _train(
     }
     seconds = round(clock.seconds, 3)
     return {**outcome, "tokens": cell.tokens, "parameters": parameters, "seconds": seconds, **environment}
+
+
+def _config(folder: CellFolder, recipe: Recipe, data: Data) -> SAEConfig:
+    """What its SAE is of; the controller has said by which name and code."""
+    said = folder.description()
+    source, code = said.get("source"), said.get("code")
+    return SAEConfig(recipe, data.centring, data.centring, source=source, data=data.fingerprint, code=code)
 
 
 def _has_kernels(device: torch.device) -> bool:

@@ -26,6 +26,7 @@ from harness.scheduling.dispatch import Dispatcher, Options
 from harness.scheduling.display import Display, SweepProgress
 from harness.scheduling.engine import Engine
 from harness.scheduling.interrupts import Interrupts
+from harness.scheduling.kept import KeptSAEs, may_keep
 from harness.scheduling.pool import Pool
 from harness.scheduling.verdicts import Verdicts
 from harness.scheduling.workspace import Workspace, code_fingerprint
@@ -68,6 +69,7 @@ class Sweep:
         self.cells: dict[str, Cell] = {}  # added so far, in the order of the study
         self.progress = SweepProgress(study.name, size(study))
         self.verdicts = Verdicts(study.pruning, self._folder)
+        self.kept = KeptSAEs(workspace, study.name)
 
     def run(self, console: Console) -> SweepProgress:
         """Run all cells that have no result yet. Raises UserError if another controller runs this study.
@@ -83,6 +85,7 @@ class Sweep:
             now = asked(self.study, self.store.fingerprint, code_fingerprint())
             now |= {"file": self.workspace.file(self.study.file.path)}
             write_json(self.workspace.asked(self.study.name), now)
+            self.kept.add(may_keep(self.study, self._possible_cells()))
             self._run(console)
         return self.progress
 
@@ -101,7 +104,9 @@ class Sweep:
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
                 self.books = books = Books(self.study, self.workspace, known, say, self.verdicts)
                 books.keep_only(self._possible())
-            dispatcher = Dispatcher(engine, books, self.progress, options, self.store, self.verdicts, say)
+            dispatcher = Dispatcher(
+                engine, books, self.progress, options, self.store, self.verdicts, say, self.kept
+            )
             for cells in self._phases():
                 dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
@@ -139,7 +144,10 @@ class Sweep:
 
     def _possible(self) -> set[str]:
         """All cells that the study may ask for, whichever settings are chosen at its tuning seeds."""
-        return {cell.id for cell in possible_cells(self.study, self.store.fingerprint, code_fingerprint())}
+        return {cell.id for cell in self._possible_cells()}
+
+    def _possible_cells(self) -> list[Cell]:
+        return possible_cells(self.study, self.store.fingerprint, code_fingerprint())
 
     def _shared_bytes(self) -> int:
         """Memory of the held-out activations, which every worker holds."""

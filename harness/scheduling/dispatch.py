@@ -19,6 +19,7 @@ from harness.study.plan import Cost
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
     from harness.scheduling.books import Books
+    from harness.scheduling.kept import KeptSAEs
     from harness.scheduling.verdicts import Verdicts
 
 POLL = 0.25  # seconds to wait for messages of workers
@@ -51,6 +52,7 @@ class Dispatcher:
         activations: ActivationStore,
         verdicts: Verdicts,
         say: Callable[[str], Any],
+        kept: KeptSAEs,
     ) -> None:
         """say: prints a line for the user."""
         self._engine = engine
@@ -59,6 +61,7 @@ class Dispatcher:
         self._options = options
         self._activations = activations
         self._verdicts = verdicts
+        self._kept = kept
         self._watch = Watch(engine, options.patience_seconds, say)
         self._leaving: set[int] = set()  # slots whose workers were told to stop
         self._open = 0  # cells that have not ended
@@ -128,7 +131,6 @@ class Dispatcher:
         for cell in cohort:
             if cell.id not in self._begun:
                 self._begun.add(cell.id)
-                self._books.folder(cell.id).describe({"arm": cell.arm, "recipe": asdict(cell.recipe)})
                 self._books.start(cell)
             tokens = 0 if self._books.folder(cell.id).new() else None
             work = self._costs[cell.id].work
@@ -212,6 +214,7 @@ class Dispatcher:
     def _close(self, cell: str) -> None:
         """A cell has ended, and its state is final."""
         self._open -= 1
+        self._kept.drop(cell)
         if self._books.finish(cell):
             self._progress.done += 1
         else:

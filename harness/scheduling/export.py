@@ -12,6 +12,7 @@ from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.files import write_json, write_json_lines
 from harness.scheduling.cell_folder import CellFolder
+from harness.scheduling.kept import KeptSAEs
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell, size
 from harness.study.grid import levels
@@ -46,7 +47,14 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     results.mkdir(parents=True, exist_ok=True)
     folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
     outcomes = [folder.result() or folder.failure() or {"state": "missing", "reason": None} for folder in folders]
-    rows = [_row(cell, outcome, store.width) for cell, outcome in zip(cells, outcomes, strict=True)]
+    kept = KeptSAEs(workspace, study.name).cells
+    saes = [
+        folder.sae.relative_to(workspace.root).as_posix() if cell.id in kept and folder.keeps_sae() else None
+        for cell, folder in zip(cells, folders, strict=True)
+    ]
+    rows = [
+        _row(cell, outcome, store.width, sae) for cell, outcome, sae in zip(cells, outcomes, saes, strict=True)
+    ]
     points = [
         {"cell": c.id, **point}
         for c, folder, outcome in zip(cells, folders, outcomes, strict=True)
@@ -67,7 +75,8 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     write_json(results / "study.json", summary)
 
 
-def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
+def _row(cell: Cell, outcome: dict[str, Any], width: int, sae: str | None) -> dict[str, Any]:
+    """`sae`: the folder of the trained SAE, from the workspace's root; None where the study does not keep it."""
     price = cost(cell.recipe, width)
     return {
         "cell": cell.id,
@@ -76,6 +85,7 @@ def _row(cell: Cell, outcome: dict[str, Any], width: int) -> dict[str, Any]:
         "seed": cell.recipe.seed,
         "state": outcome["state"],
         "reason": outcome["reason"],
+        "sae": sae,
         "heldout": outcome.get("heldout"),
         "layers": outcome.get("layers", []),
         **({"calibration": outcome["calibration"]} if "calibration" in outcome else {}),

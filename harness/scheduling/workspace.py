@@ -110,6 +110,10 @@ class Workspace:
         """What the last run of a study was asked for (harness/study/edits.py)."""
         return self.runs / f"{study}.asked.json"
 
+    def kept(self, study: str) -> Path:
+        """Of which cells a study keeps the trained SAEs (harness/scheduling/kept.py)."""
+        return self.runs / f"{study}.kept.json"
+
     def settled(self, study: str) -> Path:
         """What Optuna and MLflow were told when a study was last finished."""
         return self.runs / f"{study}.settled"

@@ -34,6 +34,7 @@ class Cell:
     tuned: Setting
     recipe: Recipe
     phase: Phase
+    code: str = ""  # fingerprint of the code that trains it
 
     @property
     def label(self) -> str:
@@ -133,7 +134,7 @@ def _expand(study: Study, seeds: tuple[int, ...], phase: Phase, source: str, cod
     found = []
     for (setting, recipe), seed in product(recipes(study), seeds):
         seeded = replace(recipe, seed=seed)
-        found.append(Cell(cell_id(seeded, source, code), *_split(study, setting), seeded, phase))
+        found.append(Cell(cell_id(seeded, source, code), *_split(study, setting), seeded, phase, code))
     return found
 
 

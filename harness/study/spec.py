@@ -16,6 +16,7 @@ from harness.study.source import Source, Strict, file_name, load_source
 from harness.study.yaml_file import YamlFile, near, read_yaml
 
 Design = Literal["factorial", "one_factor"]
+Keep = Literal["reported", "all", "none"]  # of which cells the trained SAEs stay on disk
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 
 
@@ -29,6 +30,7 @@ class StudyForm(Strict):
     design: Design = "factorial"
     seeds: Seeds
     pruning: Any = "none"  # harness/study/pruning.py
+    keep: Keep = "reported"
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
 
 
@@ -46,6 +48,7 @@ class Study:
     seeds: tuple[int, ...]
     tuning_seeds: tuple[int, ...] = ()
     pruning: Pruning | None = None
+    keep: Keep = "reported"
 
     @property
     def pruned_by(self) -> str | None:
@@ -102,6 +105,7 @@ def load_study(path: Path) -> Study:
         seeds=tuple(form.seeds),
         tuning_seeds=tuple(form.tuning_seeds),
         pruning=read_pruning(file, form.pruning),
+        keep=form.keep,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from harness.sae import gpu
 from harness.sae.calibration import calibrate, needs_calibration
-from harness.sae.model import Coded, build_sae
+from harness.sae.model import SAE, Coded, build_sae
 from harness.study.recipe import Layers, Recipe
 from harness.training.backward import Indivisible, Seen, backward
 from harness.training.fused_adam import FusedAdam
@@ -26,6 +27,25 @@ from harness.training.metrics import EVALUATION_BATCH
 from harness.training.optimizers import averaged_weights, build_optimizers, clip, learning_rate, set_learning_rate
 from harness.training.resampling import Source, resample
 from harness.training.state import pack, unpack
+
+
+def new_sae(recipe: Recipe, width: int) -> SAE:
+    """The SAE of a recipe before its first step, in training mode."""
+    layers = Layers.parse(recipe.layers)
+    sae = build_sae(
+        width,
+        recipe.latents,
+        recipe.k,
+        encoder=layers.encoder,
+        decoder=layers.decoder,
+        stack=layers.stack,
+        sparsifier=recipe.sparsifier,
+        generator=torch.Generator().manual_seed(recipe.seed),
+    )
+    if recipe.penalty and recipe.penalty_on == "relu":
+        for coder in sae.stack():
+            coder.shortlist = False  # the penalty looks at all pre-activations anyway
+    return sae
 
 
 class Cell:
@@ -47,20 +67,7 @@ class Cell:
         mean: Tensor | None = None,
         micro_batches: int = 1,
     ) -> None:
-        layers = Layers.parse(recipe.layers)
-        sae = build_sae(
-            width,
-            recipe.latents,
-            recipe.k,
-            encoder=layers.encoder,
-            decoder=layers.decoder,
-            stack=layers.stack,
-            sparsifier=recipe.sparsifier,
-            generator=torch.Generator().manual_seed(recipe.seed),
-        )
-        if recipe.penalty and recipe.penalty_on == "relu":
-            for coder in sae.stack():
-                coder.shortlist = False  # the penalty looks at all pre-activations anyway
+        sae = new_sae(recipe, width)
         if micro_batches > 1 and any(coder.sparsifier.WHOLE_BATCH for coder in sae.stack()):
             raise Indivisible(f"{recipe.sparsifier} selects from whole batches, which micro-batches cannot")
         self.recipe = recipe
@@ -102,9 +109,10 @@ class Cell:
 
     def code(self, x: Tensor) -> Coded:
         """What the SAE makes of activations [B, D], its reconstruction in their own terms."""
-        given, back = INPUTS[self.recipe.inputs](x, self.mean)
-        coded: Coded = self.sae(given)
-        return coded._replace(reconstruction=back(coded.reconstruction))
+        inputs = INPUTS[self.recipe.inputs]
+        given = inputs.there(x, self.mean)
+        coded: Coded = self.sae(given.x)
+        return coded._replace(reconstruction=inputs.back(coded.reconstruction, self.mean, given.norm))
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -115,15 +123,21 @@ class Cell:
             yield
         self.sae.train()
 
+    def trained_sae(self) -> tuple[SAE, int]:
+        """A copy of what training has come to, in evaluation mode, and how many latents it lets be active."""
+        with self.evaluating():
+            return deepcopy(self.sae), active_at(self.step_index, self.recipe)
+
     def calibrate(self, x: Tensor) -> None:
         """Within `evaluating`: set the thresholds so that L0 is k on training activations x [T, D]."""
-        batches = [INPUTS[self.recipe.inputs](part, self.mean).x for part in torch.split(x, self.evaluation_batch)]
+        there = INPUTS[self.recipe.inputs].there
+        batches = [there(part, self.mean).x for part in torch.split(x, self.evaluation_batch)]
         self.calibration = {"tokens": len(x), "layers": [asdict(layer) for layer in calibrate(self.sae, batches)]}
 
     def step(self, x: Tensor) -> None:
         """Train on one batch [B, D]. Does not wait for a GPU, but for a step after which latents are resampled."""
         recipe = self.recipe
-        given, _ = INPUTS[recipe.inputs](x, self.mean)
+        given = INPUTS[recipe.inputs].there(x, self.mean).x
         self.sae.set_active(active_at(self.step_index, recipe))
         self._now.fill_(self.tokens)
         self._schedule()

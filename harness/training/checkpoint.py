@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -17,14 +19,19 @@ KEEP = 2  # the newest, and the one before in case the newest does not survive
 
 
 class Checkpoints:
-    """The checkpoints of one cell, in a folder of its own: `<step>.safetensors`, ending in its own SHA-256."""
+    """The checkpoints of one cell, in a folder of its own: `<step>.safetensors`, ending in its own SHA-256.
 
-    def __init__(self, folder: Path) -> None:
+    about: tensors that each of them holds besides, so that it can be read alone.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Tensor] = MappingProxyType({})) -> None:
         self.folder = folder
+        self.about = about
 
     def save(self, step: int, tensors: dict[str, Tensor]) -> None:
         """Write a checkpoint and drop all but the newest two."""
-        content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
+        all_tensors = {**tensors, **self.about}
+        content = save({name: t.detach().cpu().contiguous() for name, t in all_tensors.items()})
         write_atomically(self.folder / f"{step:09}.safetensors", content + hashlib.sha256(content).digest())
         for old in self._paths()[KEEP:]:
             old.unlink()
@@ -37,13 +44,8 @@ class Checkpoints:
         for torn in self.folder.glob("*.tmp"):
             torn.unlink()
         for path in (path for path in self._paths() if int(path.stem) < before):
-            content = path.read_bytes()
-            body, digest = content[:-32], content[-32:]
-            if hashlib.sha256(body).digest() == digest:
-                try:
-                    return load(body)
-                except (SafetensorError, json.JSONDecodeError):
-                    continue
+            if (tensors := read_checkpoint(path)) is not None:
+                return tensors
         return None
 
     def clear(self) -> None:
@@ -53,3 +55,15 @@ class Checkpoints:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("*.safetensors"), reverse=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of one checkpoint, or None where it is damaged."""
+    content = path.read_bytes()
+    body, digest = content[:-32], content[-32:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    try:
+        return load(body)
+    except (SafetensorError, json.JSONDecodeError):
+        return None

@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.study.recipe import Recipe
+from harness.training.centring import Centring
 from harness.training.metrics import HeldOut
 from harness.training.stream import batch_rows
 
@@ -25,11 +26,11 @@ class Data:
         self.device = device
         self._store = ActivationStore.open(path)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._mean = torch.from_numpy(self._store.mean).to(device)
-        self._scale = torch.tensor(self._store.scale).to(device)
+        mean, scale = torch.from_numpy(self._store.mean), torch.tensor(self._store.scale)
+        self.centring = Centring(mean.to(device), scale.to(device))
         self.width = self._store.width
         self.fingerprint = self._store.fingerprint
-        self.mean = self._mean / self._scale  # [width], of the training split
+        self.mean = self.centring.scaled_mean  # [width], of the training split
         held_out = self._store.read("held_out", 0, self._store.tokens("held_out"))
         self.held_out = HeldOut(self.centred(self._put(held_out)), self._store.scale)
 
@@ -43,7 +44,7 @@ class Data:
 
         In memory of their own, not where numpy put them: a product's last bits can depend on the alignment.
         """
-        return rows.to(torch.float32, copy=True).sub_(self._mean).div_(self._scale)
+        return self.centring.centre(rows)
 
     def training(self, tokens: int) -> Tensor:
         """The first `tokens` training activations of the store, centred and scaled; all if there are fewer."""

@@ -1,4 +1,4 @@
-"""What an SAE is given of an activation, as an axis: each a map there, and back for its reconstructions.
+"""What an SAE is given of an activation, as an axis: each kind a map there, and back for its reconstructions.
 
 Activations come centred and scaled to unit variance. Shape letters: B tokens, D activation width.
 """
@@ -13,30 +13,44 @@ from torch import Tensor
 
 
 class Given(NamedTuple):
-    """x: what the SAE sees [B, D]. back: its reconstruction [B, D] in the activations' own terms."""
+    """x: what the SAE sees [B, D]. norm: what each token was divided by for it [B, 1], where it was."""
 
     x: Tensor
-    back: Callable[[Tensor], Tensor]
+    norm: Tensor | None = None
 
 
-def centred(x: Tensor, mean: Tensor) -> Given:
-    """As it is."""
-    return Given(x, lambda rows: rows)
+class Inputs(NamedTuple):
+    """One kind. `mean` [D]: what centring took away, scaled like the activations.
+
+    there: activations [B, D] and the mean to what the SAE sees. back: its reconstructions [B, D], the mean and
+    the norms of `Given` to the activations' own terms.
+    """
+
+    there: Callable[[Tensor, Tensor], Given]
+    back: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def uncentred(x: Tensor, mean: Tensor) -> Given:
-    """With the mean [D] (scaled like x) that centring took away."""
-    return Given(x + mean, lambda rows: rows - mean)
+def token_norm(x: Tensor) -> Tensor:
+    """Root of the mean square of each token's entries: x [B, D] -> [B, 1]."""
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-6) / x.shape[1] ** 0.5
+    return norm
 
 
 def unit_norm(x: Tensor, mean: Tensor) -> Given:
     """Every token brought to norm sqrt(D), as in the original deep-SAE runs: all tokens weigh the same."""
-    scale = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-6) / x.shape[1] ** 0.5
-    return Given(x / scale, lambda rows: rows * scale)
+    norm = token_norm(x)
+    return Given(x / norm, norm)
 
 
-INPUTS: dict[str, Callable[[Tensor, Tensor], Given]] = {
-    "centred": centred,
-    "uncentred": uncentred,
-    "unit_norm": unit_norm,
+def times_norm(rows: Tensor, mean: Tensor, norm: Tensor | None) -> Tensor:
+    """Back from `unit_norm`. Raises ValueError without the norms, which a reconstruction does not tell."""
+    if norm is None:
+        raise ValueError("expected each token's norm, since the recipe says inputs: unit_norm; got none")
+    return rows * norm
+
+
+INPUTS = {
+    "centred": Inputs(lambda x, mean: Given(x), lambda rows, mean, norm: rows),
+    "uncentred": Inputs(lambda x, mean: Given(x + mean), lambda rows, mean, norm: rows - mean),
+    "unit_norm": Inputs(unit_norm, times_norm),
 }

@@ -137,9 +137,9 @@ def test_at_evaluation_every_layer_has_its_own_k_active_latents_per_token(layers
 def test_inputs_come_back_in_the_activations_own_terms(name):
     x, mean = activations(), torch.linspace(-1, 1, WIDTH)
     x[0] = 0
-    given = INPUTS[name](x, mean)
+    given = INPUTS[name].there(x, mean)
     assert given.x.shape == x.shape
     assert torch.isfinite(given.x).all()
-    assert torch.allclose(given.back(given.x), x, atol=1e-6)
+    assert torch.allclose(INPUTS[name].back(given.x, mean, given.norm), x, atol=1e-6)
     expected = {"centred": x, "uncentred": x + mean, "unit_norm": torch.nn.functional.normalize(x) * WIDTH**0.5}
     assert torch.allclose(given.x, expected[name], atol=1e-6)

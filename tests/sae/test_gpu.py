@@ -7,6 +7,9 @@ from harness.sae import gpu
 from harness.sae.selection import largest, top_k
 from harness.sae.sparse import FullSupport, Support, normalise_rows, positive_means, project_rows
 from harness.training.cell import Cell
+from harness.training.centring import Centring
+from harness.training.sae_files import SAEConfig
+from harness.training.trained_sae import TrainedSAE
 from tests.training.cells import DATA, MEAN, WIDTH, recipe
 
 pytest.importorskip("triton", reason="Triton is not installed: the kernels for GPUs are not tested")
@@ -197,6 +200,18 @@ def test_a_cell_trains_as_on_plain_torch(monkeypatch, changes):
     near(coded, wanted)
     assert ours.keys() == theirs.keys()  # a checkpoint of either can be gone on from
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
+
+
+@pytest.mark.parametrize("changes", CELLS, ids=lambda changes: " ".join(map(str, changes.values())))
+def test_a_trained_sae_codes_as_on_plain_torch(monkeypatch, changes):
+    one = cell(**changes)
+    plain = Centring(torch.zeros(WIDTH), torch.tensor(1.0))
+    sae = TrainedSAE.of(one, SAEConfig(one.recipe, plain, plain)).to(DEVICE)
+    x = DATA[:10].to(DEVICE)
+    ours = sae(x), sae.encode(x), sae.decode(sae.encode(x))
+    monkeypatch.setattr(gpu, "DEVICES", set())
+    for one_of_ours, theirs in zip(ours, (sae(x), sae.encode(x), sae(x)), strict=True):
+        near(one_of_ours, theirs)
 
 
 @pytest.mark.parametrize("sparsifier", ["topk", "jumprelu"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness import load_sae
 from harness.activations.store import ActivationStore
 from harness.locks import exclusive
 from harness.scheduling.cell_folder import CellFolder
@@ -181,6 +182,26 @@ def test_seconds_go_on_where_a_cell_does(small_study):
     assert before > 0
     train(run_cell(folder("one").path, RECIPE, lambda: data), stop_at=None)
     assert folder("one").result()["seconds"] > before
+
+
+def test_the_checkpoint_of_a_stopped_cell_has_the_figure_of_its_point_of_the_curve(small_study):
+    """Read alone, and measured as anybody would: on raw activations of the store."""
+    data = open_data("data/random/activations", "cpu")
+    recipe = replace(RECIPE, optimizer="schedule_free_adam", sparsifier="batchtopk", inputs="unit_norm")
+    cohort = Cohort({"one": run_cell(folder("one").path, recipe, lambda: data)})
+
+    def beat() -> None:
+        if len(points := folder("one").points()) > 3 and points[-1]["step"] == cohort.waiting["one"]:
+            raise Stopped
+
+    cohort.train(lambda step: data.read(recipe, step), 1e9, beat, data.centred)
+    point = folder("one").points()[-1]
+    sae = load_sae(folder("one").path / "checkpoints" / f"{point['step']:09}.safetensors")
+    store = ActivationStore.open(Path("data/random/activations"))
+    x = torch.from_numpy(store.read("held_out", 0, point["measured_tokens"]))
+    error, spread = x - sae(x), x - x.mean(0)
+    assert float(error.square().sum() / spread.square().sum()) == pytest.approx(point["heldout_fvu"], rel=1e-5)
+    assert sae.config.data == store.fingerprint
 
 
 def test_a_cell_whose_last_figures_are_not_finite_is_diverged_and_says_which(start):

@@ -1,0 +1,187 @@
+"""A trained SAE by itself, in the language model's own units. docs/trained_sae.md has its files.
+
+Shape letters: D activation width, N latents of all coders, B tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from harness.errors import UserError
+from harness.sae.model import SAE, Coded
+from harness.sae.sparse import Support
+from harness.training.cell import Cell, new_sae
+from harness.training.centring import Centring
+from harness.training.checkpoint import read_checkpoint
+from harness.training.inputs import INPUTS, Given
+from harness.training.sae_files import CONFIG, SAEConfig, config_from, read_folder, write_folder
+
+BATCH = 2048  # tokens at a time; bounds the memory of the [B, N] pre-activations
+
+
+class TrainedSAE(nn.Module):
+    """An SAE that training has come to: averaged weights, thresholds as they were last calibrated.
+
+    Activations go in as the language model has them, of any floating-point type, and so come reconstructions back,
+    in float32; both are [..., D], on the device of the weights. Latents are [..., N], coder after coder where
+    sparse layers are stacked. Weights take no gradients; activations and active latents do.
+    `config` says what was trained, on what, and by which code.
+    """
+
+    input_mean: Tensor
+    input_scale: Tensor
+    target_mean: Tensor
+    target_scale: Tensor
+
+    def __init__(self, sae: SAE, config: SAEConfig) -> None:
+        """Use `TrainedSAE.of` or `load_sae`."""
+        super().__init__()
+        self.sae = sae.requires_grad_(False)
+        self.config = config
+        for name, centring in (("input", config.input), ("target", config.target)):
+            self.register_buffer(f"{name}_mean", centring.mean, persistent=False)
+            self.register_buffer(f"{name}_scale", centring.scale, persistent=False)
+        self.eval()
+
+    @classmethod
+    def of(cls, cell: Cell, config: SAEConfig) -> TrainedSAE:
+        """A copy of what a cell has come to. `config` says what the cell itself does not know."""
+        sae, k = cell.trained_sae()
+        return cls(sae, replace(config, tokens=cell.tokens, k=k, calibration=cell.calibration))
+
+    def train(self, mode: bool = True) -> TrainedSAE:
+        """Stays in evaluation mode: in training, thresholds would not hold."""
+        return super().train(False)
+
+    @property
+    def input(self) -> Centring:
+        """What centres and scales the activations that are encoded."""
+        return Centring(self.input_mean, self.input_scale)
+
+    @property
+    def target(self) -> Centring:
+        """Likewise for those that are reconstructed: for an SAE the same."""
+        return Centring(self.target_mean, self.target_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations [..., D] -> their reconstruction [..., D], float32."""
+
+        def reconstruct(rows: Tensor) -> Tensor:
+            return self.target.restore(self.code(self.input.centre(rows)).reconstruction)
+
+        return self._by_batches(reconstruct, x)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Activations [..., D] -> latent activations [..., N], float32, not negative; 0: it did not fire."""
+
+        def encode(rows: Tensor) -> Tensor:
+            coded = self.code(self.input.centre(rows))
+            return torch.cat([part.code.dense() for part in coded.parts], dim=1)
+
+        return self._by_batches(encode, x)
+
+    def decode(self, latents: Tensor, norm: Tensor | None = None) -> Tensor:
+        """Latent activations [..., N] -> the reconstruction [..., D], float32.
+
+        norm: each token's `norm(x)` [..., 1]. Recipes with `inputs: unit_norm` need it, since it is lost in their
+        latents; `sae.decode(sae.encode(x), sae.norm(x))` is `sae(x)` for every SAE, to rounding.
+        Raises ValueError without it there, and for other shapes.
+        """
+        self._check(latents, self.sae.latents)
+        if norm is not None and norm.shape != (*latents.shape[:-1], 1):
+            raise ValueError(f"expected norms {[*latents.shape[:-1], 1]}, got {list(norm.shape)}")
+        rows = self._decode(latents.reshape(-1, self.sae.latents).float())
+        inputs = INPUTS[self.config.recipe.inputs]
+        centred = inputs.back(rows, self.target.scaled_mean, None if norm is None else norm.reshape(-1, 1))
+        return self.target.restore(centred).reshape(*latents.shape[:-1], centred.shape[-1])
+
+    def norm(self, x: Tensor) -> Tensor:
+        """What each token of activations [..., D], centred and scaled, is divided by to be encoded: [..., 1].
+
+        1 but for recipes with `inputs: unit_norm`.
+        """
+
+        def norm(rows: Tensor) -> Tensor:
+            found = self._given(self.input.centre(rows)).norm
+            return rows.new_ones(len(rows), 1, dtype=torch.float32) if found is None else found
+
+        return self._by_batches(norm, x)
+
+    def code(self, x: Tensor) -> Coded:
+        """What it makes of activations [B, D] that are centred and scaled already, in their terms.
+
+        Held-out figures are measured on these.
+        """
+        given = self._given(x)
+        coded: Coded = self.sae(given.x)
+        back = INPUTS[self.config.recipe.inputs].back
+        return coded._replace(reconstruction=back(coded.reconstruction, self.target.scaled_mean, given.norm))
+
+    def save(self, folder: Path | str) -> None:
+        """Write `sae.safetensors` and `config.json`, the latter last: with it the SAE is whole."""
+        write_folder(Path(folder), self.config, self.sae.state_dict())
+
+    def _given(self, x: Tensor) -> Given:
+        return INPUTS[self.config.recipe.inputs].there(x, self.input.scaled_mean)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, N] -> what the SAE makes of them, in the terms of what it sees: [B, D]."""
+        coders = self.sae.stack()
+        parts = torch.split(latents, [coder.latents for coder in coders], dim=1)
+        rows = []
+        for coder, dense in zip(coders, parts, strict=True):
+            places = dense.detach().flatten().nonzero().squeeze(1)
+            values = dense.flatten()[places]
+            rows.append(coder.decode(values, Support.of_places(places, dense.shape)))
+        return torch.stack(rows).sum(0)
+
+    def _by_batches(self, make: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """What `make` makes of rows [B, D], for activations of any shape [..., D]."""
+        self._check(x, len(self.input_mean))
+        made = torch.cat([make(rows) for rows in torch.split(x.reshape(-1, x.shape[-1]), BATCH)])
+        return made.reshape(*x.shape[:-1], made.shape[-1])
+
+    def _check(self, x: Tensor, width: int) -> None:
+        if not x.dim() or x.shape[-1] != width:
+            raise ValueError(f"expected a tensor [..., {width}], got {list(x.shape)}")
+
+
+def load_sae(path: Path | str, device: torch.device | str = "cpu") -> TrainedSAE:
+    """The SAE in a folder (`runs/cells/<id>/sae`), or that of a checkpoint from the middle of training.
+
+    A checkpoint's thresholds are those of the last point of its curve; one of a schedule-free optimizer needs this
+    optimizer's package, to average the weights. Raises UserError for a file that is missing or damaged.
+    """
+    path = Path(path)
+    if path.is_file():
+        return _of_checkpoint(path).to(device)
+    config, weights = read_folder(path)
+    with torch.device("meta"):  # no random weights are drawn only to be replaced
+        sae = new_sae(config.recipe, config.width)
+    try:
+        sae.load_state_dict(weights, assign=True)
+    except RuntimeError:
+        raise UserError(f"{path}: expected the weights of the recipe in config.json, got others") from None
+    sae.set_active(config.k)
+    return TrainedSAE(sae, config).to(device)
+
+
+def _of_checkpoint(path: Path) -> TrainedSAE:
+    tensors = read_checkpoint(path)
+    if tensors is None or CONFIG not in tensors:
+        raise UserError(f"{path}: expected a whole checkpoint, or a folder with config.json and sae.safetensors")
+    config = config_from(bytes(tensors[CONFIG].tolist()), path)
+    try:
+        cell = Cell(config.recipe, config.width, torch.device("cpu"), config.input.scaled_mean)
+        cell.load_state(tensors)
+    except ModuleNotFoundError as missing:
+        needed = f"{config.recipe.optimizer} needs {missing.name} to average the weights of a checkpoint"
+        raise UserError(f"{path}: {needed}: pip install {missing.name}") from None
+    except (KeyError, RuntimeError):
+        raise UserError(f"{path}: expected the weights of its recipe, got others") from None
+    return TrainedSAE.of(cell, config)
