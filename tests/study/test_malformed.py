@@ -103,7 +103,7 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     ),
     "a merged number": (changed("  k: 4", "  <<: 4"), ":5: not YAML: expected a mapping"),
     # Keys.
-    "a key twice": (changed("  k: 4", "  k: 4\n  'k': 5"), ":6: recipe.k: this key stands here twice (line 5)"),
+    "a key twice": (changed("  k: 4", "  k: 4\n  'k': 5"), ":6: recipe.k: this key is here twice (line 5)"),
     "a list as key": ("? [a, b]\n: c\n" + STUDY, ":1: expected text as a key"),
     "a mapping as key": (changed("  k: 4", "  {a: b}: 4"), ":5: recipe: expected text as a key"),
     "a number as key": ("7: 7\n" + STUDY, "7: expected text as a key, got 7"),
