@@ -69,7 +69,7 @@ class ActivationStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of everything that decides the numbers: with the same fingerprint, stores hold the same activations."""
+        """sha256 of everything that decides the numbers: stores with the same one hold the same activations."""
         return str(self.manifest["fingerprint"])
 
     def tokens(self, split: str) -> int:

@@ -15,10 +15,10 @@ DOCUMENTS_AT_ONCE = 1024  # encoded in one call, on all threads
 
 
 def packed_contexts(documents: Sequence[Document], tokenizer: Any, context: int, tokens: int, seed: int) -> Ids:
-    """Token ids [contexts, context]: documents in a seeded order, each after a separator, without padding.
+    """Token ids [contexts, context]: documents in a seeded order, each after a separator, without gaps.
 
-    Takes documents until there are `tokens` tokens, not counting separators, or no document is left. The end of the
-    last context is filled with separators. `tokenizer` is one of `transformers`; its end-of-text token is the
+    Takes documents until there are `tokens` tokens, not counting separators, or no document is left. The end of
+    the last context is filled with separators. `tokenizer` is one of `transformers`; its end-of-text token is the
     separator.
     """
     order = np.random.default_rng(seed).permutation(len(documents))
