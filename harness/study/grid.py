@@ -109,7 +109,9 @@ def recipes(study: Study) -> list[tuple[Setting, Recipe]]:
         setting, recipe = _of_axes(study, row), _recipe(study, row)
         if (other := seen.setdefault(_training(recipe), setting)) is not setting:
             axis = next(name for name in setting if setting[name] != other[name])
-            message = f"expected settings that differ, {describe(setting)!r} trains what {describe(other)!r} does"
+            message = (
+                f"expected settings that differ, {describe(setting)!r} trains the same as {describe(other)!r}"
+            )
             raise study.file.error(("axes", axis), message)
         found.append((setting, recipe))
     return found

@@ -160,15 +160,15 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     # Two levels for one.
     "no layers twice": (
         changed("dense 2-2", "sparse 1"),
-        ":9: axes.layers: expected settings that differ, 'sparse 1, penalty 0, adam, lr 0.001' trains what 'none",
+        ":9: axes.layers: expected settings that differ, 'sparse 1, penalty 0, adam, lr 0.001' trains the same as 'none",
     ),
     "widths twice": (
         changed("none, dense 2-2", "dense 2-2, dense 2.0-2.0"),
-        "trains what 'dense 2-2, penalty 0, adam",
+        "trains the same as 'dense 2-2, penalty 0, adam",
     ),
     "proportions twice": (
         changed("none, dense 2-2", "sparse 2, sparse 3-3"),
-        "trains what 'sparse 2, penalty 0, adam",
+        "trains the same as 'sparse 2, penalty 0, adam",
     ),
     # Absurd sizes.
     "a count beyond 64 bits": (

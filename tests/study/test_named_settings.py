@@ -149,7 +149,7 @@ MISTAKES = {
     ),
     "two that are the same": (
         remedy("{settings: {none: {}, zero: {penalty: 0}}}"),
-        ":5: axes.remedy: expected settings that differ, 'zero' trains what 'none' does",
+        ":5: axes.remedy: expected settings that differ, 'zero' trains the same as 'none'",
     ),
     "a condition on no level": (
         REMEDY + "  k: {when: {remedy: {lower: [2]}}}\n",
