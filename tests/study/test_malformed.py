@@ -160,7 +160,7 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     # Two levels for one.
     "no layers twice": (
         changed("dense 2-2", "sparse 1"),
-        ":9: axes.layers: expected settings that differ, 'sparse 1, penalty 0, adam, lr 0.001' trains the same as '",
+        ":9: axes.layers: expected settings that differ, 'sparse 1, penalty 0, adam, lr 0.001' trains the same",
     ),
     "widths twice": (
         changed("none, dense 2-2", "dense 2-2, dense 2.0-2.0"),
