@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-# Packages are compiled when first imported, which takes a minute less than all at installation; but then they
-# must be kept, whatever the shell says.
+# Packages are compiled at first import, which takes a minute less than compiling all of them at installation; but
+# then the compiled files must be kept, whatever the shell's settings.
 unexport PYTHONDONTWRITEBYTECODE
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -31,15 +31,15 @@ lint: .venv/.test-installed
 demo: .venv/.test-installed
 	python -m pytest -n 0 -m demo
 
-# Opens both dashboards in a real browser and takes their pictures; needs Chromium on the machine.
+# Opens both dashboards in a real browser and takes screenshots; needs Chromium.
 browser: .venv/.browser-installed
 	python -m pytest -n 0 -m browser
 
-# Compares with the peers' own packages, which have an environment of their own: .venv stays as locked.
+# Compares with the peers' packages, in a separate environment: .venv stays as locked.
 peers: .venv-peers/.installed
 	.venv-peers/bin/python -m pytest -n 0 -m peers tests/peers
 
-# Runs a sweep on a Ray cluster of two nodes on this machine, and kills one.
+# Runs a sweep on a Ray cluster of two nodes on this machine, and kills one node.
 ray: .venv/.ray-installed
 	python -m pytest -n 0 -m ray
 
@@ -47,11 +47,11 @@ ray: .venv/.ray-installed
 chaos: .venv/.test-installed
 	python -m pytest -n 0 -m chaos
 
-# Times a step, a grid and the harness around them, beside the peers' packages; half an hour on a quiet machine.
+# Times a step, a grid and the overhead of the harness, and the peers' packages; half an hour on an idle machine.
 bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .venv-dictionary-learning/.installed
 	python -m benchmarks --peers --out docs/benchmarks.md
 
-# Checks and times a step on a GPU; two minutes. Needs no more than torch, Triton and what a cell imports.
+# Checks and times a step on a GPU; two minutes. Needs only torch, Triton and what a cell imports.
 gpu:
 	$(PYTHON) -m benchmarks.gpu --out docs/gpu.md
 
@@ -99,7 +99,7 @@ screenshots: .venv/.browser-installed
 	@$(@D)/bin/python -m pip uninstall --quiet --yes torchvision
 	@touch $@
 
-# Writes constraints.txt anew: the newest versions that pyproject.toml allows, from a fresh environment.
+# Writes constraints.txt again: the newest versions that pyproject.toml allows, from a fresh environment.
 lock:
 	rm -rf .venv && $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,dev,browser,ray]'

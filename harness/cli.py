@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         "--root",
         type=Path,
         default=Path(),
-        help="folder with data/, runs/ and results/ (default: this one)",
+        help="folder of data/, runs/, results/ (default: the current one)",
     )
     below = top.add_subparsers(required=True, metavar="command")
     for command in commands.COMMANDS:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, on disks that may be full for a while, or damaged."""
+"""Atomic writes, waiting while a disk is full, and reading files that may be damaged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.backoff import backoff
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LONGEST_PAUSE = 15.0  # seconds between two tries
-SAY = 0.5  # seconds between two times of saying that the disk is full
+SAY = 0.5  # seconds between two messages that the disk is full
 
 Result = TypeVar("Result")
 
@@ -53,14 +53,14 @@ def _write(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
     except OSError:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)  # others may need the room
+            beside.unlink(missing_ok=True)  # to free its space
         raise
     beside.replace(path)
     _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:
-    """Until then a power cut may undo what was renamed in it."""
+    """Sync a folder: before that, a power cut may undo a rename in it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError):  # some network file systems sync no folders
@@ -70,10 +70,10 @@ def _sync_folder(path: Path) -> None:
 
 
 def append(file: IO[str], line: str) -> None:
-    """Add a line to a file and sync it; where the disk is full, as soon as there is room."""
+    """Add a line to a file and sync it. Waits while the disk is full."""
     try:
         file.write(line)
-    except OSError as reason:  # what has not been written is still in the buffer
+    except OSError as reason:  # the rest is still in the buffer
         if reason.errno not in FULL:
             raise
     once_there_is_room(Path(file.name), partial(_sync, file))
@@ -85,9 +85,9 @@ def _sync(file: IO[str]) -> None:
 
 
 def read_record(path: Path, keys: Iterable[str] = ()) -> dict[str, Any] | None:
-    """The JSON object in a file. None where there is no file, and where it is damaged, which is said.
+    """The JSON object in a file. None if there is no file, or if it is damaged, for which a line is printed.
 
-    keys: those that it must have.
+    keys: keys that the object must have.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -97,7 +97,7 @@ def read_record(path: Path, keys: Iterable[str] = ()) -> dict[str, Any] | None:
         record = None
     if isinstance(record, dict) and all(key in record for key in keys):
         return record
-    say_once(f"{path.absolute()}: damaged; taken as if it were not there")
+    say_once(f"{path.absolute()}: damaged; ignored")
     return None
 
 
@@ -117,7 +117,7 @@ when_full: ContextVar[Callable[[Path], Any]] = ContextVar("when_full", default=_
 
 
 def once_there_is_room(path: Path, write: Callable[[], Result]) -> Result:
-    """Do what writes `path`; where the disk is full, again and again until there is room."""
+    """Call `write`, which writes `path`, and repeat that while the disk is full."""
     pauses = backoff(LONGEST_PAUSE)
     while True:
         try:

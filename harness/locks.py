@@ -1,4 +1,4 @@
-"""Kernel locks on files. One process holds a lock; the kernel frees it when that process ends, however it ends."""
+"""Kernel locks on files. The kernel releases a lock when the process that holds it ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.files import once_there_is_room
 
 @contextmanager
 def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
-    """Hold the kernel lock on `path` if nobody does: yields whether it was taken. A killed holder frees it.
+    """Hold the kernel lock on `path` within the block, if it is free. Yields whether it was taken.
 
-    patience: seconds to go on trying, for holders that only look whether it is free.
+    patience: seconds to keep trying, since `is_held` takes the lock for a moment.
     """
     deadline = time.monotonic() + patience
     descriptor = once_there_is_room(path, partial(_open, path))
@@ -31,7 +31,7 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lock on `path`. Writes nothing, so that it works on a read-only disk."""
+    """Whether a process holds the lock on `path`. Writes nothing, so it works on a read-only disk."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -43,7 +43,7 @@ def is_held(path: Path) -> bool:
 
 
 def this_process() -> str:
-    """What others are told of the holder of a lock."""
+    """This process as described to others while it holds a lock."""
     return f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}"
 
 

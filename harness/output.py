@@ -1,4 +1,4 @@
-"""Standard output and standard error, where losing them must not end what is being done."""
+"""Standard output and standard error that may be lost without ending the program."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-# A disk that is full, a reader that has gone (`| head`), a terminal that is closed.
+# A full disk, a closed pipe (`| head`), a closed terminal.
 LOST = (errno.ENOSPC, errno.EDQUOT, errno.EPIPE, errno.EIO)
 
 
 class _Dispensable:
-    """A stream whose writes may get lost."""
+    """A stream whose writes may be lost."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -40,7 +40,7 @@ class _Dispensable:
 
 @contextmanager
 def dispensable_output() -> Iterator[None]:
-    """Within, what cannot be written to standard output or standard error is left out, and raises nothing."""
+    """Within the block, output that cannot be written to standard output or standard error is dropped."""
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, _Dispensable(stream)) for stream in streams)
     try:
@@ -52,7 +52,7 @@ def dispensable_output() -> Iterator[None]:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Where it still cannot be written to, lead it nowhere: else Python would end with an error of its own."""
+    """If it still cannot be written to, redirect it to /dev/null: otherwise Python exits with an error."""
     try:
         stream.flush()
     except OSError as reason:

@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of long work: a live bar on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ from harness.secrets import masked
 START_SECONDS = 60.0
 STORAGE = "HARNESS_UI_STORAGE"
 
-Server = tuple[list[str], dict[str, str]]  # command, and URLs through its environment: everybody sees a command
+Server = tuple[list[str], dict[str, str]]  # command, and environment with the URLs: every user can see a command
 
 
 def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Console) -> None:
-    """Start the servers (`optuna`, `mlflow`) on their ports, say where they are, and end them with this process.
+    """Start the servers (`optuna`, `mlflow`) on their ports, print their URLs, and end them with this process.
 
     Raises UserError if there is nothing to show, if a port is taken, or if a server does not start.
     """
@@ -85,7 +85,7 @@ def _mlflow(workspace: Workspace, host: str, port: int) -> Server:
 
 
 def _mlflow_pages(url: str) -> list[str]:
-    """The page of each study: MLflow's front page opens on traces of chats."""
+    """The page of each study: MLflow's front page shows traces of chats instead."""
     with urllib.request.urlopen(f"{url}api/2.0/mlflow/experiments/search?max_results=100", timeout=30) as answer:
         experiments = json.load(answer).get("experiments", [])
     studies = [e for e in experiments if e["name"] != "Default"]

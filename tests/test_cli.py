@@ -99,9 +99,7 @@ def test_a_wrong_study_is_one_line(small_study, capsys):
     text = small_study.read_text()
     small_study.write_text(text.replace("tuning_seeds: [2]", "tuning_seeds: [1]"))
     line = fails(capsys, "run", str(small_study))
-    assert (
-        "studies/small.yaml:15: tuning_seeds: expected seeds that do not stand under 'seeds' too, got [1]" in line
-    )
+    assert "studies/small.yaml:15: tuning_seeds: expected seeds that are not under 'seeds' too, got [1]" in line
     small_study.write_text(
         text.replace("layers: [none, sparse 2]", "depth: {settings: {deep: {layer: sparse 2}}}")
     )

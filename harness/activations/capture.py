@@ -1,4 +1,4 @@
-"""What a language model computes inside, token by token, from the corpus into an activation store."""
+"""Captures a language model's activations on the corpus into an activation store."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from harness.activations.tokens import Ids, packed_contexts
 from harness.progress import track
 from harness.study.source import TextSource, source_error
 
-TOKENS_AT_ONCE = 8192  # of one forward pass
+TOKENS_AT_ONCE = 8192  # per forward pass
 
 
 class Positions(NamedTuple):
-    """The contexts to run [contexts, context], and which of their positions are kept."""
+    """Contexts to run [contexts, context], and which of their positions are kept."""
 
     ids: Ids
     kept: NDArray[np.bool_]
 
     def where(self, row: int, tokenizer: Any) -> str:
-        """The kept position number `row`, for people."""
+        """The kept position number `row`, in words."""
         context, position = (int(index) for index in np.argwhere(self.kept)[row])
         token = tokenizer.decode([int(self.ids[context, position])])
         return f"token {token!r} at position {position} of context {context}"

@@ -1,4 +1,4 @@
-"""Text that every installation has: docstrings as documents, split, with a tokenizer of their own."""
+"""Makes a corpus of docstrings, which every installation has: two splits and a tokenizer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ENCODED_AT_ONCE = 4096  # documents
 def build_corpus(source: TextSource, out: Path) -> dict[str, Any]:
     """Write `train.parquet`, `held_out.parquet`, `tokenizer.json` and `manifest.json` to the folder `out`.
 
-    A document is one docstring, kept only where it first occurs in the corpus. All documents of a module
-    file are in one split, since neighbours repeat each other's words. Returns the manifest. `out` is
+    A document is one docstring, kept only at its first occurrence in the corpus. All documents of a module
+    file are in the same split, since neighbours repeat each other's words. Returns the manifest. `out` is
     replaced as a whole, or left as it was.
 
     Raises UserError if a package is not installed, or the text is too short for the activations asked for.
@@ -50,7 +50,7 @@ def build_corpus(source: TextSource, out: Path) -> dict[str, Any]:
 
 
 def split_of(file: str, held_out: float) -> Split:
-    """The split of a module file: decided by its name alone, so that no other file can move it."""
+    """The split of a module file: a function of its name alone, so that other files do not change it."""
     digest = hashlib.sha256(file.encode()).digest()
     return "held_out" if int.from_bytes(digest[:8], "big") < held_out * 2**64 else "train"
 
@@ -86,7 +86,7 @@ def _documents(source: TextSource) -> tuple[list[Document], dict[str, int]]:
 
 
 def _files(source: TextSource) -> list[tuple[str, Path]]:
-    """Sorted over all packages, so that the order in the source file changes nothing."""
+    """Files of all packages, sorted, so that the order in the source file does not matter."""
     files: dict[str, Path] = {}
     for index, name in enumerate(source.corpus.packages):
         found = package_files(name)
@@ -120,7 +120,7 @@ def _write_split(folder: Path, split: Split, documents: list[Document], tokenize
 
 def _count_tokens(tokenizer: Tokenizer, texts: list[str]) -> int:
     """Tokens of the texts, the separators between them not counted."""
-    tokenizer.encode_special_tokens = True  # a docstring that speaks of <|endoftext|> does not end there
+    tokenizer.encode_special_tokens = True  # a docstring may mention <|endoftext|> without ending there
     chunks = (texts[i : i + ENCODED_AT_ONCE] for i in range(0, len(texts), ENCODED_AT_ONCE))
     return sum(len(encoding) for chunk in chunks for encoding in tokenizer.encode_batch_fast(chunk))
 

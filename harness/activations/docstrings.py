@@ -15,8 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 SUFFIXES = (".py", ".pyi")
-SKIPPED = {"tests", "test", "vendor", "_vendor", "vendored", "third_party"}  # hardly documented, or another's
-WORTH_PROCESSES = 600  # files; fewer are parsed sooner than a process starts
+SKIPPED = {"tests", "test", "vendor", "_vendor", "vendored", "third_party"}  # little documented, or copies
+WORTH_PROCESSES = 600  # files; fewer are parsed faster than a process starts
 CHUNK = 32  # files handed to a process at a time
 
 Documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -41,7 +41,7 @@ def package_files(name: str) -> list[tuple[str, Path]] | None:
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    if not name.isidentifier():  # a path is no package, and a dot would import the parent package
+    if not name.isidentifier():  # a path is not a package, and a dot would import the parent package
         return None
     try:
         return find_spec(name)
@@ -58,12 +58,12 @@ def _python_files(root: Path) -> Iterator[Path]:
 def docstrings_of(files: list[Path], processes: int | None = None) -> list[list[str] | None]:
     """The docstrings of each file in the order of the text; None for a file that does not parse.
 
-    `processes`: by default one per CPU where the files are many. The result does not depend on it.
+    processes: by default one per CPU if there are many files. The result does not depend on it.
     """
     count = processes or (os.cpu_count() or 1 if len(files) >= WORTH_PROCESSES else 1)
     if count == 1:
         return [file_docstrings(file) for file in files]
-    # spawned, not forked: the caller may have torch's or polars' threads running
+    # spawned, not forked: the caller may have running threads of torch or polars
     with ProcessPoolExecutor(count, get_context("spawn"), gc.disable) as pool:
         return list(pool.map(file_docstrings, files, chunksize=CHUNK))
 
@@ -80,7 +80,7 @@ def file_docstrings(file: Path) -> list[str] | None:
 
 
 def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """The module and all statements within it, in order; expressions, the bulk of a tree, are left out."""
+    """The module and all statements in it, in order; without expressions, which are most of a tree."""
     yield tree
     for field in ("body", "handlers", "orelse", "finalbody", "cases"):
         for child in getattr(tree, field, ()):
@@ -91,5 +91,5 @@ def _docstring(node: ast.AST) -> str:
     if not isinstance(node, Documented):
         return ""
     text = ast.get_docstring(node, clean=False) or ""
-    # "\ud800" is a valid literal, but no text that a file can hold
+    # "\ud800" is a valid literal, but cannot be written to a file as UTF-8
     return cleandoc(text).strip().encode("utf-8", "replace").decode("utf-8")

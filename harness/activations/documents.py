@@ -1,4 +1,4 @@
-"""A corpus on disk, as it is read: documents in two splits, beside their tokenizer."""
+"""Reads a corpus from disk: documents in two splits, and their tokenizer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from harness.activations.folders import read_json
 from harness.errors import UserError
 
-END_OF_TEXT = "<|endoftext|>"  # the only special token: between documents
+END_OF_TEXT = "<|endoftext|>"  # the only special token, between documents
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 
@@ -18,7 +18,7 @@ Split = Literal["train", "held_out"]
 
 
 class Document(NamedTuple):
-    """One docstring, and the module file that it stands in, such as `numpy/lib/npyio.py`."""
+    """One docstring, and the module file that contains it, such as `numpy/lib/npyio.py`."""
 
     source: str
     text: str

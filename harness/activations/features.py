@@ -1,4 +1,4 @@
-"""Features with a known law: how often each fires, which fire together, which only inside another. numpy only."""
+"""Random features with known rates, correlations and hierarchy. numpy only."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from harness.study.source import MAX_RATE, OF_PARENT, Synthetic
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-MEAN, STD, LEAST = 1.0, 0.25, 0.1  # of a feature's value where it fires
+MEAN, STD, LEAST = 1.0, 0.25, 0.1  # of a feature's value when it fires
 
 
 class FeatureLaw:
     """A Gaussian copula over F features, the most frequent one first.
 
-    Feature f fires on a token where sqrt(c_f) g + sqrt(1 - c_f) e_f < threshold_f, with g one standard normal
-    of its group and the token, e_f one of its own, c_f the `correlation`. A child (`hierarchy`) has c_f = 0,
-    and fires where besides this its parent fires: it shares in its parent's correlations, and no others.
-    Thresholds are quantiles, such that every feature fires with its rate, see `firing_rates`. Tokens are
+    Feature f fires on a token where sqrt(c_f) g + sqrt(1 - c_f) e_f < threshold_f, where g is a standard
+    normal shared by its group on this token, e_f its own, and c_f the `correlation`. A child (`hierarchy`) has
+    c_f = 0 and fires only if its parent fires, too: it has its parent's correlations, and no others.
+    Thresholds are quantiles such that every feature fires at its rate (see `firing_rates`). Tokens are
     independent of each other.
     """
 
     def __init__(self, wanted: Synthetic, random: np.random.Generator) -> None:
-        """`random` draws which features are children, and whose."""
-        self.parents = draw_parents(wanted.features, wanted.hierarchy, random)  # [F]; its own parent: no child
+        """random: draws which features are children, and of which parents."""
+        self.parents = draw_parents(wanted.features, wanted.hierarchy, random)  # [F]; itself if no child
         self.groups = (np.arange(wanted.features) % wanted.groups)[self.parents]  # [F]
         self.rates = firing_rates(wanted.active, wanted.zipf, self.parents)  # [F], share of tokens
         roots = self.parents == np.arange(wanted.features)
@@ -37,9 +37,9 @@ class FeatureLaw:
         self._own = np.sqrt(1 - np.square(self._shared))
 
     def draw(self, tokens: int, random: np.random.Generator) -> Floats:
-        """Values [tokens, F]: where a feature fires a normal one of mean 1, std 0.25, at least 0.1; else 0.
+        """Values [tokens, F]: if a feature fires, normal with mean 1 and std 0.25, at least 0.1; otherwise 0.
 
-        Values are rounded to float16, so that a file of these numbers is exact.
+        Values are rounded to float16, so that a float16 file stores them exactly.
         """
         group = random.standard_normal((tokens, int(self.groups.max()) + 1), np.float32)
         behind = random.standard_normal((tokens, len(self.rates)), np.float32)
@@ -56,7 +56,7 @@ class FeatureLaw:
 def draw_parents(features: int, hierarchy: float, random: np.random.Generator) -> Indices:
     """Parent of each feature [F], its own index where it is no child.
 
-    The share `hierarchy` are children, any but the first; a parent is a more frequent feature that is no child.
+    A share of `hierarchy` are children, never the first; a parent is a more frequent feature that is no child.
     """
     parents = np.arange(features)
     children = 1 + random.permutation(features - 1)[: int(hierarchy * features)]
@@ -66,9 +66,9 @@ def draw_parents(features: int, hierarchy: float, random: np.random.Generator) -
 
 
 def firing_rates(active: float, zipf: float, parents: Indices) -> NDArray[np.float64]:
-    """Share of tokens [F] that each feature fires on: c rank^-zipf with c such that they sum to `active`.
+    """Share of tokens [F] on which each feature fires: c rank^-zipf, with c such that they sum to `active`.
 
-    Clipped at 1/2, and for a child at half of its parent's rate; the others make up for that by a larger c.
+    Clipped at 1/2, and for a child at half of its parent's rate; a larger c makes up for that.
     """
     weights = np.arange(1, len(parents) + 1) ** -zipf
     child = parents != np.arange(len(parents))

@@ -1,4 +1,4 @@
-"""Folders that are complete or not there, and the manifests that say what is in them."""
+"""Folders that are complete or do not exist, and the manifests that describe them."""
 
 from __future__ import annotations
 

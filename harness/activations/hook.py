@@ -1,4 +1,4 @@
-"""A local language model, and the module of it whose output is captured."""
+"""Loads a local language model, and captures the output of one of its modules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Reached(Exception):
 
 
 def load_model(folder: Path) -> tuple[Any, Any]:
-    """Model (float32, evaluation mode) and tokenizer of a local folder; nothing is downloaded or unpickled.
+    """Model (float32, evaluation mode) and tokenizer from a local folder; nothing is downloaded or unpickled.
 
     Raises UserError if one of them cannot be loaded.
     """
@@ -40,13 +40,13 @@ def load_model(folder: Path) -> tuple[Any, Any]:
 def _loading(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except Exception as failure:  # transformers has no error of its own for files that it cannot read
+    except Exception as failure:  # transformers has no exception class for unreadable files
         reason = next(iter(str(failure).strip().splitlines()), type(failure).__name__)
         raise UserError(f"{folder}: expected {what}: {reason}") from None
 
 
 def check_model(source: TextSource, folder: Path, model: Any, tokenizer: Any) -> None:
-    """Raise UserError if the model in the folder is none that the source file describes."""
+    """Raise UserError if the model in the folder is not the one that the source file describes."""
     sizes, config = source.language_model, model.config
     width, positions = (getattr(config, name, None) for name in ("hidden_size", "max_position_embeddings"))
     if width is not None and sizes.width != width:
@@ -57,12 +57,12 @@ def check_model(source: TextSource, folder: Path, model: Any, tokenizer: Any) ->
         raise source_error(source, ("language_model", "context"), message)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: eos_token: expected a tokenizer with one, to stand between documents")
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without tokenizer
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers' result without tokenizer files
         raise UserError(f"{folder}: expected its tokenizer, found none with a vocabulary")
 
 
 def check_hook(source: TextSource, model: Any, module: torch.nn.Module, ids: Tensor) -> None:
-    """Raise UserError if what the module gives are no activations of the width that the source file says.
+    """Raise UserError if the module's output is not a tensor of activations of the source's width.
 
     ids: some contexts [batch, context] to try it on.
     """
@@ -79,7 +79,7 @@ def check_hook(source: TextSource, model: Any, module: torch.nn.Module, ids: Ten
 
 
 def find_module(source: TextSource, model: Any) -> torch.nn.Module:
-    """The module that `activations.hook` names. Raises UserError with the nearest names."""
+    """The module that `activations.hook` names. Raises UserError with similar names."""
     hook = source.activations.hook
     modules: dict[str, torch.nn.Module] = dict(model.named_modules())
     if hook in modules and hook:
@@ -90,9 +90,9 @@ def find_module(source: TextSource, model: Any) -> torch.nn.Module:
 
 @torch.inference_mode()
 def hidden_states(model: Any, module: torch.nn.Module, ids: Tensor) -> Any:
-    """Output [batch, context, width] of `module` on token ids [batch, context]; what comes after does not run.
+    """Output [batch, context, width] of `module` on token ids [batch, context]; later modules do not run.
 
-    None if the module is never called; `check_hook` finds modules whose output is something else.
+    None if the module is never called. `check_hook` checks that the output is a tensor.
     """
     seen: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Counting language models: what a trained one must beat to have learnt more than pairs of tokens."""
+"""Unigram and bigram models: baselines for a trained language model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Unigram:
         self.probability: Floats = counts / counts.sum()
 
     def loss(self, contexts: Ids) -> float:
-        """Mean negative log-likelihood, nats a token, of all tokens but the first of each context."""
+        """Mean negative log-likelihood, in nats per token, of all tokens but the first of each context."""
         return float(-np.log(self.probability[contexts[:, 1:]]).mean())
 
 
@@ -42,7 +42,7 @@ class Bigram:
         self.lower = _continuation(np.bincount(second, minlength=vocabulary))  # p1(w) [V]
 
     def loss(self, contexts: Ids) -> float:
-        """Mean negative log-likelihood, nats a token, of all tokens but the first of each context."""
+        """Mean negative log-likelihood, in nats per token, of all tokens but the first of each context."""
         pairs = _pairs(contexts, self.vocabulary)
         first, second = np.divmod(pairs, self.vocabulary)
         place = np.minimum(np.searchsorted(self.pairs, pairs), len(self.pairs) - 1)

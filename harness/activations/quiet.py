@@ -1,4 +1,4 @@
-"""Loading and saving models without the bars that `transformers` draws over our own progress."""
+"""Loads and saves models without the progress bars of `transformers`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Within the block `transformers` draws no progress bars; afterwards it does as before."""
+    """Disable the progress bars of `transformers` within the block."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

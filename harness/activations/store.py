@@ -1,4 +1,4 @@
-"""Activations on disk: memory-mapped shards, and what centres and scales them. numpy only."""
+"""Activations on disk: memory-mapped shards, with their mean and scale. numpy only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DECISIVE = ("format", "hook", "dtype", "width", "tokens", "shards", "features", 
 class ActivationStore:
     """A folder of shards `train-00000.npy`, ..., each [tokens, width], and its `manifest.json`.
 
-    Where the true features are known, `features.safetensors` has those of the held-out tokens, `features`
+    If the true features are known, `features.safetensors` has those of the held-out tokens, `features`
     [tokens, F], and `directions` [F, width].
     """
 
@@ -41,7 +41,7 @@ class ActivationStore:
 
     @classmethod
     def open(cls, path: Path) -> ActivationStore:
-        """Map the shards, reading none. Raises UserError if `path` is no activation store or lacks a part."""
+        """Map the shards without reading them. Raises UserError if `path` is not a complete activation store."""
         manifest = read_json(path / MANIFEST, "an activation store")
         if manifest.get("format") != FORMAT:
             found = manifest.get("format")
@@ -53,7 +53,7 @@ class ActivationStore:
         return cls(path, manifest, shards)
 
     def verify(self, most: int = VERIFIED) -> None:
-        """Raise UserError where a shard is not as it was written. Reads at most `most` bytes."""
+        """Raise UserError if a shard differs from what was written. Reads at most `most` bytes."""
         for split in SPLITS:
             for shard, about in zip(self._shards[split], self.manifest["shards"][split], strict=True):
                 if (most := most - shard.nbytes) < 0:
@@ -69,7 +69,7 @@ class ActivationStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all that decides the numbers: two stores with the same one hold the same activations."""
+        """sha256 of everything that decides the numbers: stores with the same one hold the same activations."""
         return str(self.manifest["fingerprint"])
 
     def tokens(self, split: str) -> int:
@@ -78,12 +78,12 @@ class ActivationStore:
 
     @property
     def mean(self) -> Floats:
-        """Of the training split, [width]: with `scale`, activations are used as (x - mean) / scale."""
+        """Mean of the training split [width]; activations are used as (x - mean) / scale."""
         return np.array(self.manifest["mean"], dtype=np.float32)
 
     @property
     def scale(self) -> float:
-        """Root of the mean square of all entries of x - mean."""
+        """Root mean square of all entries of x - mean."""
         return float(self.manifest["scale"])
 
     def read(self, split: str, start: int, stop: int) -> NDArray[Any]:
@@ -104,7 +104,7 @@ class ActivationStore:
         return out
 
     def features(self) -> Floats | None:
-        """True features [held-out tokens, F], in the order of that split; None where they are not known."""
+        """True features [held-out tokens, F], in the order of that split; None if they are not known."""
         return _read_features(self.path, self.manifest, slice(None))
 
     def check_model(self, model: Path) -> None:
@@ -137,7 +137,7 @@ def _open_shard(file: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> 
 
 
 def _read_features(path: Path, manifest: dict[str, Any], rows: slice) -> Floats | None:
-    """Some rows of the true features. Raises UserError if they are known, but the file is not as it was."""
+    """Some rows of the true features, if they are known. Raises UserError if the file is damaged."""
     if (about := manifest.get("features")) is None:
         return None
     file, shape = path / about["file"], [manifest["tokens"]["held_out"], about["count"]]
@@ -152,7 +152,7 @@ def _read_features(path: Path, manifest: dict[str, Any], rows: slice) -> Floats 
 
 
 def fingerprint_of(manifest: dict[str, Any]) -> str:
-    """sha256 over all that decides the numbers that an `ActivationStore` returns."""
+    """sha256 over everything that decides the numbers that an `ActivationStore` returns."""
     decisive = json.dumps({name: manifest.get(name) for name in DECISIVE}, sort_keys=True)
     return hashlib.sha256(decisive.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Writes an activation store: shards filled in any order, then what they hold, measured. numpy only."""
+"""Writes an activation store: shards in any order of rows, then statistics and the manifest. numpy only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALLOCATED_AT_ONCE = 2**20  # bytes
 
 
 class Unfit(Exception):
-    """A value that a store cannot hold; `row` says in which of the rows that were put it is."""
+    """A value that a store cannot hold. row: its index among the rows given to `put`."""
 
     def __init__(self, row: int, value: float, dtype: str) -> None:
         self.row = row
@@ -35,14 +35,14 @@ class Unfit(Exception):
 
 
 class StoreWriter:
-    """Fills a new folder with activations in any order, then describes them."""
+    """Fills a new folder with activations in any order, then writes the manifest."""
 
     def __init__(
         self, folder: Path, tokens: dict[str, int], width: int, dtype: str, shard_tokens: int | None = None
     ) -> None:
-        """Make room for `tokens` rows of `width` values in each split.
+        """Reserve disk space for `tokens` rows of `width` values in each split.
 
-        `shard_tokens`: rows of a shard, by default 64 MiB of them.
+        shard_tokens: rows per shard; by default 64 MiB of them.
         """
         self.folder, self.tokens, self.width, self.dtype = folder, tokens, width, np.dtype(dtype)
         self.rows = shard_tokens or max(1, SHARD_BYTES // (width * self.dtype.itemsize))
@@ -57,7 +57,7 @@ class StoreWriter:
         ]
 
     def _create_shard(self, file: Path, rows: int) -> np.memmap[Any, np.dtype[Any]]:
-        """A shard of zeros, with room for all of it: a disk that is full later would kill us with SIGBUS."""
+        """A shard of zeros with its disk space reserved: on a full disk, writing later would raise SIGBUS."""
         shard = np.lib.format.open_memmap(file, mode="w+", dtype=self.dtype, shape=(rows, self.width))
         allocate(file)
         return shard
@@ -79,15 +79,15 @@ class StoreWriter:
             self._shards[split][index][row[here]] = kept[here]
 
     def write_features(self, features: NDArray[np.float16], directions: NDArray[np.float32]) -> None:
-        """Keep the true features [held-out tokens, F] of the held-out split, and their directions [F, width]."""
+        """Store the true features [held-out tokens, F] of the held-out split, and their directions [F, width]."""
         file = self.folder / FEATURES
         save_file({"features": features, "directions": directions}, file)
         self._features = {"file": file.name, "count": features.shape[1], "sha256": sha256_of([file])}
 
     def finish(self, **about: Any) -> dict[str, Any]:
-        """Measure the activations and write the manifest, with `about` in it; returns the manifest.
+        """Measure the activations and write the manifest, including `about`. Returns the manifest.
 
-        Raises ValueError if not every row has been put.
+        Raises ValueError if rows are missing.
         """
         for split, count in self.tokens.items():
             if self._written[split] != count:
@@ -124,12 +124,12 @@ class StoreWriter:
 
 
 def allocate(file: Path) -> None:
-    """Have the disk keep room for the whole of a file that has holes. Raises OSError if it is full."""
+    """Reserve disk space for the whole of a sparse file. Raises OSError if the disk is full."""
     with file.open("r+b") as opened:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
             return
-        while block := opened.read(ALLOCATED_AT_ONCE):  # macOS: what is written has room
+        while block := opened.read(ALLOCATED_AT_ONCE):  # macOS: written blocks have space
             opened.seek(-len(block), os.SEEK_CUR)
             opened.write(block)
         opened.flush()
@@ -142,10 +142,10 @@ def shard_name(split: str, index: int) -> str:
 
 
 def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]:
-    """What `(x - mean) / scale` needs, and how the activations are spread, from blocks [rows, width].
+    """Statistics of activations from blocks [rows, width]: `mean` and `scale` for (x - mean) / scale, and others.
 
     mean: per dimension. scale: root of the mean over all entries of (x - mean)^2, so that one number
-    brings the centred activations to unit variance. norm_mean, norm_std: of the Euclidean norms of
+    scales the centred activations to unit variance. norm_mean, norm_std: of the Euclidean norms of
     tokens. outlier_severity: largest |mean| / std of a dimension (arXiv 2605.31518).
     """
     count, norm, norm_square = 0, 0.0, 0.0
@@ -164,7 +164,7 @@ def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]
     std = np.sqrt(variance)
     severity = np.divide(np.abs(mean), std, out=np.zeros(width), where=std > 0)
     return {
-        "scale": float(np.sqrt(variance.mean())) or 1.0,  # constant activations stay as they are
+        "scale": float(np.sqrt(variance.mean())) or 1.0,  # constant activations are not scaled
         "norm_mean": float(norm / count),
         "norm_std": math.sqrt(max(norm_square / count - (norm / count) ** 2, 0.0)),
         "outlier_severity": float(severity.max()),

@@ -1,4 +1,4 @@
-"""Activations made of known features, in the same kind of store as a language model's. numpy only."""
+"""Makes activations of known features, in the same kind of store as a language model's. numpy only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.progress import track
 from harness.study.cells import fingerprint
 from harness.study.source import Synthetic, SyntheticSource, source_error
 
-BLOCK = 4096  # tokens drawn at a time; another number would draw others
-MEASURED = 8192  # tokens of a draw of their own, on which the means and sizes below are measured
-HIDDEN = 4  # units of the nonlinear network a dimension
+BLOCK = 4096  # tokens drawn at a time; another number would give other activations
+MEASURED = 8192  # tokens of a separate draw, on which the means and sizes below are measured
+HIDDEN = 4  # units of the nonlinear network per dimension
 STREAMS = {"law": 0, "mixture": 1, "train": 2, "held_out": 3}  # of random numbers
 
 
@@ -54,7 +54,7 @@ def make_synthetic(source: SyntheticSource, out: Path) -> dict[str, Any]:
 
 
 def settings_fingerprint(wanted: Synthetic) -> str:
-    """sha256 of the settings, in the place of a model's: another source file made other activations."""
+    """sha256 of the settings, stored where a language model's fingerprint would be."""
     return fingerprint(wanted.model_dump())
 
 
@@ -65,7 +65,7 @@ class Mixture:
 
     with v_f random unit vectors, m the mean of h per dimension, r the root mean square of h - m over all
     entries, e standard normal. g is a random network of two layers, W2 relu(W1 u + b), less its best affine
-    fit by u, scaled to unit rms: no other choice of directions could say any of it, and a strength of s is
+    fit by u, scaled to unit rms: no linear function of u explains any of it, and a strength of s adds
     s^2 times the variance of the linear sum.
     """
 
@@ -93,7 +93,7 @@ class Network:
     """g of `Mixture`: relu(u W1 + b) W2, less what is affine in u."""
 
     def __init__(self, inputs: Floats, random: np.random.Generator) -> None:
-        """Measure on the inputs u [tokens, d] what is affine, and the size of the rest."""
+        """Fit the affine part on the inputs u [tokens, d], and measure the size of the rest."""
         width = inputs.shape[1]
         self._into = random.standard_normal((width, HIDDEN * width), np.float32) / np.float32(np.sqrt(width))
         self._bias = random.standard_normal(HIDDEN * width, np.float32)

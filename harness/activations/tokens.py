@@ -1,4 +1,4 @@
-"""Documents as packed contexts of token ids: what a language model is trained on and read at."""
+"""Packs documents into contexts of token ids, the input of the language model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ DOCUMENTS_AT_ONCE = 1024  # encoded in one call, on all threads
 
 
 def packed_contexts(documents: Sequence[Document], tokenizer: Any, context: int, tokens: int, seed: int) -> Ids:
-    """Token ids [contexts, context]: documents in a seeded order, each behind a separator, without gaps.
+    """Token ids [contexts, context]: documents in a seeded order, each after a separator, without gaps.
 
-    Documents are taken until `tokens` of their tokens are there, or all are used up; separators do not
-    count. The end of the last context is filled with separators. `tokenizer` is a `transformers` one,
-    whose end-of-text token is the separator.
+    Takes documents until there are `tokens` tokens, not counting separators, or no document is left. The end of
+    the last context is filled with separators. `tokenizer` is one of `transformers`; its end-of-text token is the
+    separator.
     """
     order = np.random.default_rng(seed).permutation(len(documents))
     separator = tokenizer.eos_token_id
@@ -27,7 +27,7 @@ def packed_contexts(documents: Sequence[Document], tokenizer: Any, context: int,
     found = 0
     for start in range(0, len(order), DOCUMENTS_AT_ONCE):
         texts = [documents[i].text for i in order[start : start + DOCUMENTS_AT_ONCE]]
-        # split_special_tokens: a text that speaks of <|endoftext|> does not end there
+        # split_special_tokens: a text may mention <|endoftext|> without ending there
         encoded = tokenizer(
             texts,
             add_special_tokens=False,

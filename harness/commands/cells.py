@@ -1,4 +1,4 @@
-"""The cells of a study on the activations that are there."""
+"""The cells of a study, given its activations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def store_of(study: Study, workspace: Workspace) -> ActivationStore:
-    """The study's activations. Raises UserError if there are none, or if they are others than it asks for."""
+    """The study's activations. Raises UserError if there are none, or if they do not fit the source file."""
     from harness.activations.store import ActivationStore
     from harness.study.source import SourceFolders
 
@@ -28,7 +28,7 @@ def store_of(study: Study, workspace: Workspace) -> ActivationStore:
 
 
 def _check_origin(store: ActivationStore, source: Source, folders: SourceFolders) -> None:
-    """Raise UserError if the activations are not what the source file says now."""
+    """Raise UserError if the activations do not match the source file."""
     from harness.study.source import SyntheticSource, TextSource
 
     again = f"make them again: harness activations {source.path}"
@@ -52,7 +52,7 @@ def _check_origin(store: ActivationStore, source: Source, folders: SourceFolders
 
 
 def known_cells(study: Study, store: ActivationStore) -> Callable[[Score], list[Cell]]:
-    """The study's cells as far as they are known, given the scores of others."""
+    """A function that gives the study's cells known so far, from the scores of others."""
     from harness.scheduling.workspace import code_fingerprint
     from harness.study.cells import cells
 
@@ -60,7 +60,7 @@ def known_cells(study: Study, store: ActivationStore) -> Callable[[Score], list[
 
 
 def cells_of(study: Study, workspace: Workspace) -> list[Cell]:
-    """The cells that are known from what is on disk. Raises UserError where there are no fitting activations."""
+    """The cells known so far, from the results on disk. Raises UserError without fitting activations."""
     from harness.scheduling.cell_folder import CellFolder
 
     known = known_cells(study, store_of(study, workspace))

@@ -1,4 +1,4 @@
-"""The axes of a study file: what is varied, over which levels, under which condition."""
+"""The axes of a study file: what varies, over which levels, under which condition."""
 
 from __future__ import annotations
 
@@ -36,18 +36,19 @@ class AxisForm(Strict):
 class Axis:
     """One factor and its levels, which may depend on the level of another axis.
 
-    It has the name of a recipe field and values of it as levels, unless `bundles` says what its levels stand for.
+    Its name is that of a recipe field and its levels are values of that field, unless `bundles` says which fields
+    each level sets.
     """
 
     name: str
     tune: bool
-    values: tuple[Scalar, ...] = ()  # of an axis without condition
+    values: tuple[Scalar, ...] = ()  # if it has no condition
     parent: str | None = None
     by_parent: tuple[tuple[Scalar, tuple[Scalar, ...]], ...] = ()  # parent's level -> values here
     bundles: Mapping[Scalar, Setting] = field(default_factory=dict)  # named level -> recipe fields
 
     def choices(self, setting: Setting) -> tuple[Scalar, ...]:
-        """Its levels beside these of the other axes; none where its condition does not hold."""
+        """Its levels given these levels of the other axes; none if its condition does not hold."""
         if self.parent is None:
             return self.values
         return next((values for level, values in self.by_parent if level == setting.get(self.parent)), ())
@@ -63,7 +64,7 @@ class Axis:
 
 
 def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axis:
-    """The axis `name` of a study file, below those that stand `before` it. Raises UserError."""
+    """The axis `name` of a study file, given the axes that come `before` it. Raises UserError."""
     where: Location = ("axes", name)
     form: AxisForm | None = None if isinstance(raw, list) else file.check(AxisForm, raw, where)
     if form and sum(given is not None for given in (form.values, form.when, form.settings)) != 1:
@@ -71,7 +72,7 @@ def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axi
     if form and form.settings is not None:
         return _bundles(file, name, form.settings, form.tune, before)
     if name not in FIELDS:
-        hint = "; seeds stand under 'seeds'" if name == "seed" else near(name, FIELDS)
+        hint = "; seeds belong under 'seeds'" if name == "seed" else near(name, FIELDS)
         raise file.error(where, f"unknown axis{hint}")
     if form is None:
         return Axis(name, tune=False, values=_values(file, name, raw, where))
@@ -88,14 +89,14 @@ def _conditional(
     parent = next((axis for axis in before if axis.name == parent_name), None)
     if parent is None:
         known = ", ".join(axis.name for axis in before) or "none"
-        raise file.error(where, f"expected an axis that stands before {name!r} ({known})")
+        raise file.error(where, f"expected an axis that comes before {name!r} ({known})")
     by_parent = []
     for key, values in table.items():
         at = (*where, str(key))
         level = key if parent.bundles else read_field(file, parent_name, key, at)
         if level not in parent.levels():
             levels = ", ".join(str(level) for level in parent.levels())
-            raise file.error(at, f"{key!r} is no value of the axis {parent_name!r} ({levels})")
+            raise file.error(at, f"{key!r} is not a value of the axis {parent_name!r} ({levels})")
         by_parent.append((level, _values(file, name, values, at)))
     return Axis(name, tune, parent=parent_name, by_parent=tuple(by_parent))
 
@@ -105,7 +106,7 @@ def _bundles(
 ) -> Axis:
     where: Location = ("axes", name)
     if name in RECIPE_FIELDS:
-        raise file.error(where, "expected a name that is no field of the recipe, since its levels are none")
+        raise file.error(where, "expected a name that is no recipe field, since its levels are named settings")
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9 -]*", name) or len(name) > LONGEST:
         raise file.error(
             where, f"expected a name of letters, digits, ' ' and '-' (at most {LONGEST}), got {name!r}"
@@ -120,11 +121,11 @@ def _bundles(
         for key in fields:
             at = (*where, level, key)
             if key not in FIELDS:
-                hint = "; seeds stand under 'seeds'" if key == "seed" else near(key, FIELDS)
+                hint = "; seeds belong under 'seeds'" if key == "seed" else near(key, FIELDS)
                 raise file.error(at, "unknown key" + hint)
             if key in (axis.name for axis in before):
-                hint = f"expected it behind {name!r}, with a 'when' on it"
-                raise file.error(at, f"{key!r} is an axis itself: {hint}")
+                hint = f"expected it after {name!r}, with a 'when' on it"
+                raise file.error(at, f"{key!r} is an axis, too: {hint}")
     bundles: dict[Scalar, Setting] = {
         level: {key: read_field(file, key, value, (*where, str(level), key)) for key, value in fields.items()}
         for level, fields in settings.items()

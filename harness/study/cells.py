@@ -1,7 +1,7 @@
-"""From a study to its cells: which there are, in which phase, each with an identity of its own.
+"""From a study to its cells: which ones there are, in which phase, each with its identity.
 
-A study with tuning seeds is run in two phases: at these seeds every setting of an arm is trained, and the best one
-of them is then trained alone at the reported seeds. Without tuning seeds there is one phase, with every setting.
+A study with tuning seeds is run in two phases: at these seeds every setting of an arm is trained, and then only
+the best of them at the reported seeds. Without tuning seeds there is one phase, with every setting.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Arm:
-    """One setting of the untuned axes, and what is tried there."""
+    """One setting of the untuned axes, and the tuned settings that are tried with it."""
 
     levels: Setting
     tuned: list[Setting]  # of the tuned axes
@@ -77,7 +77,7 @@ def arms(study: Study) -> list[Arm]:
 
 
 def size(study: Study) -> int:
-    """Cells that the study asks for in total, whether or not it is known yet which."""
+    """How many cells the study asks for in total, even if it is not known yet which."""
     return sum(arm.tuning_cells + arm.reported_cells for arm in arms(study))
 
 
@@ -92,9 +92,9 @@ def tuning_cells(study: Study, source: str, code: str) -> list[Cell]:
 
 
 def cells(study: Study, source: str, code: str, score: Score = lambda cell: None) -> list[Cell]:
-    """The study's cells as far as they are known: the tuning cells, then the reported ones.
+    """The study's cells known so far: the tuning cells, then the reported ones.
 
-    Those of an arm that is searched at tuning seeds are known once all its tuning cells have ended.
+    The reported cells of an arm with tuning cells are known once all of these have ended.
     """
     tuning = tuning_cells(study, source, code)
     chosen = _choose(tuning, score)
@@ -103,14 +103,14 @@ def cells(study: Study, source: str, code: str, score: Score = lambda cell: None
 
 
 def possible_cells(study: Study, source: str, code: str) -> list[Cell]:
-    """All cells that the study can come to ask for, whichever settings are chosen at its tuning seeds."""
+    """All cells that the study may ask for, whichever settings are chosen at its tuning seeds."""
     return tuning_cells(study, source, code) + _expand(study, study.seeds, "reported", source, code)
 
 
 def _choose(tuning: list[Cell], score: Score) -> dict[Key, Key | None]:
     """The best tuned setting of each arm that has tuning cells; None before they have all ended.
 
-    The first one where nothing can be compared: the tables then say that nobody chose it.
+    The first one if nothing can be compared: the tables then call the arm unselected.
     """
     scores: dict[Key, dict[Key, dict[int, float | None]]] = {}
     for cell in tuning:
@@ -150,7 +150,7 @@ def _key(setting: Setting) -> Key:
 
 
 def cell_id(recipe: Recipe, source: str, code: str) -> str:
-    """12 hex digits that stand for everything a cell's result depends on."""
+    """12 hex digits that identify everything a cell's result depends on."""
     return fingerprint({"recipe": asdict(recipe), "source": source, "code": code})[:12]
 
 

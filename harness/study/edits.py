@@ -1,4 +1,4 @@
-"""What a study asks for, in a form that outlives an edit of its file, and what an edit has changed."""
+"""What a study asks for, in a form that can be stored, and what an edit of its file has changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def asked(study: Study, source: str | None, code: str) -> Asked:
 
 
 def _cells(study: Study) -> Iterator[Asked]:
-    """`recipe`: what is not a default. `levels`: what an edit is named by: axes, and fields of no bundle."""
+    """recipe: fields that are not at their defaults. levels: axes, and fields in no bundle, which name an edit."""
     tuned_fields = {f for axis in study.axes if axis.tune for level in axis.levels() for f in axis.fields(level)}
     bundled = {f for axis in study.axes for fields in axis.bundles.values() for f in fields}
 
@@ -55,22 +55,22 @@ def _without(values: Setting, names: set[str]) -> Setting:
 
 @dataclass(frozen=True)
 class Edits:
-    """What is asked for now against what the last run was asked for."""
+    """What is asked for now, compared with the last run."""
 
     added: int
     dropped: int
     unchanged: int
-    gained: str  # what only cells have that are asked for now, as in `optimizer muon, seed 2`
-    lost: str  # what only cells had that were asked for then
-    code: bool  # whether the training code is another
-    source: bool  # whether the activations are others
+    gained: str  # values that only the new cells have, such as `optimizer muon, seed 2`
+    lost: str  # values that only the old cells had
+    code: bool  # whether the training code has changed
+    source: bool  # whether the activations have changed
 
     def lines(self) -> list[str]:
-        """For people; none where nothing has changed."""
+        """Lines for the user; none if nothing has changed."""
         lines = []
         changed = [what for what, is_new in (("training code", self.code), ("activations", self.source)) if is_new]
         if changed:
-            lines.append(f"since the last run the {' and the '.join(changed)} changed: every cell is a new one")
+            lines.append(f"the {' and the '.join(changed)} changed since the last run: every cell is new")
         if self.added or self.dropped:
             parts = [f"+ {_cells_of(self.added, self.gained)}"] if self.added else []
             if self.dropped:
@@ -84,7 +84,7 @@ def _cells_of(count: int, what: str) -> str:
 
 
 def edits(before: Asked, now: Asked) -> Edits:
-    """What has changed from one to the other. The activations count as the same while either has none."""
+    """What has changed. Activations count as unchanged if one side has none."""
     old, new = before["cells"], now["cells"]
     gained, lost = _differences(old, new, "levels")
     if old.keys() != new.keys() and not gained + lost:  # what a named setting stands for, say
@@ -124,5 +124,5 @@ def _only(these: dict[str, dict[Any, None]], those: dict[str, dict[Any, None]]) 
 
 
 def _default(name: str) -> Any:
-    """What cells that say nothing of `name` have."""
+    """The value of `name` in cells that do not state it."""
     return RECIPE_FIELDS[name].default if name in RECIPE_FIELDS else None

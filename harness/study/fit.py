@@ -1,4 +1,4 @@
-"""Whether there are as many activations as a study's settings need."""
+"""Checks that there are as many activations as a study's settings need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a study to its settings: designs -> levels of the axes -> recipes."""
+"""From a study to its settings and their recipes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar, parse_sh
 from harness.study.spec import Study
 from harness.study.yaml_file import Location
 
-MOST_CELLS = 100_000  # of a study; each has a folder, a trial and a run
+MOST_CELLS = 100_000  # of a study; each cell has a folder, a trial and a run
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One setting in the making."""
+    """A setting while axes are being added to it."""
 
     values: Setting  # of each recipe field, and the level of each axis
     set_by: dict[str, str] = field(default_factory=dict)  # recipe field -> the axis that sets it
@@ -38,22 +38,22 @@ class _Row:
         return axis.parent is None or self.set_by.get(axis.name) == axis.name
 
     def varies(self, axis: Axis, baseline: Setting) -> bool:
-        """Whether the axis exists here and has another level than in the baseline."""
+        """Whether the axis exists here at another level than in the baseline."""
         return self.has(axis) and self.values[axis.name] != baseline.get(axis.name)
 
 
 def _rows(study: Study) -> list[_Row]:
     """Every setting that the design asks for, each once, in the order of the study file.
 
-    Raises UserError where there are too many to list, which are counted before they are made, and where a field
-    that has no default is set neither by the recipe nor by an axis.
+    Raises UserError if there are too many, before they are made, or if a field without default is set neither by
+    the recipe nor by an axis.
     """
     rows = [_Row(study.without_axes())]
     seeds = len(study.seeds) + len(study.tuning_seeds)
     baseline = study.baseline()
     for number, axis in enumerate(study.axes, start=1):
         if seeds * sum(len(axis.choices(row.values)) or 1 for row in rows) > MOST_CELLS:
-            message = f"expected at most {MOST_CELLS:,} cells, with the axes and seeds of this file there are more"
+            message = f"expected at most {MOST_CELLS:,} cells, but the axes and seeds of this file make more"
             raise study.file.error(("axes", axis.name), message)
         rows = [new for row in rows for new in _extended(row, axis)]
         if study.design == "one_factor":
@@ -82,8 +82,7 @@ def _extended(row: _Row, axis: Axis) -> Iterator[_Row]:
 def settings(study: Study) -> list[Setting]:
     """Every setting of the axes that the design asks for, each once, in the order of the study file.
 
-    An axis whose condition does not hold stands at the value of a named setting, at the one that the study's
-    recipe states, or at the default.
+    An axis whose condition does not hold has the value of a named setting, of the study's recipe, or the default.
     """
     return [_of_axes(study, row) for row in _rows(study)]
 
@@ -93,7 +92,7 @@ def _of_axes(study: Study, row: _Row) -> Setting:
 
 
 def levels(study: Study) -> dict[str, list[Scalar]]:
-    """All levels of each axis: its own, then those at which it stands where its condition does not hold."""
+    """All levels of each axis: its own, then those that it has where its condition does not hold."""
     found = {axis.name: list(axis.levels()) for axis in study.axes}
     for setting in settings(study):
         for name, level in setting.items():
@@ -110,14 +109,16 @@ def recipes(study: Study) -> list[tuple[Setting, Recipe]]:
         setting, recipe = _of_axes(study, row), _recipe(study, row)
         if (other := seen.setdefault(_training(recipe), setting)) is not setting:
             axis = next(name for name in setting if setting[name] != other[name])
-            message = f"expected settings that differ, {describe(setting)!r} trains what {describe(other)!r} does"
+            message = (
+                f"expected settings that differ, {describe(setting)!r} trains the same as {describe(other)!r}"
+            )
             raise study.file.error(("axes", axis), message)
         found.append((setting, recipe))
     return found
 
 
 def _training(recipe: Recipe) -> tuple[Any, ...]:
-    """What a recipe trains, however it is written: `sparse 1` is `none`, and `dense 2.0-2.0` is `dense 2-2`."""
+    """What a recipe trains, however it is written: `sparse 1` is `none`, `dense 2.0-2.0` is `dense 2-2`."""
     layers = Layers.parse(recipe.layers)
     meaning = {
         "layers": (layers.encoder, layers.decoder, layers.stack),

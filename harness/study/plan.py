@@ -8,18 +8,18 @@ from harness.study.flops import Shapes, coders, flops_per_token
 from harness.study.memory import KnownFeatures, Memory, memory
 from harness.study.recipe import Recipe
 
-SELECTION_FLOPS = 300  # products that a CPU core does in the time that top-k takes for one entry (docs/log.md)
+SELECTION_FLOPS = 300  # FLOPs of a CPU core in the time that top-k takes for one entry (docs/log.md)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one cell."""
+    """What one cell costs."""
 
     parameters: int
     flops_per_token: int  # of a training step: harness/study/flops.py
     tokens: int
     memory: Memory
-    selection: int  # entries that top-k looks through, a token
+    selection: int  # entries per token that top-k selects from
 
     @property
     def bytes(self) -> int:
@@ -28,16 +28,16 @@ class Cost:
 
     @property
     def work(self) -> float:
-        """A measure of the time that all its tokens take."""
+        """A measure of the time that training on all its tokens takes."""
         return self.work_on(self.tokens)
 
     def work_on(self, tokens: int) -> float:
-        """Of so many: FLOPs, with the selection, which is bound by memory, counted as what it displaces."""
+        """The same for this many tokens: FLOPs, and the time of the memory-bound selection converted to FLOPs."""
         return (self.flops_per_token + SELECTION_FLOPS * self.selection) * tokens
 
 
 def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None) -> Cost:
-    """What training `recipe` on activations of `width` dimensions takes, and comparing it with known features."""
+    """Cost of training `recipe` on activations of `width` dimensions, and of comparing it with known features."""
     found = coders(recipe, width)
     latents = sum(shapes.encoder[0] for shapes in found)
     parameters = sum(_parameters(recipe, shapes) for shapes in found)

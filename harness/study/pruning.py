@@ -1,9 +1,8 @@
-"""Which cells a study stops before their end because others do better: none, unless it says so.
+"""Rules by which a study stops cells early because others do better; by default there is none.
 
 A cell is compared with those before it in the order in which cells are handed out: harness/scheduling/verdicts.py.
 
-It biases an ablation, since it removes the worse cells. A cell that diverges is stopped anyway: nothing can be
-learned from what follows.
+Pruning biases an ablation, since it removes the worse cells. A cell that diverges is always stopped.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ class Median(Strict):
     """Stops a cell whose best held-out FVU so far is above the median of the cells before it at that step."""
 
     kind: Literal["median"] = "median"
-    startup: Count = 5  # cells before it that got that far, before a cell is stopped
-    warmup: Share = 0.25  # share of its steps in which a cell is not stopped
+    startup: Count = 5  # earlier cells that must have reached the step before a cell is stopped
+    warmup: Share = 0.25  # share of its steps during which a cell is not stopped
 
 
 class Percentile(Strict):
@@ -37,9 +36,9 @@ class Percentile(Strict):
 
 
 class SuccessiveHalving(Strict):
-    """Lets a cell go on at a rung if it is among the best 1/`reduction` of the cells up to it that got there.
+    """Lets a cell continue at a rung if it is among the best 1/`reduction` of the cells up to it that reached it.
 
-    Each rung is `reduction` times as far as the one before.
+    Each rung is at `reduction` times the step of the one before.
     """
 
     kind: Literal["successive_halving"] = "successive_halving"
@@ -48,7 +47,7 @@ class SuccessiveHalving(Strict):
 
 
 class Threshold(Strict):
-    """Stops a cell whose held-out FVU is above a bound, whatever the others do."""
+    """Stops a cell whose held-out FVU is above a bound, without comparing cells."""
 
     kind: Literal["threshold"] = "threshold"
     fvu: Annotated[float, Field(gt=0)]

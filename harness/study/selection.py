@@ -1,4 +1,4 @@
-"""Which tuned setting an arm is compared at, so that no figure is reported on a seed that chose it."""
+"""Chooses the tuned setting at which an arm is compared, on other seeds than those that are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Scores = Mapping[Setting, Mapping[int, float]]
 class Choice(Generic[Setting]):
     """`shown`: best over all seeds. `by_seed`: the setting at which each seed is reported.
 
-    Where nothing could be compared (`unselected`) both are the first setting, which nobody chose.
+    If nothing could be compared (`unselected`), both are the first setting.
     """
 
     shown: Setting
@@ -38,9 +38,9 @@ def choose(scores: Scores[Setting], seeds: Sequence[int], tuning_seeds: Sequence
     scores: for each setting, in the order of the study file, the score of every seed: lower is better,
     infinite for one that was lost (diverged, failed), absent for one that is missing (not trained yet).
 
-    Which settings are compared at all, and on which seeds, `comparable` decides for the arm as a whole, so a
-    setting that was lost at a seed is not chosen for that seed either. A seed is chosen on itself, and the choice
-    says `in-sample`, where it is the only one on which settings can be compared.
+    `comparable` decides for the whole arm which settings are compared and on which seeds, so a setting that was
+    lost at a seed is not chosen for that seed either. If settings can be compared on one seed only, its setting is
+    chosen on that seed itself: `in-sample`.
     """
     first = next(iter(scores))
     if len(scores) == 1:
@@ -59,20 +59,20 @@ def choose(scores: Scores[Setting], seeds: Sequence[int], tuning_seeds: Sequence
 
 
 def best_setting(scores: Scores[Setting], seeds: Sequence[int]) -> Setting | None:
-    """The setting with the lowest mean score among those that can be compared, on the seeds that these all have.
+    """The setting with the lowest mean score among those that can be compared, on the seeds that they all have.
 
-    The earlier one of equals. None where nothing can be compared: every setting is lost, or no two share a seed.
+    The first one among equals. None if nothing can be compared: every setting is lost, or no two share a seed.
     """
     settings, common = comparable(scores, seeds)
     return _lowest({setting: scores[setting] for setting in settings}, common) if common else None
 
 
 def comparable(scores: Scores[Setting], seeds: Sequence[int]) -> tuple[list[Setting], list[int]]:
-    """The settings of which one may be chosen, and the seeds on which they are compared: those that they all have.
+    """The settings that are compared, and the seeds on which they are: those that all of them have.
 
-    Only settings with the most finite scores; of these, those that lost the fewest seeds. The mean of the seeds
-    that are left of a setting is no evidence for it: seeds differ in difficulty, and a setting that diverges at
-    some would be preferred for the ones that it survives.
+    Only settings with the most finite scores; among these, those that lost the fewest seeds. The mean over the
+    remaining seeds of a setting is no evidence for it: seeds differ in difficulty, and a setting that diverges at
+    the hard ones would look better.
     """
     known = {name: {s for s in seeds if math.isfinite(row.get(s, math.inf))} for name, row in scores.items()}
     lost = {name: sum(seed in row for seed in seeds) - len(known[name]) for name, row in scores.items()}

@@ -1,4 +1,4 @@
-"""Where a study's activations come from: a language model on text, or features that are made up and known.
+"""Where a study's activations come from: a language model on text, or known synthetic features.
 
 One file under `studies/sources/`; its name is the name of the folder under `data/` that it fills.
 """
@@ -81,7 +81,7 @@ class TextSource(Strict):
 
     @property
     def known_features(self) -> None:
-        """Nobody knows those of a language model."""
+        """None: the features of a language model are not known."""
 
 
 MAX_RATE = 0.5  # the largest share of tokens that a feature fires on

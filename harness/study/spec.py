@@ -25,7 +25,7 @@ class StudyForm(Strict):
 
     question: str
     source: str  # a source file, from the study file's folder
-    recipe: dict[str, Any]  # what every cell shares unless an axis changes it
+    recipe: dict[str, Any]  # shared by all cells, unless an axis changes it
     axes: Annotated[dict[str, Any], Field(min_length=1)]
     design: Design = "factorial"
     seeds: Seeds
@@ -36,7 +36,7 @@ class StudyForm(Strict):
 
 @dataclass(frozen=True)
 class Study:
-    """A validated study; an axis stands behind the one that its condition names."""
+    """A validated study; an axis comes after the one that its condition names."""
 
     name: str
     file: YamlFile
@@ -52,7 +52,7 @@ class Study:
 
     @property
     def pruned_by(self) -> str | None:
-        """Names its verdicts in the cells' folders, which no other study and no other rule goes by."""
+        """Identifies this study and rule in the cells' folders: others ignore its decisions."""
         if self.pruning is None:
             return None
         return sha256(f"{self.name} {self.pruning.model_dump_json()}".encode()).hexdigest()[:12]
@@ -64,12 +64,12 @@ class Study:
         return Recipe(**{name: values[name] for name in RECIPE_FIELDS if name in values})  # type: ignore[arg-type]
 
     def baseline(self) -> Setting:
-        """The arm to compare with: the values that the recipe states, or else an axis' first level."""
+        """The arm to compare with: the values stated in the recipe, or else each axis' first level."""
         values = self._baseline()
         return {axis.name: values[axis.name] for axis in self.axes if not axis.tune and axis.name in values}
 
     def without_axes(self) -> Setting:
-        """The value of each recipe field that no axis sets: the one that is stated, or the default.
+        """The stated or default value of each recipe field, without the axes.
 
         A field that has neither is left out.
         """
@@ -125,17 +125,17 @@ def _check_seeds(file: YamlFile, form: StudyForm, axes: list[Axis]) -> None:
         if len(set(seeds)) < len(seeds):
             raise file.error((key,), f"expected each seed once, got {seeds}")
     if both := sorted(set(form.seeds) & set(form.tuning_seeds)):
-        raise file.error(("tuning_seeds",), f"expected seeds that do not stand under 'seeds' too, got {both}")
+        raise file.error(("tuning_seeds",), f"expected seeds that are not under 'seeds' too, got {both}")
     if form.tuning_seeds and not any(axis.tune for axis in axes):
         raise file.error(("tuning_seeds",), "expected an axis with 'tune: true', whose values they choose")
 
 
 def _stated(file: YamlFile, form: StudyForm) -> Setting:
-    """The values under `recipe`, each checked by itself: whether they fit each other is asked of every setting."""
+    """The values under `recipe`, each checked alone: whether they fit together is checked for every setting."""
     values: Setting = {}
     for name, value in form.recipe.items():
         if name not in FIELDS:
-            hint = "; seeds stand under 'seeds'" if name == "seed" else near(name, FIELDS)
+            hint = "; seeds belong under 'seeds'" if name == "seed" else near(name, FIELDS)
             raise file.error(("recipe", name), "unknown key" + hint)
         values[name] = read_field(file, name, value, ("recipe", name))
     return values

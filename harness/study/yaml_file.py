@@ -1,4 +1,4 @@
-"""YAML as people write it, with the line of every key, so that errors can point at it."""
+"""Reads YAML files with the line of every key, so that errors can point at it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from harness.errors import UserError
 
 Location = tuple[str | int, ...]
 
-LISTED = 20  # names that a message lists where none is near
-LARGEST = 256 * 1024  # bytes of a file that people write
-MOST = 50_000  # keys and values, each alias counted as what it stands for
+LISTED = 20  # names that a message lists if none is similar
+LARGEST = 256 * 1024  # bytes of a file
+MOST = 50_000  # keys and values, with aliases expanded
 CUT = 300  # characters of a key or a message that are shown
 MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
 PLAIN = {MERGE, *(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map"))}
-# Controls but line breaks and tabs, line ends that only some programs know, halves of characters.
+# Control characters except line breaks and tabs, unusual line separators, surrogates.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading in which numbers and truths are what they look like.
+    """Safe loading in which only what looks like a number or a boolean is one.
 
-    YAML 1.1 takes `yes`, `no`, `on` and `off` for truths, `1:30` for 90 and `1e-3` for text.
+    YAML 1.1 reads `yes`, `no`, `on` and `off` as booleans, `1:30` as 90 and `1e-3` as text.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as its parent has it
@@ -46,7 +46,7 @@ for kind, form, first in (
     ("float", rf"{NUMBER}|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+0123456789."),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"(?:{form})$"), list(first))
-LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")  # which YAML 1.1 reads to the base of 8
+LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")  # YAML 1.1 reads it as octal
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class YamlFile:
     lines: dict[Location, int]
 
     def error(self, where: Location, message: str) -> UserError:
-        """`file:line: key: message`, at the nearest location that the file really has."""
+        """`file:line: key: message`, at the nearest location that exists in the file."""
         line = next((self.lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in self.lines), 1)
         parts = [p if isinstance(p, int) or p.isprintable() else repr(p) for p in where if p != "[key]"]
         key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts).lstrip(".")
@@ -73,11 +73,11 @@ class YamlFile:
         return self.data
 
     def check(self, kind: Any, value: object, where: Location = ()) -> Any:
-        """`value`, which stands at `where` in this file, as a `kind`. Raises UserError if it is not one."""
+        """`value`, found at `where` in this file, as a `kind`. Raises UserError if it is not one."""
         try:
             return TypeAdapter(kind).validate_python(value, strict=True)
         except ValidationError as failure:
-            # An unknown key first: it often is the misspelt one that is then missing.
+            # An unknown key first: it is often the misspelled version of one that is missing.
             errors = sorted(failure.errors(include_url=False), key=lambda e: e["type"] != "extra_forbidden")
             first, *others = errors
             more = f" (and {len(others)} more)" if others else ""
@@ -85,7 +85,7 @@ class YamlFile:
 
 
 def read_yaml(path: Path) -> YamlFile:
-    """Read and safe-load one YAML file. Raises UserError if it is missing, not YAML, or nothing a person wrote."""
+    """Read and safe-load one YAML file. Raises UserError if it is missing, not YAML, or not plain data."""
     text = _read(path)
     try:
         loader = _Loader(text)
@@ -111,7 +111,7 @@ def read_yaml(path: Path) -> YamlFile:
 def _read(path: Path) -> str:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe may never end
             raise UserError(f"{path}: expected a file" + (", got a folder" if path.is_dir() else ""))
         if status.st_size > LARGEST:
             raise UserError(f"{path}: expected at most {LARGEST // 1024} KiB, got {status.st_size // 1024}")
@@ -123,16 +123,16 @@ def _read(path: Path) -> str:
 
 @dataclass
 class _Walk:
-    """Through a file's nodes, before anything is made of them: where they stand, and whether they are plain data.
+    """Visits a file's nodes before they are constructed: notes their lines, and checks that they are plain data.
 
-    Aliases are followed as often as they stand there, so that what they would grow to is counted, not built.
+    Aliases are followed each time they occur, so that the size of the expanded data is counted, but never built.
     """
 
     path: Path
     loader: _Loader
     lines: dict[Location, int] = field(default_factory=dict)
     seen: int = 0
-    within: set[int] = field(default_factory=set)  # the nodes that the present one stands in
+    within: set[int] = field(default_factory=set)  # the nodes that contain the current one
 
     def visit(self, node: yaml.Node, where: Location) -> None:
         self.lines.setdefault(where, node.start_mark.line + 1)
@@ -143,7 +143,7 @@ class _Walk:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
             raise self._error(where, f"expected text, a number, a list or keys and values, got {tag}")
         if id(node) in self.within:
-            raise self._error(where, "expected a value, got an alias of what it stands in")
+            raise self._error(where, "expected a value, got an alias of a value that contains it")
         self.within.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             for index, child in enumerate(node.value):
@@ -163,7 +163,7 @@ class _Walk:
             here = (*where, key.value)
             self.visit(key, here)
             if key.value in own:
-                raise self._error(here, f"this key stands here twice (line {own[key.value]})", line)
+                raise self._error(here, f"this key is here twice (line {own[key.value]})", line)
             own[key.value] = self.lines[here] = line
             self.visit(child, here)
 
@@ -188,7 +188,7 @@ class _Walk:
 
 
 def near(word: object, known: list[str]) -> str:
-    """`; did you mean 'x'?`, or the list of what there is when nothing is near."""
+    """`; did you mean 'x'?`, or the list of known names if none is similar."""
     close = get_close_matches(str(word), known, n=3, cutoff=0.6)
     if close:
         return "; did you mean " + " or ".join(repr(c) for c in close) + "?"
@@ -197,7 +197,7 @@ def near(word: object, known: list[str]) -> str:
 
 
 def _explain(error: ErrorDetails, kind: Any) -> str:
-    """Pydantic's complaint in the words `expected ..., got ...`."""
+    """Pydantic's error as `expected ..., got ...`."""
     if error["type"] == "extra_forbidden":
         return "unknown key" + near(error["loc"][-1], _keys_at(kind, error["loc"][:-1]))
     if error["type"] == "missing":
@@ -212,12 +212,12 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def shown(value: object) -> str:
-    """A value as a message cites it, in YAML's words for what has any."""
+    """A value as a message quotes it, in YAML's notation for null and booleans."""
     words = {None: "nothing", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else repr(value)
 
 
-# Pydantic's kinds of errors -> what was expected.
+# Pydantic's error types -> what was expected.
 EXPECTED = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),

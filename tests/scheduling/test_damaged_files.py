@@ -38,7 +38,7 @@ def test_a_study_with_damaged_files_goes_on_to_the_same_results(finished, capfd)
     main(["status", "studies/small.yaml"])
     said = " ".join(capfd.readouterr().err.split())
     for path in (*damaged, Path("runs/small.asked.json")):
-        assert f"{path.absolute()}: damaged; taken as if it were not there" in said
+        assert f"{path.absolute()}: damaged; ignored" in said
     main(["run", "studies/small.yaml", "--workers", "1"])
     for name in FILES:
         assert Path("results/small", name).read_bytes() == (finished / "results/small" / name).read_bytes()

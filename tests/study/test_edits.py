@@ -75,9 +75,9 @@ def test_what_a_named_setting_stands_for_is_named(write_study):
 
 def test_other_code_and_other_activations_are_told_apart_from_an_edit(write_study):
     assert lines(write_study, [], [], code="d") == [
-        "since the last run the training code changed: every cell is a new one"
+        "the training code changed since the last run: every cell is new"
     ]
     both = lines(write_study, [], [("[0, 0.1]", "[0]")], code="d", source="b")
-    assert both[0] == "since the last run the training code and the activations changed: every cell is a new one"
+    assert both[0] == "the training code and the activations changed since the last run: every cell is new"
     assert both[1].startswith("study edited since the last run: 12 cells (penalty 0.1) no longer asked for")
     assert lines(write_study, [], [], source=None) == []

@@ -103,7 +103,7 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     ),
     "a merged number": (changed("  k: 4", "  <<: 4"), ":5: not YAML: expected a mapping"),
     # Keys.
-    "a key twice": (changed("  k: 4", "  k: 4\n  'k': 5"), ":6: recipe.k: this key stands here twice (line 5)"),
+    "a key twice": (changed("  k: 4", "  k: 4\n  'k': 5"), ":6: recipe.k: this key is here twice (line 5)"),
     "a list as key": ("? [a, b]\n: c\n" + STUDY, ":1: expected text as a key"),
     "a mapping as key": (changed("  k: 4", "  {a: b}: 4"), ":5: recipe: expected text as a key"),
     "a number as key": ("7: 7\n" + STUDY, "7: expected text as a key, got 7"),
@@ -160,15 +160,15 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     # Two levels for one.
     "no layers twice": (
         changed("dense 2-2", "sparse 1"),
-        ":9: axes.layers: expected settings that differ, 'sparse 1, penalty 0, adam, lr 0.001' trains what 'none",
+        ":9: axes.layers: expected settings that differ, 'sparse 1, penalty 0, adam, lr 0.001' trains the same",
     ),
     "widths twice": (
         changed("none, dense 2-2", "dense 2-2, dense 2.0-2.0"),
-        "trains what 'dense 2-2, penalty 0, adam",
+        "trains the same as 'dense 2-2, penalty 0, adam",
     ),
     "proportions twice": (
         changed("none, dense 2-2", "sparse 2, sparse 3-3"),
-        "trains what 'sparse 2, penalty 0, adam",
+        "trains the same as 'sparse 2, penalty 0, adam",
     ),
     # Absurd sizes.
     "a count beyond 64 bits": (

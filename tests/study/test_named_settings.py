@@ -98,7 +98,10 @@ def remedy(text: str) -> str:
 
 
 MISTAKES = {
-    "a recipe field as its name": ("  lr: {settings: {a: {}}}\n", ":5: axes.lr: expected a name that is no field"),
+    "a recipe field as its name": (
+        "  lr: {settings: {a: {}}}\n",
+        ":5: axes.lr: expected a name that is no recipe",
+    ),
     "an odd name": (
         "  a_b: {settings: {a: {}}}\n",
         ":5: axes.a_b: expected a name of letters, digits, ' ' and '-'",
@@ -123,7 +126,7 @@ MISTAKES = {
         remedy("\n    settings:\n      a: {penaltie: 1}"),
         ":7: axes.remedy.settings.a.penaltie: unknown key; did you mean 'penalty'",
     ),
-    "a seed": (remedy("{settings: {a: {seed: 1}}}"), "a.seed: unknown key; seeds stand under 'seeds'"),
+    "a seed": (remedy("{settings: {a: {seed: 1}}}"), "a.seed: unknown key; seeds belong under 'seeds'"),
     "a wrong value": (
         remedy("\n    settings:\n      a:\n        lr: -1"),
         ":8: axes.remedy.settings.a.lr: expected at least 0, got -1",
@@ -134,7 +137,7 @@ MISTAKES = {
     ),
     "a field of an axis before it": (
         "  lr: [1e-3, 2e-3]\n" + REMEDY,
-        ":11: axes.remedy.settings.lower lr.lr: 'lr' is an axis itself: expected it behind 'remedy'",
+        ":11: axes.remedy.settings.lower lr.lr: 'lr' is an axis, too: expected it after 'remedy'",
     ),
     "a field of an axis behind it": (
         REMEDY + "  lr: [1e-3, 2e-3]\n",
@@ -146,11 +149,11 @@ MISTAKES = {
     ),
     "two that are the same": (
         remedy("{settings: {none: {}, zero: {penalty: 0}}}"),
-        ":5: axes.remedy: expected settings that differ, 'zero' trains what 'none' does",
+        ":5: axes.remedy: expected settings that differ, 'zero' trains the same as 'none'",
     ),
     "a condition on no level": (
         REMEDY + "  k: {when: {remedy: {lower: [2]}}}\n",
-        ":11: axes.k.when.remedy.lower: 'lower' is no value of the axis 'remedy' (none, spread 0.1, linear",
+        ":11: axes.k.when.remedy.lower: 'lower' is not a value of the axis 'remedy' (none, spread 0.1, linear",
     ),
 }
 

@@ -74,7 +74,7 @@ MISTAKES = {
     ),
     "a condition on a value that is not in the grid": (
         ("optimizer: [adam, muon]", "optimizer: [adam]"),
-        ":14: axes.lr.when.optimizer.muon: 'muon' is no value of the axis 'optimizer' (adam)",
+        ":14: axes.lr.when.optimizer.muon: 'muon' is not a value of the axis 'optimizer' (adam)",
     ),
     "values and a condition": (
         ("tune: true", "values: [1]"),
@@ -82,8 +82,8 @@ MISTAKES = {
     ),
     "a seed twice": (("seeds: [0, 1]", "seeds: [1, 1]"), ":15: seeds: expected each seed once"),
     "no seeds": (("seeds: [0, 1]", "seeds: []"), ":15: seeds: expected "),
-    "a seed as an axis": (("  penalty:", "  seed:"), ":10: axes.seed: unknown axis; seeds stand under 'seeds'"),
-    "a key twice": (("  k: 4", "  k: 4\n  k: 5"), ":6: recipe.k: this key stands here twice (line 5)"),
+    "a seed as an axis": (("  penalty:", "  seed:"), ":10: axes.seed: unknown axis; seeds belong under 'seeds'"),
+    "a key twice": (("  k: 4", "  k: 4\n  k: 5"), ":6: recipe.k: this key is here twice (line 5)"),
     "an axis without a base": (("  tokens: 1000\n", ""), ":3: recipe.tokens: this key is missing"),
     "no source file": (("source.yaml", "nowhere.yaml"), "nowhere.yaml: No such file or directory"),
     "a list": (("question: What helps?\n", "- a\n"), ": not YAML: "),

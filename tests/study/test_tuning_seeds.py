@@ -93,7 +93,7 @@ def test_without_them_every_setting_is_reported_at_every_seed(write_study):
     ("written", "expected"),
     [
         ("[7, 7]", ":16: tuning_seeds: expected each seed once, got [7, 7]"),
-        ("[1, 7]", ":16: tuning_seeds: expected seeds that do not stand under 'seeds' too, got [1]"),
+        ("[1, 7]", ":16: tuning_seeds: expected seeds that are not under 'seeds' too, got [1]"),
         ("[]", ":16: tuning_seeds: expected "),
         ("[-1]", ":16: tuning_seeds[0]: expected at least 0, got -1"),
         ("7", ":16: tuning_seeds: expected a list, got 7"),
