@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from importlib import import_module
 from operator import attrgetter
@@ -31,6 +32,12 @@ def test_a_row_is_whole(metric: Metric):
     assert metric.better or metric.change is None  # else a change could not be said to be better or worse
     low, high = metric.bounds
     assert low is None or high is None or low < high
+
+
+def test_the_row_in_the_documentation_is_one():
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+    (example,) = re.findall(r"```python\n(Metric\(.*?)```", page, re.DOTALL)
+    assert eval(example, {"Metric": Metric}).effect == "loss_recovered_points"
 
 
 def test_a_metric_is_measured_at_a_place_by_one_row():

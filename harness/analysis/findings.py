@@ -9,7 +9,7 @@ from harness.analysis.level_effects import effects_by_level
 from harness.analysis.levels import levels_in
 from harness.analysis.view import Row, View
 from harness.analysis.wording import change, effect_sentence, level_name, mean, shown
-from harness.metrics import FVU, L0, MCC
+from harness.metrics import FVU, L0, MCC, Metric
 from harness.study.labels import describe
 
 OPPOSITE = {"better": "worse", "worse": "better"}
@@ -33,15 +33,21 @@ def headline(view: View) -> list[str]:
     known = [arm for arm in view.arms if arm["fvu"] is not None]
     if not known:
         return ["No cell has a result yet."]
-    best = min(known, key=lambda arm: float(arm["fvu"]))
-    lines = [f"Lowest held-out FVU: {_state(view, best)}."]
-    matched = [arm for arm in known if arm.get("mcc") is not None]
-    closest = max(matched, key=lambda arm: float(arm["mcc"]), default=best)
+    word, best = _best(known, FVU)
+    lines = [f"{word} {FVU.axis}: {_state(view, best)}."]
+    matched = [arm for arm in known if arm.get(MCC.name) is not None]
+    word, closest = _best(matched, MCC) if matched else ("", best)
     if closest is not best:
-        lines.append(f"Highest MCC: {_state(view, closest)}.")
+        lines.append(f"{word} {MCC.label}: {_state(view, closest)}.")
     if view.baseline in known and view.baseline not in (best, closest):
         lines.append(f"Baseline: {_state(view, view.baseline)}.")
     return lines + list(_disagreements(view))
+
+
+def _best(arms: list[Row], metric: Metric) -> tuple[str, Row]:
+    """The arm with the best mean, and which extreme of the metric that is."""
+    word, choose = ("Lowest", min) if metric.better == "lower" else ("Highest", max)
+    return word, choose(arms, key=lambda arm: float(arm[metric.name]))
 
 
 def _state(view: View, arm: Row) -> str:

@@ -63,12 +63,14 @@ def page(title: str, note: str, height: float, *legends: Sequence[Artist]) -> tu
     """A figure with a head (title, what is shown and its n, legends) and a body of `height` inches to draw in."""
     lines = [line for paragraph in note.split("\n") for line in textwrap.wrap(paragraph, 122)]
     rows = [row for legend in legends for row in _legend_rows(legend)]
-    head = 0.40 + 0.17 * len(lines) + (0.21 * len(rows) + 0.05 if rows else 0.0)
+    titles = textwrap.wrap(title, 90)
+    below = 0.26 + 0.21 * (len(titles) - 1)  # where the note begins
+    head = 0.14 + below + 0.17 * len(lines) + (0.21 * len(rows) + 0.05 if rows else 0.0)
     figure = Figure(figsize=(WIDTH, head + height), layout="constrained")
     top, body = (part for [part] in figure.subfigures(2, 1, squeeze=False, height_ratios=[head, height]))
     x, y = 0.012, 1 - 0.10 / head
-    top.text(x, y, title, fontsize=12, fontweight="bold", color=INK, va="top")
-    top.text(x, y - 0.26 / head, "\n".join(lines), fontsize=8.5, color=SOFT, va="top", linespacing=1.35)
+    top.text(x, y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, va="top")
+    top.text(x, y - below / head, "\n".join(lines), fontsize=8.5, color=SOFT, va="top", linespacing=1.35)
     for place, row in enumerate(rows):
         at = (0.0, 0.21 * (len(rows) - 1 - place) / head)
         options: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": at, "borderaxespad": 0.3}

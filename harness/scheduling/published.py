@@ -28,7 +28,8 @@ from harness.study.spec import Study
 
 ABOUT_ARMS = (
     "An arm as the report has it: means over the cells that are tagged `reported: yes`, with 95 % intervals "
-    "(`_low`, `_high`). The step of a curve is the number of tokens trained on."
+    "(`_low`, `_high`). The step of a curve is the number of tokens trained on. What the metrics mean is in the "
+    "description of the study's run."
 )
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from harness.errors import UserError
+from harness.metrics import FVU
 from harness.scheduling.claims import belongs_to, name_aside
 from harness.scheduling.database_files import limits, shown
 
@@ -69,7 +70,7 @@ def describe_study(storage: RDBStorage, study: optuna.Study, note: str) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # of the metric's name, which only labels an axis
-        study.set_metric_names(["held-out FVU"])
+        study.set_metric_names([FVU.axis])
     save_note(study, note)
     storage.set_study_system_attr(study._study_id, NOTE, note)
 

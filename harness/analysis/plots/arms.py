@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.l0 import spread
-from harness.analysis.plots.notes import definitions_note, direction
-from harness.analysis.plots.scales import bounded, clip_arrows, ends_of, robust_limits
+from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
+from harness.analysis.plots.scales import bounded, clip_arrows, ends_of, possible, robust_limits
 from harness.analysis.style import INK, SOFT, grid, page
 from harness.analysis.view import Row, View
 from harness.analysis.wording import listed, mean
@@ -42,7 +42,8 @@ def _draw(view: View, outcomes: Sequence[Metric]) -> Figure:
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for outcome, ax in zip(outcomes, axes, strict=True):
         _draw_panel(ax, view, lines, outcome)
-        ax.xaxis.set_major_locator(MaxNLocator(5 if len(outcomes) < 3 else 3, steps=[1, 2, 5, 10]))
+        ax.set_xlabel(axis_label(outcome.drawn_on(view.dead_window), outcome, len(outcomes)))
+        ax.xaxis.set_major_locator(MaxNLocator(5 if len(outcomes) <= WIDE else 3, steps=[1, 2, 5, 10]))
     _label_rows(axes[0], view, lines)
     return figure
 
@@ -70,7 +71,6 @@ def _draw_panel(ax: Axes, view: View, lines: list[Row | str], outcome: Metric) -
             _draw_arm(ax, y, line, seeds[line["arm"]], outcome, view.colour(view.level(line)))
             if line is view.baseline and line[outcome.name] is not None:
                 ax.axvline(outcome.scale * line[outcome.name], color=SOFT, lw=0.9, ls=":", zorder=1)
-    ax.set_xlabel("\n".join([outcome.drawn_on(view.dead_window), *direction(outcome)]))
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
 
@@ -84,7 +84,7 @@ def _draw_arm(ax: Axes, y: float, arm: Row, seeds: list[float], outcome: Metric,
     if low is not None:
         low, high = outcome.scale * low, outcome.scale * high
         ax.plot([low, high], [y, y], color=colour, lw=1.5, solid_capstyle="butt", zorder=2)
-        clip_arrows(ax, y, low, high, colour)
+        clip_arrows(ax, y, *possible(outcome, low, high), colour)
     if len(seeds) > 1:
         ax.scatter(seeds, [y + 0.29] * len(seeds), s=5, color=colour, alpha=0.65, lw=0, zorder=3)
     ax.plot([outcome.scale * middle], [y], "o", ms=5.5, mfc=colour, mew=0, zorder=4)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.analysis.l0 import against, unequal
 from harness.analysis.level_effects import effects_by_level
-from harness.analysis.plots.notes import definitions_note, direction
+from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import HIGHER, INK, LEVEL, LOWER, SOFT, grid, page
 from harness.analysis.view import Row, View
@@ -58,8 +58,11 @@ def _draw(view: View, title: str, outcomes: Sequence[Metric]) -> Figure | None:
     figure, body = page(title, note, ROW * (len(lines) + 1) + 0.6, _legend(view))
     axes = grid(body, 1, len(outcomes), sharey=True)[0]
     for ax, outcome in zip(axes, outcomes, strict=True):
-        _draw_panel(ax, lines, outcome, narrow=len(outcomes) > 2)
-        ax.xaxis.set_major_locator(MaxNLocator(6 if len(outcomes) < 3 else 3, steps=[1, 2, 5, 10]))
+        _draw_panel(ax, lines, outcome)
+        changed = ", ".join(part for part in (outcome.label, outcome.change_unit) if part)
+        words = f"change of {changed}" if len(outcomes) <= WIDE else f"change of\n{changed}"
+        ax.set_xlabel(axis_label(words, outcome, len(outcomes)))
+        ax.xaxis.set_major_locator(MaxNLocator(6 if len(outcomes) <= WIDE else 3, steps=[1, 2, 5, 10]))
     _label_rows(axes[0], lines)
     return figure
 
@@ -95,13 +98,10 @@ def _note(view: View, effect: Row) -> str:
     return f" ({', '.join(notes)})" if notes else ""
 
 
-def _draw_panel(ax: Axes, lines: list[Line], outcome: Metric, *, narrow: bool) -> None:
+def _draw_panel(ax: Axes, lines: list[Line], outcome: Metric) -> None:
     column = outcome.effect
     effects = [line.effect for line in lines if line.effect is not None and line.effect[column] is not None]
     ax.set_xlim(*robust_limits([0.0, *(e[column] for e in effects)], ends_of(effects, column)))
-    unit = f", {outcome.change_unit}" if outcome.change_unit else ""
-    break_line = "\n" if narrow else " "
-    ax.set_xlabel("\n".join([f"change of{break_line}{outcome.label}{unit}", *direction(outcome)]))
     ax.axvline(0, color=INK, lw=0.9, zorder=1)
     for y, line in enumerate(lines):
         if line.effect is not None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 
 from harness.analysis.view import View
 from harness.metrics import Metric
+
+WIDE = 2  # panels side by side; more of them are narrow
+LETTERS = 22  # in a line below a narrow panel
 
 
 def definitions_note(view: View, metrics: Iterable[Metric]) -> str:
@@ -15,6 +19,9 @@ def definitions_note(view: View, metrics: Iterable[Metric]) -> str:
     )
 
 
-def direction(metric: Metric) -> list[str]:
-    """Which direction is better, as a line below an axis; no line where neither is."""
-    return [f"({metric.better} is better)"] if metric.better else []
+def axis_label(text: str, metric: Metric, panels: int) -> str:
+    """The label of a panel's axis with the better direction below it; in short lines where panels are narrow."""
+    lines = text.split("\n")
+    if panels > WIDE:
+        lines = [line for long in lines for line in textwrap.wrap(long, LETTERS)]
+    return "\n".join([*lines, f"({metric.better} is better)"] if metric.better else lines)

@@ -48,6 +48,13 @@ def bounded(metric: Metric, low: float, high: float) -> tuple[float, float]:
     return low, high
 
 
+def possible(metric: Metric, low: float, high: float) -> tuple[float, float]:
+    """The part of an interval, in the shown unit, that the metric can have."""
+    lowest, highest = metric.bounds
+    low = low if lowest is None else max(low, metric.scale * lowest)
+    return low, high if highest is None else min(high, metric.scale * highest)
+
+
 def ends_of(rows: Iterable[dict[str, Any]], name: str, scale: float = 1.0) -> list[Ends]:
     """The intervals in a table's columns `name_low` and `name_high`."""
     pairs = [(row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
