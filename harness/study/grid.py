@@ -7,7 +7,8 @@ from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
 from harness.study.axes import Axis, Setting
-from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar, parse_shares
+from harness.study.catalogue import parse_layers, parse_shares
+from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.spec import Study
 from harness.study.yaml_file import Location
 
@@ -116,7 +117,7 @@ def recipes(study: Study) -> list[tuple[Setting, Recipe]]:
 
 def _training(recipe: Recipe) -> tuple[Any, ...]:
     """What a recipe trains, however it is written: `sparse 1` is `none`, and `dense 2.0-2.0` is `dense 2-2`."""
-    layers = Layers.parse(recipe.layers)
+    layers = parse_layers(recipe.layers)
     meaning = {
         "layers": (layers.encoder, layers.decoder, layers.stack),
         "prefixes": parse_shares(recipe.prefixes),

@@ -5,91 +5,22 @@ Standard library only: the training core imports it on machines that have nothin
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
-from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_type_hints
 
 from harness.sae.sizes import apportion
+from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS, Layers, parse_layers, parse_shares
 
 Scalar: TypeAlias = bool | int | float | str
-Kind = Literal["none", "dense", "dense_encoder", "sparse"]
 
 
-@dataclass(frozen=True)
-class Layers:
-    """The added layers of an SAE, as written in a study.
+def setting(doc: str, default: Any = MISSING, names: Iterable[str] | None = None, **bounds: float) -> Any:
+    """A recipe field: one line of meaning, and what it may be, read by `study.axes`.
 
-    `none`; `dense 2-4-4-2`; `dense_encoder 2`; `sparse 3`: three sparse layers that share latents and k;
-    `sparse 4-2-1`: the same in these proportions; `sparse 3 each`: three layers that have all of them each.
-
-    encoder, decoder: widths of the added layers in data-flow order, as multiples of the activation width.
-    stack: each sparse layer's part of the latents and of k.
+    names: a registry of the catalogue whose members are its values. bounds: pydantic's (gt, ge, lt, le).
     """
-
-    kind: Kind
-    encoder: tuple[float, ...] = ()
-    decoder: tuple[float, ...] = ()
-    stack: tuple[float, ...] = (1.0,)
-
-    @classmethod
-    def parse(cls, text: str) -> Layers:
-        """Read the notation above. Raises ValueError saying what was expected."""
-        kind, _, rest = text.partition(" ")
-        if kind == "none" and not rest:
-            return cls("none")
-        if kind == "sparse" and (match := re.fullmatch(r"([1-9]\d?)( each)?", rest)):
-            depth = int(match[1])
-            return cls("sparse", stack=(1.0 if match[2] else 1 / depth,) * depth)
-        if kind == "sparse" and re.fullmatch(r"[1-9]\d?(-[1-9]\d?)+", rest):
-            parts = [int(part) for part in rest.split("-")]
-            return cls("sparse", stack=tuple(part / sum(parts) for part in parts))
-        if kind in ("dense", "dense_encoder") and re.fullmatch(r"\d+(\.\d+)?(-\d+(\.\d+)?)*", rest):
-            widths = tuple(float(w) for w in rest.split("-"))
-            if 0.0 not in widths and kind == "dense_encoder":
-                return cls("dense_encoder", encoder=widths)
-            if 0.0 not in widths and len(widths) % 2 == 0:
-                half = len(widths) // 2
-                return cls("dense", encoder=widths[:half], decoder=widths[half:])
-        raise ValueError(
-            "expected 'none', 'dense W-W' (as many widths behind the sparse layer as before it), "
-            f"'dense_encoder W', 'sparse DEPTH', 'sparse DEPTH each' or 'sparse PART-PART', got {text!r}"
-        )
-
-    @property
-    def depth(self) -> int:
-        """Number of sparse layers."""
-        return len(self.stack)
-
-
-def parse_shares(text: str) -> tuple[float, ...]:
-    """Rising shares between 0 and 1, as in `0.125-0.5`; `none` for none. Raises ValueError."""
-    if text == "none":
-        return ()
-    if re.fullmatch(r"0?\.\d+(-0?\.\d+)*", text):
-        shares = tuple(float(share) for share in text.split("-"))
-        if shares[0] > 0 and all(low < high for low, high in pairwise(shares)):
-            return shares
-    raise ValueError(f"expected 'none' or rising shares of the latents such as '0.125-0.5', got {text!r}")
-
-
-# Adam's and Signum's as in EleutherAI's sparsify 1.3: a base for 2^14 latents, times sqrt(2^14 / latents). Muon's
-# update is scaled to the size of Adam's (harness/muon.py); Lion wants 3 to 10 times less than Adam (Chen et al.
-# 2023, arXiv 2302.06675, section 5). SGD has no default that would fit more than one problem.
-DEFAULT_LR = {
-    "adam": 2e-4,
-    "adamw": 2e-4,
-    "muon": 2e-4,
-    "soap": 2e-4,
-    "schedule_free_adam": 2e-4,
-    "signum": 5e-3,
-    "lion": 4e-5,
-}
-
-
-def setting(doc: str, default: Any = MISSING, **bounds: float) -> Any:
-    """A recipe field: one line of meaning and pydantic's bounds (gt, ge, lt, le), read by `study.spec`."""
-    return field(default=default, metadata={"description": doc, **bounds})
+    return field(default=default, metadata={"description": doc, "names": names, "bounds": bounds})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,25 +31,21 @@ class Recipe:
     k: int = setting("active latents a token, over all stacked layers together", ge=1)
     tokens: int = setting("tokens trained on", ge=1)
     layers: str = setting("added layers: none, dense W-W, dense_encoder W, sparse DEPTH", "none")
-    sparsifier: Literal["topk", "batchtopk", "relu", "jumprelu"] = setting(
-        "what selects the active latents; all but relu hold k", "topk"
-    )
+    sparsifier: str = setting("what selects the active latents", "topk", SPARSIFIERS)
     sparsity: float = setting("weight of what relu (L1) and jumprelu (L0) charge for activity", 0.0, ge=0)
     prefixes: str = setting("shares of the latents that must reconstruct alone (matryoshka)", "none")
     inputs: Literal["centred", "uncentred", "unit_norm"] = setting(
         "what the SAE sees: centred activations, as they are, or centred and of one norm", "centred"
     )
     penalty: float = setting("weight of the spread of the pre-activation means", 0.0, ge=0)
-    penalty_on: Literal["relu", "linear"] = setting("pre-activations after or before ReLU", "relu")
+    penalty_on: str = setting("which spread: of pre-activations after or before ReLU", "relu", PENALTIES)
     aux_k: int = setting("dead latents a token that learn from the error; 0: none", 0, ge=0)
     aux_weight: float = setting("weight of their error", 1 / 32, ge=0)
     k_start: int = setting("active latents a token at the start, falling linearly to k; 0: k", 0, ge=0)
     k_decay: float = setting("share of the steps in which they fall", 0.5, gt=0, le=1)
     resample: int = setting("tokens between two resamplings of dead latents; 0: never", 0, ge=0)
     decoder_norm: Literal["unit", "free"] = setting("whether decoder rows are held at unit norm", "unit")
-    optimizer: Literal["adam", "adamw", "muon", "soap", "schedule_free_adam", "signum", "lion", "sgd"] = setting(
-        "rule that updates the weights", "adam"
-    )
+    optimizer: str = setting("rule that updates the weights", "adam", OPTIMIZERS)
     lr: float = setting("peak learning rate; 0: the optimizer's default for this many latents", 0.0, ge=0)
     weight_decay: float = setting("decoupled weight decay of adamw, on matrices", 0.01, ge=0)
     batch: int = setting("tokens a step", 1024, ge=1)
@@ -135,7 +62,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         try:
-            layers = Layers.parse(self.layers)
+            layers = parse_layers(self.layers)
         except ValueError as failure:
             raise ValueError(f"layers: {failure}") from None
         try:
@@ -144,11 +71,15 @@ class Recipe:
             raise ValueError(f"prefixes: {failure}") from None
         for name in ("k", "k_start"):
             self._check_active(name, layers)
-        if self.sparsifier in ("relu", "jumprelu") and not self.sparsity:
+        for name, names in NAMED.items():
+            if getattr(self, name) not in names:
+                raise ValueError(f"{name}: expected one of {', '.join(names)}, got {getattr(self, name)!r}")
+        sparsifier = SPARSIFIERS[self.sparsifier]
+        if "sparsity" in sparsifier.reads and not self.sparsity:
             raise ValueError(f"sparsity: expected more than 0, since {self.sparsifier} has no other bound, got 0")
-        if self.sparsifier == "relu" and self.decoder_norm == "free":
+        if sparsifier.needs_unit_norm and self.decoder_norm == "free":
             raise ValueError("decoder_norm: expected unit, since an L1 term and free norms have no minimum")
-        if self.lr == 0 and self.optimizer not in DEFAULT_LR:
+        if self.lr == 0 and OPTIMIZERS[self.optimizer].default_lr is None:
             raise ValueError(f"lr: expected more than 0, since {self.optimizer} has no default, got 0")
         if self.batch > self.tokens:
             raise ValueError(f"batch: expected at most tokens ({self.tokens}), got {self.batch}")
@@ -170,8 +101,9 @@ class Recipe:
 
     @property
     def peak_lr(self) -> float:
-        """The learning rate, or the optimizer's default for this many latents."""
-        return self.lr or DEFAULT_LR[self.optimizer] * (2**14 / self.latents) ** 0.5
+        """The learning rate, or the optimizer's default for this many latents (as in sparsify 1.3)."""
+        default = OPTIMIZERS[self.optimizer].default_lr or 0.0
+        return self.lr or default * (2**14 / self.latents) ** 0.5
 
     @property
     def steps(self) -> int:
@@ -180,3 +112,5 @@ class Recipe:
 
 
 RECIPE_FIELDS = {f.name: f for f in fields(Recipe)}
+NAMED = {name: f.metadata["names"] for name, f in RECIPE_FIELDS.items() if f.metadata["names"] is not None}
+RECIPE_TYPES = get_type_hints(Recipe)

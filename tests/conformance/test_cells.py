@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from harness.sae.penalties import PENALTIES
-from harness.sae.sparsifiers import SPARSIFIERS
+from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS
 from harness.training.checkpoint import Checkpoints
 from harness.training.inputs import INPUTS
-from harness.training.optimizers import OPTIMIZERS
 from harness.training.trainer import Diverged
 from tests.training.cells import BATCH, DATA, STEPS, Killed, cell, run
 

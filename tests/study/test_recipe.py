@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.study.recipe import DEFAULT_LR, Recipe, parse_shares
+from harness.study.catalogue import OPTIMIZERS, parse_shares
+from harness.study.recipe import Recipe
 
 
 def recipe(**changes) -> Recipe:
@@ -39,10 +40,10 @@ def test_every_layer_may_have_all_the_latents():
     assert recipe(layers="sparse 9 each", k=1).k == 1
 
 
-@pytest.mark.parametrize("optimizer", DEFAULT_LR)
+@pytest.mark.parametrize("optimizer", [name for name, spec in OPTIMIZERS.items() if spec.default_lr])
 def test_a_learning_rate_that_is_left_out_falls_with_the_square_root_of_the_latents(optimizer):
     rates = [recipe(optimizer=optimizer, latents=latents).peak_lr for latents in (2**14, 2**12, 2**16)]
-    assert rates == pytest.approx([DEFAULT_LR[optimizer] * factor for factor in (1, 2, 0.5)])
+    assert rates == pytest.approx([OPTIMIZERS[optimizer].default_lr * factor for factor in (1, 2, 0.5)])
     assert recipe(optimizer=optimizer, lr=0.5).peak_lr == 0.5
 
 

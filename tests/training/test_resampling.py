@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness.sae.model import SAE
-from harness.sae.penalties import ACTIVITY
+from harness.sae.penalties import activity
 from harness.training.optimizers import Optimizer, build_optimizers
 from harness.training.resampling import resample, sources
 from tests.sae.references import activations, build
@@ -19,7 +19,7 @@ def trained(layers: str, optimizer: str, sparsifier: str = "topk") -> tuple[SAE,
     optimizers = build_optimizers(recipe(optimizer=optimizer), sae)
     for _ in range(3):
         coded = sae(activations())
-        ((coded.reconstruction - 1).square().mean() + ACTIVITY(sae, coded)).backward()
+        ((coded.reconstruction - 1).square().mean() + activity(sae, coded)).backward()
         for one in optimizers:
             one.step()
             one.zero_grad()

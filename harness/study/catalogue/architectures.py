@@ -53,6 +53,7 @@ ARCHITECTURES = registry(
             doc="one sparse layer and no others: the shallow SAE",
             build=BUILD,
             notation="'none'",
+            examples=("none",),
             parse=_none,
         ),
         ArchitectureSpec(
@@ -60,6 +61,7 @@ ARCHITECTURES = registry(
             doc="dense layers before and behind the sparse one, `dense 2-4-4-2`, encoder first",
             build=BUILD,
             notation="'dense W-W' (as many widths behind the sparse layer as before it)",
+            examples=("dense 2-2", "dense 1-3-2-1"),
             parse=_dense,
         ),
         ArchitectureSpec(
@@ -67,6 +69,7 @@ ARCHITECTURES = registry(
             doc="dense layers before the sparse one only",
             build=BUILD,
             notation="'dense_encoder W'",
+            examples=("dense_encoder 2",),
             parse=_dense_encoder,
         ),
         ArchitectureSpec(
@@ -75,6 +78,7 @@ ARCHITECTURES = registry(
             "`sparse 4-2-1`; or each with all of them, `sparse 3 each`",
             build=BUILD,
             notation="'sparse DEPTH', 'sparse DEPTH each' or 'sparse PART-PART'",
+            examples=("sparse 3", "sparse 4-2-1", "sparse 2 each"),
             parse=_sparse,
         ),
     ]

@@ -77,6 +77,7 @@ class ArchitectureSpec(Spec):
     """What can be written in `layers`. build: a function of sizes and `Layers` -> SAE, as `build_sae`."""
 
     notation: str  # for people
+    examples: tuple[str, ...]  # tested as examples of all others
     parse: Callable[[str], Layers | None]  # what follows the name -> its layers; None: not in this notation
 
 

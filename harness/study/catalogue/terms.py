@@ -89,7 +89,7 @@ OTHER_TERMS = registry(
         TermSpec(
             name="sparsity",
             doc="what the sparsifier charges for activity",
-            build="harness.sae.penalties:ACTIVITY",
+            build="harness.sae.penalties:activity",
             weight=_sparsity,
         ),
         TermSpec(
