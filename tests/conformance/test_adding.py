@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_workspace
-from tests.scheduling.test_sweep import FILES, wait_until
+from tests.scheduling.test_sweep import FILES, wait_until, workers_of
 from tests.test_layering import PACKAGE
 
 CODE = '''
@@ -110,15 +110,14 @@ def test_what_is_added_by_one_entry_is_allowed_planned_trained_killed_and_resume
     assert ran.returncode == 0
 
     killed = workspace("killed")
-    arguments = "run", "studies/small.yaml", "--workers", "1", "--checkpoint-seconds", "0.001"
-    sweep = harness(killed, *arguments, start_new_session=True)
-    wait_until(lambda: len(list((killed / "runs/cells").glob("*/checkpoints/*"))) > 0)
-    os.killpg(sweep.pid, signal.SIGKILL)
-    sweep.wait()
+    sweep = harness(killed, "run", "studies/small.yaml", "--workers", "1", "--checkpoint-seconds", "0.001")
+    wait_until(lambda: list((killed / "runs/cells").glob("*/checkpoints/*")))
+    (worker,) = workers_of(sweep)
+    os.kill(worker, signal.SIGKILL)
     assert not list((killed / "runs/cells").glob("*/result.json"))
-    ran = harness(killed, *arguments)
-    ran.communicate()
-    assert ran.returncode == 0
+    sweep.communicate()
+    assert sweep.returncode == 0
+    assert list((killed / "runs/cells").glob("*/retries.json"))
     for name in FILES:
         assert (killed / "results/small" / name).read_bytes() == (whole / "results/small" / name).read_bytes()
 
