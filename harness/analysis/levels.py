@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from harness.study.recipe import Scalar
 
-Level: TypeAlias = Scalar | None  # None: this arm does not have the axis
+Level: TypeAlias = Scalar  # None: what the axis stands for is off in this arm, or the arm does not have the axis
 Key: TypeAlias = tuple[Level, ...]
 
 
@@ -44,14 +44,14 @@ def told_apart(levels: Sequence[Mapping[str, Level]], words: Sequence[str]) -> l
 
 def describe(levels: dict[str, Level]) -> str:
     """Levels in words; a number gets its axis' name in front, since it says nothing alone."""
-    words = [show(v) if isinstance(v, str) else f"{axis} {show(v)}" for axis, v in levels.items() if v is not None]
+    words = [show(level) if isinstance(level, str) else f"{axis} {show(level)}" for axis, level in levels.items()]
     return ", ".join(words)
 
 
 def show(level: Level) -> str:
-    """A level as text: `0.1`, `4096`, `dense 2-2`, `true`; an absent one is a dash."""
+    """A level as text: `0.1`, `4096`, `dense 2-2`, `true`; `none` where it is off."""
     if level is None:
-        return "–"
+        return "none"
     if isinstance(level, bool):
         return str(level).lower()
     if isinstance(level, float):

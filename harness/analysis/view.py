@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.analysis.l0 import spread
-from harness.analysis.levels import Key, Level, column, levels_in, show, told_apart
+from harness.analysis.levels import Key, Level, column, levels_in, told_apart
 from harness.analysis.outcomes import Outcome, present
 from harness.analysis.records import Study
 from harness.analysis.results import TABLES, read_study, read_table
@@ -153,7 +153,7 @@ class View:
         """As in `dense 2-2` or `k 32`."""
         if self.hue is None:
             return self.study.name
-        return show(level) if level is None else self.study.describe({self.hue: level})
+        return self.study.describe({self.hue: level}) or "–"
 
     def colour(self, level: Level) -> str:
         """The colour of a level of the colour axis; the reference always has the first, ink."""

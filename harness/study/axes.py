@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from harness.study.catalogue import parse_layers
-from harness.study.recipe import NAMED, RECIPE_FIELDS, RECIPE_TYPES, Scalar
+from harness.study.recipe import NAMED, OFF, RECIPE_FIELDS, RECIPE_TYPES, Scalar, zero_refused
 from harness.study.source import Strict
 from harness.study.yaml_file import Location, YamlFile, near, shown
 
@@ -144,7 +144,11 @@ def _values(file: YamlFile, name: str, raw: object, where: Location) -> tuple[Sc
 def read_field(file: YamlFile, name: str, value: object, where: Location) -> Scalar:
     """A value of the recipe field `name`, checked against its type and bounds. Raises UserError."""
     bounds: dict[str, Any] = {**RECIPE_FIELDS[name].metadata["bounds"]}
-    if RECIPE_TYPES[name] is float:
+    if name in OFF and value is None:
+        return None
+    if name in OFF and not isinstance(value, bool) and value == 0:
+        raise file.error(where, zero_refused(name))
+    if RECIPE_TYPES[name] in (float, float | None):
         bounds["allow_inf_nan"] = False
     kind = Literal[tuple(NAMED[name])] if name in NAMED else RECIPE_TYPES[name]
     checked: Scalar = file.check(Annotated[kind, Field(**bounds)], value, where)

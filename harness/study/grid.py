@@ -172,7 +172,9 @@ def _quoted(level: str) -> str:
     return repr(level) if "," in level or level != level.strip() or level[:1] in "'\"" else level
 
 
-def digits(number: float) -> str:
-    """As few as tell a number from every other: `0.001`, `2`, `1000000`, `0.010000001`."""
+def digits(number: float | None) -> str:
+    """As few as tell a number from every other: `0.001`, `2`, `1000000`, `0.010000001`; `none` for None."""
+    if number is None:
+        return "none"
     short = f"{number:g}"
     return short if float(short) == number and "e+" not in short else f"{number!r}".removesuffix(".0")

@@ -79,6 +79,6 @@ def _per_token(recipe: Recipe, width: int, latents: int) -> float:
     decoded = 1 + sum(term.reconstructions(recipe) for term in terms)  # reconstructions of each layer
     return (
         latents * chosen
-        + max(recipe.k, recipe.k_start) * ENTRY * decoded
+        + max(recipe.k, recipe.k_start or 0) * ENTRY * decoded
         + layers.depth * (hidden * HIDDEN + width * ROW * decoded)
     )

@@ -12,15 +12,22 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 from harness.sae.sizes import apportion
 from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS, Layers, parse_layers, parse_shares
 
-Scalar: TypeAlias = bool | int | float | str
+Scalar: TypeAlias = bool | int | float | str | None  # None: what the field stands for is off
 
 
-def setting(doc: str, default: Any = MISSING, names: Iterable[str] | None = None, **bounds: float) -> Any:
+def setting(
+    doc: str,
+    default: Any = MISSING,
+    names: Iterable[str] | None = None,
+    off: str | None = None,
+    **bounds: float,
+) -> Any:
     """A recipe field: one line of meaning, and what it may be, read by `study.axes`.
 
-    names: a registry of the catalogue whose members are its values. bounds: pydantic's (gt, ge, lt, le).
+    names: a registry of the catalogue whose members are its values. off: what None stands for, where it may be
+    None. bounds: pydantic's (gt, ge, lt, le).
     """
-    return field(default=default, metadata={"description": doc, "names": names, "bounds": bounds})
+    return field(default=default, metadata={"description": doc, "names": names, "off": off, "bounds": bounds})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,26 +39,32 @@ class Recipe:
     tokens: int = setting("tokens trained on", ge=1)
     layers: str = setting("added layers: none, dense W-W, dense_encoder W, sparse DEPTH", "none")
     sparsifier: str = setting("what selects the active latents", "topk", SPARSIFIERS)
-    sparsity: float = setting("weight of what relu (L1) and jumprelu (L0) charge for activity", 0.0, ge=0)
+    sparsity: float | None = setting(
+        "weight of what relu (L1) and jumprelu (L0) charge for activity", None, off="none", gt=0
+    )
     prefixes: str = setting("shares of the latents that must reconstruct alone (matryoshka)", "none")
     inputs: Literal["centred", "uncentred", "unit_norm"] = setting(
         "what the SAE sees: centred activations, as they are, or centred and of one norm", "centred"
     )
     penalty: float = setting("weight of the spread of the pre-activation means", 0.0, ge=0)
     penalty_on: str = setting("which spread: of pre-activations after or before ReLU", "relu", PENALTIES)
-    aux_k: int = setting("dead latents a token that learn from the error; 0: none", 0, ge=0)
+    aux_k: int | None = setting("dead latents per token that learn from the error", None, off="none", ge=1)
     aux_weight: float = setting("weight of their error", 1 / 32, ge=0)
-    k_start: int = setting("active latents a token at the start, falling linearly to k; 0: k", 0, ge=0)
+    k_start: int | None = setting(
+        "active latents per token at the start, falling linearly to k", None, off="k from the start", ge=1
+    )
     k_decay: float = setting("share of the steps in which they fall", 0.5, gt=0, le=1)
-    resample: int = setting("tokens between two resamplings of dead latents; 0: never", 0, ge=0)
+    resample: int | None = setting("tokens between two resamplings of dead latents", None, off="never", ge=1)
     decoder_norm: Literal["unit", "free"] = setting("whether decoder rows are held at unit norm", "unit")
     optimizer: str = setting("rule that updates the weights", "adam", OPTIMIZERS)
-    lr: float = setting("peak learning rate; 0: the optimizer's default for this many latents", 0.0, ge=0)
+    lr: float | None = setting(
+        "peak learning rate", None, off="the optimizer's default for this many latents", gt=0
+    )
     weight_decay: float = setting("decoupled weight decay of adamw, on matrices", 0.01, ge=0)
     batch: int = setting("tokens a step", 1024, ge=1)
     warmup: float = setting("share of the steps in which the learning rate rises from 0", 0.05, ge=0, le=1)
     decay: float = setting("share of the steps, at the end, in which it falls to 0", 0.2, ge=0, le=1)
-    gradient_clip: float = setting("largest global norm of the gradient; 0: any", 1.0, ge=0)
+    gradient_clip: float | None = setting("largest global norm of the gradient", 1.0, off="any", gt=0)
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "of dense products in training (tf32: on GPUs, elsewhere float32); weights stay float32, with "
         "bfloat16 the active latents' values too",
@@ -61,6 +74,9 @@ class Recipe:
     seed: int = setting("seed of the initial weights and of the order of the batches", 0, ge=0)
 
     def __post_init__(self) -> None:
+        for name in OFF:
+            if getattr(self, name) == 0:
+                raise ValueError(f"{name}: {zero_refused(name)}")
         try:
             layers = parse_layers(self.layers)
         except ValueError as failure:
@@ -76,11 +92,13 @@ class Recipe:
                 raise ValueError(f"{name}: expected one of {', '.join(names)}, got {getattr(self, name)!r}")
         sparsifier = SPARSIFIERS[self.sparsifier]
         if "sparsity" in sparsifier.reads and not self.sparsity:
-            raise ValueError(f"sparsity: expected more than 0, since {self.sparsifier} has no other bound, got 0")
+            raise ValueError(
+                f"sparsity: expected more than 0, since {self.sparsifier} has no other bound, got nothing"
+            )
         if sparsifier.needs_unit_norm and self.decoder_norm == "free":
             raise ValueError("decoder_norm: expected unit, since an L1 term and free norms have no minimum")
-        if self.lr == 0 and OPTIMIZERS[self.optimizer].default_lr is None:
-            raise ValueError(f"lr: expected more than 0, since {self.optimizer} has no default, got 0")
+        if self.lr is None and OPTIMIZERS[self.optimizer].default_lr is None:
+            raise ValueError(f"lr: expected more than 0, since {self.optimizer} has no default, got nothing")
         if self.batch > self.tokens:
             raise ValueError(f"batch: expected at most tokens ({self.tokens}), got {self.batch}")
         if self.warmup + self.decay > 1:
@@ -89,7 +107,7 @@ class Recipe:
     def _check_active(self, name: str, layers: Layers) -> None:
         """Every sparse layer has at least one active latent, and more latents than active ones."""
         active = getattr(self, name)
-        if active == 0 and name == "k_start":
+        if active is None:
             return
         if active >= self.latents:
             raise ValueError(f"{name}: expected less than latents ({self.latents}), got {active}")
@@ -113,4 +131,11 @@ class Recipe:
 
 RECIPE_FIELDS = {f.name: f for f in fields(Recipe)}
 NAMED = {name: f.metadata["names"] for name, f in RECIPE_FIELDS.items() if f.metadata["names"] is not None}
+OFF = {name: f.metadata["off"] for name, f in RECIPE_FIELDS.items() if f.metadata["off"]}  # what None stands for
 RECIPE_TYPES = get_type_hints(Recipe)
+
+
+def zero_refused(name: str) -> str:
+    """What to say of a 0 in a field that is off when it is None."""
+    least = "more than 0" if "gt" in RECIPE_FIELDS[name].metadata["bounds"] else "at least 1"
+    return f"expected {least}, or null for {OFF[name]}, got 0"

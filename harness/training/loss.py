@@ -38,7 +38,7 @@ def loss_of(
 
 
 def aux_k(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> Tensor:
-    return aux_k_error(sae, coded, dead, recipe.aux_k)
+    return aux_k_error(sae, coded, dead, recipe.aux_k or 0)
 
 
 def prefixes(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def test_tokens_are_drawn_by_their_squared_loss():
 
 
 def test_a_cell_resamples_what_was_silent_and_gives_it_another_window():
-    one = cell(resample=2 * BATCH, dead_window=BATCH, decoder_norm="free", gradient_clip=0.0)
+    one = cell(resample=2 * BATCH, dead_window=BATCH, decoder_norm="free", gradient_clip=None)
     one.sae.coders[0].bias.data[:5] = -1e6
     one.step(DATA[:BATCH])
     assert one.dead()[:5].all()
