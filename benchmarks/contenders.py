@@ -74,9 +74,9 @@ def dense_floor(shape: Shape) -> Step:
     """Every product that sparsity leaves necessary, into kept buffers: three for each added dense layer, of which
     the first needs no gradient of its input, and the encoder's."""
     from harness.sae.sizes import layer_widths
-    from harness.study.recipe import Layers
+    from harness.study.catalogue import parse_layers
 
-    layers = Layers.parse(shape.more["layers"])
+    layers = parse_layers(shape.more["layers"])
     before = [shape.width, *layer_widths(shape.width, layers.encoder)]
     behind = [*layer_widths(shape.width, layers.decoder), shape.width]
     pairs = [*pairwise(before), *pairwise(behind)]

@@ -25,5 +25,5 @@ class SettingError(ValueError):
     @property
     def message(self) -> str:
         """`expected ..., got ...`, for whoever says in another way where the setting stands."""
-        got = f"{self.got:g}" if isinstance(self.got, float) else repr(self.got)
+        got = f"{self.got:g}" if isinstance(self.got, float) else "nothing" if self.got is None else repr(self.got)
         return f"expected {self.expected}, got {got}"

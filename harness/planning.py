@@ -19,6 +19,7 @@ from harness.study.edits import asked, edits
 from harness.study.labels import describe
 from harness.study.memory import FLOAT
 from harness.study.plan import cost
+from harness.study.recipe import Scalar
 from harness.study.spec import Study
 
 ASSUMED_RATE = 20e9  # FLOPs per second and worker, if no cell has been trained yet
@@ -60,13 +61,19 @@ def _edits(study: Study, workspace: Workspace, source: str | None) -> list[str]:
 
 
 def _row(study: Study, arm: Arm) -> list[str]:
-    levels = [describe({name: level}).removeprefix(f"{name} ") for name, level in arm.levels.items()]
+    levels = [_words(name, level) for name, level in arm.levels.items()]
     tried = {name: dict.fromkeys(setting[name] for setting in arm.tuned) for name in arm.tuned[0]}
-    tuned = ", ".join(f"{name} {' '.join(map(str, values))}" for name, values in tried.items())
+    tuned = ", ".join(
+        f"{name} {' '.join(_words(name, level) for level in values)}" for name, values in tried.items()
+    )
     counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
     price = cost(arm.recipes[0], study.source.width, study.source.known_features)
     numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
     return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB"]
+
+
+def _words(axis: str, level: Scalar) -> str:
+    return describe({axis: level}).removeprefix(f"{axis} ")
 
 
 def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell] | None) -> str:

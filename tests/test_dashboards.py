@@ -226,6 +226,7 @@ def test_lost_and_pruned_cells_leave_means_as_the_tables_have_them(tmp_path):
         ([0.1, 0, 0.3], CategoricalDistribution([0, 0.1, 0.3])),
         (["sparse 2", "none"], CategoricalDistribution(["sparse 2", "none"])),
         (["none", 0.1], CategoricalDistribution(["none", 0.1])),
+        ([8, None, 4], CategoricalDistribution([8, None, 4])),
         ([True, False], CategoricalDistribution([True, False])),
     ],
 )

@@ -31,6 +31,7 @@ CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 TRITON = {f"harness.sae.gpu.{name}" for name in ("adam", "gathers", "jumprelu", "selection")}  # and none else
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
 # The core reads recipes, not studies, and rows of activations, wherever they come from.
+CATALOGUE = "harness.study.catalogue"  # what there is to choose from, and where its code is
 SHARED = {"harness.study.recipe", "harness.files", "harness.muon", "harness.errors", "harness.activations.store"}
 
 
@@ -85,7 +86,7 @@ def test_the_training_core_needs_torch_alone(path):
     assert not lazy & {module.split(".")[0] for module in imports_of(path, inside_functions=False)}
     for module in imports_of(path):
         if module.split(".")[0] == "harness":
-            assert room_of(module) in CORE or module in SHARED, module
+            assert room_of(module) in CORE or module in SHARED or module.startswith(CATALOGUE), module
         else:
             assert module.split(".")[0] in allowed | lazy, module
 
@@ -105,6 +106,12 @@ def test_an_optimizer_that_needs_torch_alone_imports_no_more():
         sys.exit(bool({"schedulefree", "pytorch_optimizer"} & sys.modules.keys()))
     """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p).startswith(CATALOGUE)], ids=name_of)
+def test_the_catalogue_needs_the_standard_library_alone(path):
+    for module in imports_of(path):
+        assert module.startswith(CATALOGUE) or module.split(".")[0] in sys.stdlib_module_names, module
 
 
 def test_plans_need_no_torch():

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from harness.study.recipe import Scalar
 
-Level: TypeAlias = Scalar | None  # None: this arm does not have the axis
+Level: TypeAlias = Scalar  # None: what the axis stands for is off in this arm, or the arm does not have the axis
 Key: TypeAlias = tuple[Level, ...]
 
 

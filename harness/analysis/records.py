@@ -91,7 +91,7 @@ class Study(Record):
     def value(self, levels: Mapping[str, Any], field: str) -> Any:
         """A recipe field at these levels: that of an axis, of a named setting, or else the base recipe's."""
         for axis, level in levels.items():
-            if axis == field and level is not None:
+            if axis == field and self._has(axis, level):
                 return level
             if field in (bundle := self.settings.get(axis, {}).get(str(level), {})):
                 return bundle[field]
@@ -111,7 +111,8 @@ class Study(Record):
 
     def rank(self, axes: tuple[str, ...] | list[str], key: Key) -> tuple[int, ...]:
         """Sort key: the place of each level in the study file; a level that an arm lacks goes first."""
-        return tuple(-1 if v is None else self.axes[axis].index(v) for axis, v in zip(axes, key, strict=True))
+        levels = zip(axes, key, strict=True)
+        return tuple(self.axes[axis].index(level) if self._has(axis, level) else -1 for axis, level in levels)
 
     def reference(self, axis: str) -> Scalar:
         """The level that the others on this axis are compared with."""
@@ -131,8 +132,13 @@ class Study(Record):
         words = (
             f"{axis} {level}" if isinstance(level, str) and self._ambiguous(level) else describe({axis: level})
             for axis, level in levels.items()
+            if self._has(axis, level)
         )
-        return ", ".join(word for word in words if word)
+        return ", ".join(words)
+
+    def _has(self, axis: str, level: Level) -> bool:
+        """Whether an arm with this level has the axis at all."""
+        return level is not None or None in self.axes[axis]
 
     def _ambiguous(self, level: str) -> bool:
         return sum(level in levels for levels in self.axes.values()) > 1

@@ -148,7 +148,7 @@ def _provenance(view: View) -> dict[str, dict[str, Any]]:
     return {
         "Design": axes | seeds | {"cells": study.cells},
         "Activations": study.source,
-        "Base recipe": study.recipe,
+        "Base recipe": {name: "none" if value is None else value for name, value in study.recipe.items()},
         "Environment": study.environment,
         "Trained SAEs": _saes(view),
     }

@@ -99,7 +99,7 @@ def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Rows as a table; an axis that mixes whole and broken numbers becomes a column of broken ones."""
     table: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
     for axis, levels in study.axes.items():
-        name, kinds = column(axis), {type(level) for level in levels}
+        name, kinds = column(axis), {type(level) for level in levels if level is not None}
         if name in table and kinds == {int, float}:
             table[name] = [None if level is None else float(level) for level in table[name]]
         elif name in table and len(kinds) > 1:

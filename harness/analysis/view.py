@@ -15,7 +15,6 @@ from harness.analysis.records import Study
 from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
 from harness.metrics import Metric, compared, metrics_at
-from harness.study.labels import show
 
 MOST_HUES = 7  # lines of more colours in one panel are not told apart
 
@@ -159,7 +158,7 @@ class View:
         """As in `dense 2-2` or `k 32`."""
         if self.hue is None:
             return self.study.name
-        return show(level) if level is None else self.study.describe({self.hue: level})
+        return self.study.describe({self.hue: level}) or "–"
 
     def colour(self, level: Level) -> str:
         """The colour of a level of the colour axis; the reference always has the first, ink."""

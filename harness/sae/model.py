@@ -28,7 +28,7 @@ from harness.sae.sparse import (
     pre_activations,
     project_rows,
 )
-from harness.sae.sparsifiers import SPARSIFIERS
+from harness.sae.sparsifiers import Sparsifier, TopK
 
 
 class Part(NamedTuple):
@@ -53,10 +53,7 @@ class Coded(NamedTuple):
 
 
 class Coder(nn.Module):
-    """encoder layers -> linear -> sparsifier -> decoder layers.
-
-    sparsifier: a name of `SPARSIFIERS`.
-    """
+    """encoder layers -> linear -> sparsifier -> decoder layers."""
 
     ROLES: ClassVar = {"encoder": Role.ENCODER, "bias": Role.BIAS, "decoder": Role.DECODER}
 
@@ -67,7 +64,7 @@ class Coder(nn.Module):
         k: int,
         encoder_widths: Sequence[int],
         decoder_widths: Sequence[int],
-        sparsifier: str,
+        sparsifier: type[Sparsifier],
         generator: Generator,
     ) -> None:
         super().__init__()
@@ -81,7 +78,7 @@ class Coder(nn.Module):
         else:
             rows = torch.randn(latents, self.behind.width_in, generator=generator)
         self.decoder = nn.Parameter(normalize(rows, dim=1))
-        self.sparsifier = SPARSIFIERS[sparsifier](k, latents, self.before.scale)
+        self.sparsifier = sparsifier(k, latents, self.before.scale)
         self.shortlist = self.sparsifier.SHORTLIST  # whether most pre-activations may stay unknown
 
     @property
@@ -169,7 +166,7 @@ def build_sae(
     encoder: Sequence[float] = (),
     decoder: Sequence[float] = (),
     stack: Sequence[float] = (1.0,),
-    sparsifier: str = "topk",
+    sparsifier: type[Sparsifier] = TopK,
     generator: Generator,
 ) -> SAE:
     """An SAE of stacked coders, one for each entry of `stack`.

@@ -57,8 +57,8 @@ def spread(sae: SAE, means: Sequence[Tensor]) -> Tensor:
     return torch.stack([m.std() for m in means]).mean()
 
 
-# Those that `penalty` weighs and `penalty_on` names. Adding one is its functions above and its entry here.
-PENALTIES = {"relu": OfMeans(relu_means, spread), "linear": OfMeans(linear_means, spread)}
+relu_spread = OfMeans(relu_means, spread)
+linear_spread = OfMeans(linear_means, spread)
 
 
 def activities(sae: SAE, coded: Coded) -> list[Tensor]:
@@ -72,7 +72,7 @@ def charges(sae: SAE, means: Sequence[Tensor]) -> Tensor:
     return torch.stack([coder.sparsifier.charge(activity) for coder, activity in pairs]).sum()
 
 
-ACTIVITY = OfMeans(activities, charges)  # L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`
+activity = OfMeans(activities, charges)  # L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`
 
 
 def prefix_error(sae: SAE, coded: Coded, x: Tensor, shares: Sequence[float]) -> Tensor:

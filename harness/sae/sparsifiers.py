@@ -1,14 +1,13 @@
 """Sparsifiers: which pre-activations become code, and as what values.
 
 A sparsifier selects entries of the pre-activations [B, N] and turns the selected ones [A] into values; gradients
-pass through the selected entries only. Adding one is a class here and its entry in `SPARSIFIERS`.
+pass through the selected entries only. `harness.study.catalogue.SPARSIFIERS` names them.
 
 Shape letters: B tokens, N latents, A selected entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
@@ -21,13 +20,17 @@ from harness.sae.sparse import FullSupport, SparseCode, Support
 
 
 class Sparsifier(nn.Module):
-    """What a coder's sparse layer does. `k`: active latents a token, which may be changed while training."""
+    """What a coder's sparse layer does.
+
+    k: active latents per token, which may be changed while training. latents: of the layer. scale: standard
+    deviation of a pre-activation at initialisation.
+    """
 
     ROLES: ClassVar[dict[str, Role]] = {}
     SHORTLIST = False  # whether the k largest of each token are all that it looks for
     WHOLE_BATCH = False  # whether what it selects of a token depends on the others
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, latents: int, scale: float) -> None:
         super().__init__()
         self.k = k
 
@@ -72,9 +75,9 @@ class Calibrated(Sparsifier):
 
     cutoff: Tensor
 
-    def __init__(self, k: int, cutoff: float) -> None:
-        super().__init__(k)
-        self.register_buffer("cutoff", torch.tensor(cutoff))
+    def __init__(self, k: int, latents: int, scale: float) -> None:
+        super().__init__(k, latents, scale)
+        self.register_buffer("cutoff", torch.tensor(self.LEARNED or 0.0))
 
     def scores(self, pre_activations: Tensor) -> Tensor:
         """What is compared with the cutoff, of pre-activations [B, N]: [B, N], positive where these are."""
@@ -89,9 +92,6 @@ class BatchTopK(Calibrated):
     """
 
     WHOLE_BATCH = True
-
-    def __init__(self, k: int) -> None:
-        super().__init__(k, cutoff=0.0)
 
     def scores(self, pre_activations: Tensor) -> Tensor:
         return pre_activations
@@ -139,7 +139,7 @@ class JumpReLU(Calibrated):
     LEARNED = 1.0
 
     def __init__(self, k: int, latents: int, scale: float) -> None:
-        super().__init__(k, cutoff=self.LEARNED)
+        super().__init__(k, latents, scale)
         self.start = self.START * scale
         self.log_threshold = nn.Parameter(torch.full((latents,), self.start).log())
         self.bandwidth = self.BANDWIDTH * scale
@@ -248,12 +248,3 @@ class _FullStep(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, None]:
         (near,) = ctx.saved_tensors
         return None, -grad * near / ctx.bandwidth, None
-
-
-# name -> (k, latents, standard deviation of a pre-activation at initialisation) -> sparsifier
-SPARSIFIERS: dict[str, Callable[[int, int, float], Sparsifier]] = {
-    "topk": lambda k, _latents, _scale: TopK(k),
-    "batchtopk": lambda k, _latents, _scale: BatchTopK(k),
-    "relu": lambda k, _latents, _scale: ReLU(k),
-    "jumprelu": JumpReLU,
-}

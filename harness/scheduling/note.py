@@ -30,7 +30,8 @@ ABOUT_METRICS = (
 
 def note(study: Study, report: str | None = None) -> str:
     """Markdown. report: the path of the report page, if it is not the default one."""
-    base = {name: value for name, value in asdict(study.base).items() if name != "seed"}
+    recipe = {name: value for name, value in asdict(study.base).items() if name != "seed"}
+    base = {name: "none" if value is None else value for name, value in recipe.items()}
     page = report or f"results/{study.name}/report.html"
     parts = [
         f"# {study.name}",

@@ -27,6 +27,7 @@ TRAINING_CODE = (
     "muon.py",
     "ground_truth.py",
     "study/recipe.py",
+    "study/catalogue",
     "activations/store.py",
     "scheduling/cell_run.py",
 )  # what decides a cell's bits, below the package

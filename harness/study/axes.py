@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from harness.errors import SettingError
-from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar
+from harness.study.catalogue import parse_layers
+from harness.study.recipe import NAMED, OFF, RECIPE_FIELDS, RECIPE_TYPES, Scalar, instead_of_zero
 from harness.study.source import Strict
 from harness.study.yaml_file import Location, YamlFile, near, shown
 
 Setting = dict[str, Scalar]
 Values = Annotated[list[Any], Field(min_length=1)]
 
-RECIPE_TYPES = get_type_hints(Recipe)
 FIELDS = [name for name in RECIPE_FIELDS if name != "seed"]  # what an axis may vary
 MOST_LAYERS, LEAST_WIDTH, MOST_WIDTH = 100, 0.001, 1000  # of added dense layers
 LONGEST = 100  # characters of a name that tables show
@@ -145,13 +145,18 @@ def _values(file: YamlFile, name: str, raw: object, where: Location) -> tuple[Sc
 
 def read_field(file: YamlFile, name: str, value: object, where: Location) -> Scalar:
     """A value of the recipe field `name`, checked against its type and bounds. Raises UserError."""
-    bounds: dict[str, Any] = {**RECIPE_FIELDS[name].metadata}
-    if RECIPE_TYPES[name] is float:
+    bounds: dict[str, Any] = {**RECIPE_FIELDS[name].metadata["bounds"]}
+    if name in OFF and value is None:
+        return None
+    if name in OFF and not isinstance(value, bool) and value == 0:
+        raise file.error(where, f"expected {instead_of_zero(name)}, got 0")
+    if RECIPE_TYPES[name] in (float, float | None):
         bounds["allow_inf_nan"] = False
-    checked: Scalar = file.check(Annotated[RECIPE_TYPES[name], Field(**bounds)], value, where)
+    kind = Literal[tuple(NAMED[name])] if name in NAMED else RECIPE_TYPES[name]
+    checked: Scalar = file.check(Annotated[kind, Field(**bounds)], value, where)
     if name == "layers":
         try:
-            layers = Layers.parse(str(checked))
+            layers = parse_layers(str(checked))
         except SettingError as error:
             raise file.error(where, error.message) from None
         widths = layers.encoder + layers.decoder

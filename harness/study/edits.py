@@ -116,7 +116,7 @@ def _values(cells: Asked, of: str) -> dict[str, dict[Any, None]]:
 
 def _only(these: dict[str, dict[Any, None]], those: dict[str, dict[Any, None]]) -> list[str]:
     return [
-        describe({name: value}) if isinstance(value, int | float) else f"{name} {value}"
+        describe({name: value}) if isinstance(value, int | float | None) else f"{name} {value}"
         for name, values in these.items()
         for value in values
         if value not in those.get(name, [_default(name)])

@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.errors import SettingError
 from harness.study.axes import Axis, Setting
+from harness.study.catalogue import parse_layers, parse_shares
 from harness.study.labels import describe
-from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar, parse_shares
+from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.spec import Study
 from harness.study.yaml_file import Location
 
@@ -118,8 +119,8 @@ def recipes(study: Study) -> list[tuple[Setting, Recipe]]:
 
 
 def _training(recipe: Recipe) -> tuple[Any, ...]:
-    """What a recipe trains, however it is written: `sparse 1` is `none`, `dense 2.0-2.0` is `dense 2-2`."""
-    layers = Layers.parse(recipe.layers)
+    """What a recipe trains, however it is written: `sparse 1` is `none`, and `dense 2.0-2.0` is `dense 2-2`."""
+    layers = parse_layers(recipe.layers)
     meaning = {
         "layers": (layers.encoder, layers.decoder, layers.stack),
         "prefixes": parse_shares(recipe.prefixes),

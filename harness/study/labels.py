@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from harness.study.recipe import Scalar
 
 
-def describe(levels: Mapping[str, Scalar | None]) -> str:
+def describe(levels: Mapping[str, Scalar]) -> str:
     """`dense 2-2, penalty 0.1, adam`: a number after the name of its axis, a text alone.
 
-    Two settings of the same axes never read the same. An axis at None, which does not exist there, is left out.
+    Two settings of the same axes never read the same.
     """
     several = len(levels) > 1
     return ", ".join(
         (_quoted(level) if several else level) if isinstance(level, str) else f"{name} {show(level)}"
         for name, level in levels.items()
-        if level is not None
     )
 
 
@@ -25,10 +24,10 @@ def _quoted(level: str) -> str:
     return repr(level) if "," in level or level != level.strip() or level[:1] in "'\"" else level
 
 
-def show(level: Scalar | None) -> str:
-    """A level as text: `0.1`, `4096`, `dense 2-2`, `true`; a dash for None."""
+def show(level: Scalar) -> str:
+    """A level as text: `0.1`, `4096`, `dense 2-2`, `true`; `none` for a setting that is off."""
     if level is None:
-        return "–"
+        return "none"
     if isinstance(level, bool):
         return str(level).lower()
     return level if isinstance(level, str) else digits(level)

@@ -1,7 +1,8 @@
 """The memory that training takes: what a cell keeps, and what it needs while it has its turn.
 
 In a cohort one cell steps at a time, so that what they keep adds up and what they need in passing does not. The
-factors below are measured (torch 2.13 on a CPU), and tests/study/test_memory.py holds them against real peaks.
+factors below, and those of the catalogue's members, are measured (torch 2.13 on a CPU), and
+tests/study/test_memory.py holds them against real peaks.
 """
 
 from __future__ import annotations
@@ -11,22 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.sae.sizes import layer_widths
-from harness.study.recipe import Layers, Recipe, parse_shares
+from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, parse_layers, terms_of
+from harness.study.recipe import Recipe
 
-# Numbers a parameter: kept from step to step besides the weight, and in a step besides weight and gradient.
-OPTIMIZERS = {
-    "adam": (2, 1),
-    "adamw": (2, 1),
-    "muon": (1, 3),
-    "soap": (3, 6),  # two moments, and about one more for the bases
-    "schedule_free_adam": (2, 2),
-    "signum": (1, 2),
-    "lion": (1, 2),
-    "sgd": (1, 1),
-}
-# Numbers for each pre-activation of a batch: itself, and what selects from it and remembers the choice.
-SPARSIFIERS = {"topk": 1.5, "batchtopk": 2.5, "relu": 10.0, "jumprelu": 6.5}
-PENALTY, AUXILIARY = 1.0, 1.5  # more of them, where the recipe has these terms
 ENTRY = 20  # numbers for each active latent of a token: value, gradient, indices, their order by latent
 HIDDEN = 4  # numbers for each unit of an added layer and token
 ROW = 4  # numbers for each dimension of a reconstruction
@@ -75,9 +63,9 @@ def memory(
     recipe: Recipe, width: int, parameters: int, latents: int, known: KnownFeatures | None = None
 ) -> Memory:
     """Of a cell with so many parameters and so many latents in all its layers, on activations of `width`."""
-    kept_each, passing_each = OPTIMIZERS[recipe.optimizer]
-    kept = FLOAT * parameters * (1 + kept_each)
-    step = FLOAT * (parameters * (1 + passing_each) + recipe.batch * _per_token(recipe, width, latents))
+    optimizer = OPTIMIZERS[recipe.optimizer]
+    kept = round(FLOAT * parameters * (1 + optimizer.kept))
+    step = FLOAT * (parameters * (1 + optimizer.passing) + recipe.batch * _per_token(recipe, width, latents))
     evaluation = FLOAT * EVALUATED * _per_token(recipe, width, latents)
     compared = known.bytes(latents, recipe.k, evaluation) if known else 0
     return Memory(kept, round(max(step, evaluation, compared, COPIES * kept)))
@@ -85,14 +73,12 @@ def memory(
 
 def _per_token(recipe: Recipe, width: int, latents: int) -> float:
     """Numbers that a step holds for each token of its batch."""
-    layers = Layers.parse(recipe.layers)
-    chosen = SPARSIFIERS[recipe.sparsifier]
-    chosen += PENALTY if recipe.penalty and recipe.penalty_on == "relu" else 0
-    chosen += AUXILIARY if recipe.aux_k and recipe.aux_weight else 0
+    layers, terms = parse_layers(recipe.layers), terms_of(recipe)
+    chosen = SPARSIFIERS[recipe.sparsifier].memory + sum(term.memory for term in terms)
     hidden = sum(layer_widths(width, (*layers.encoder, *layers.decoder)))
-    decoded = 1 + len(parse_shares(recipe.prefixes))  # reconstructions of each layer
+    decoded = 1 + sum(term.reconstructions(recipe) for term in terms)  # reconstructions of each layer
     return (
         latents * chosen
-        + max(recipe.k, recipe.k_start) * ENTRY * decoded
+        + max(recipe.k, recipe.k_start or 0) * ENTRY * decoded
         + layers.depth * (hidden * HIDDEN + width * ROW * decoded)
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.study.flops import Shapes, coders, flops_per_token
+from harness.study.catalogue import SPARSIFIERS
+from harness.study.catalogue.shapes import Shapes
+from harness.study.flops import coders, flops_per_token
 from harness.study.memory import KnownFeatures, Memory, memory
 from harness.study.recipe import Recipe
 
@@ -39,7 +41,7 @@ class Cost:
 def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None) -> Cost:
     """Cost of training `recipe` on activations of `width` dimensions, and of comparing it with known features."""
     found = coders(recipe, width)
-    latents = sum(shapes.encoder[0] for shapes in found)
+    latents = sum(shapes.latents for shapes in found)
     parameters = sum(_parameters(recipe, shapes) for shapes in found)
     needed = memory(recipe, width, parameters, latents, known)
     return Cost(parameters, flops_per_token(recipe, width), recipe.steps * recipe.batch, needed, latents)
@@ -49,5 +51,5 @@ def _parameters(recipe: Recipe, shapes: Shapes) -> int:
     matrices = sum(a * b for a, b in shapes.matrices)
     layers = 3 * sum(out for _, out in shapes.before)  # a bias, a gain and a shift for each unit
     behind = shapes.decoder[1] + sum(out for _, out in shapes.behind)  # biases; the first of decoded rows
-    latents = shapes.encoder[0] * (2 if recipe.sparsifier == "jumprelu" else 1)  # biases, and thresholds
+    latents = shapes.latents * (1 + SPARSIFIERS[recipe.sparsifier].parameters)  # biases, and such as thresholds
     return matrices + layers + behind + latents

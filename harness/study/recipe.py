@@ -5,93 +5,30 @@ Standard library only: the training core imports it on machines that have nothin
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
-from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_type_hints
 
 from harness.errors import SettingError
 from harness.sae.sizes import apportion
+from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS, Layers, parse_layers, parse_shares
 
-Scalar: TypeAlias = bool | int | float | str
-Kind = Literal["none", "dense", "dense_encoder", "sparse"]
+Scalar: TypeAlias = bool | int | float | str | None  # None: what the field stands for is off
 
 
-@dataclass(frozen=True)
-class Layers:
-    """The added layers of an SAE, as written in a study.
+def setting(
+    doc: str,
+    default: Any = MISSING,
+    names: Iterable[str] | None = None,
+    off: str | None = None,
+    **bounds: float,
+) -> Any:
+    """A recipe field: one line of meaning, and what it may be, read by `study.axes`.
 
-    `none`; `dense 2-4-4-2`; `dense_encoder 2`; `sparse 3`: three sparse layers that share latents and k;
-    `sparse 4-2-1`: the same in these proportions; `sparse 3 each`: three layers that have all of them each.
-
-    encoder, decoder: widths of the added layers in data-flow order, as multiples of the activation width.
-    stack: each sparse layer's part of the latents and of k.
+    names: a registry of the catalogue whose members are its values. off: what None stands for, where it may be
+    None. bounds: pydantic's (gt, ge, lt, le).
     """
-
-    kind: Kind
-    encoder: tuple[float, ...] = ()
-    decoder: tuple[float, ...] = ()
-    stack: tuple[float, ...] = (1.0,)
-
-    @classmethod
-    def parse(cls, text: str) -> Layers:
-        """Read the notation above. Raises SettingError."""
-        kind, _, rest = text.partition(" ")
-        if kind == "none" and not rest:
-            return cls("none")
-        if kind == "sparse" and (match := re.fullmatch(r"([1-9]\d?)( each)?", rest)):
-            depth = int(match[1])
-            return cls("sparse", stack=(1.0 if match[2] else 1 / depth,) * depth)
-        if kind == "sparse" and re.fullmatch(r"[1-9]\d?(-[1-9]\d?)+", rest):
-            parts = [int(part) for part in rest.split("-")]
-            return cls("sparse", stack=tuple(part / sum(parts) for part in parts))
-        if kind in ("dense", "dense_encoder") and re.fullmatch(r"\d+(\.\d+)?(-\d+(\.\d+)?)*", rest):
-            widths = tuple(float(w) for w in rest.split("-"))
-            if 0.0 not in widths and kind == "dense_encoder":
-                return cls("dense_encoder", encoder=widths)
-            if 0.0 not in widths and len(widths) % 2 == 0:
-                half = len(widths) // 2
-                return cls("dense", encoder=widths[:half], decoder=widths[half:])
-        expected = (
-            "'none', 'dense W-W' (as many widths after the sparse layer as before it), "
-            "'dense_encoder W', 'sparse DEPTH', 'sparse DEPTH each' or 'sparse PART-PART'"
-        )
-        raise SettingError("layers", expected, text)
-
-    @property
-    def depth(self) -> int:
-        """Number of sparse layers."""
-        return len(self.stack)
-
-
-def parse_shares(text: str) -> tuple[float, ...]:
-    """Rising shares between 0 and 1, as in `0.125-0.5`; `none` for none. Raises SettingError."""
-    if text == "none":
-        return ()
-    if re.fullmatch(r"0?\.\d+(-0?\.\d+)*", text):
-        shares = tuple(float(share) for share in text.split("-"))
-        if shares[0] > 0 and all(low < high for low, high in pairwise(shares)):
-            return shares
-    raise SettingError("prefixes", "'none' or rising shares of the latents such as '0.125-0.5'", text)
-
-
-# Adam's and Signum's as in EleutherAI's sparsify 1.3: a base for 2^14 latents, times sqrt(2^14 / latents). Muon's
-# update is scaled to the size of Adam's (harness/muon.py); Lion wants 3 to 10 times less than Adam (Chen et al.
-# 2023, arXiv 2302.06675, section 5). SGD has no default that would fit more than one problem.
-DEFAULT_LR = {
-    "adam": 2e-4,
-    "adamw": 2e-4,
-    "muon": 2e-4,
-    "soap": 2e-4,
-    "schedule_free_adam": 2e-4,
-    "signum": 5e-3,
-    "lion": 4e-5,
-}
-
-
-def setting(doc: str, default: Any = MISSING, **bounds: float) -> Any:
-    """A recipe field: one line of meaning and pydantic's bounds (gt, ge, lt, le), read by `study.spec`."""
-    return field(default=default, metadata={"description": doc, **bounds})
+    return field(default=default, metadata={"description": doc, "names": names, "off": off, "bounds": bounds})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,31 +39,33 @@ class Recipe:
     k: int = setting("active latents a token, over all stacked layers together", ge=1)
     tokens: int = setting("tokens trained on", ge=1)
     layers: str = setting("added layers: none, dense W-W, dense_encoder W, sparse DEPTH", "none")
-    sparsifier: Literal["topk", "batchtopk", "relu", "jumprelu"] = setting(
-        "what selects the active latents; all but relu hold k", "topk"
+    sparsifier: str = setting("what selects the active latents", "topk", SPARSIFIERS)
+    sparsity: float | None = setting(
+        "weight of what relu (L1) and jumprelu (L0) charge for activity", None, off="none", gt=0
     )
-    sparsity: float = setting("weight of what relu (L1) and jumprelu (L0) charge for activity", 0.0, ge=0)
     prefixes: str = setting("shares of the latents that must reconstruct alone (matryoshka)", "none")
     inputs: Literal["centred", "uncentred", "unit_norm"] = setting(
         "what the SAE sees: centred activations, as they are, or centred and of one norm", "centred"
     )
     penalty: float = setting("weight of the spread of the pre-activation means", 0.0, ge=0)
-    penalty_on: Literal["relu", "linear"] = setting("pre-activations after or before ReLU", "relu")
-    aux_k: int = setting("dead latents a token that learn from the error; 0: none", 0, ge=0)
+    penalty_on: str = setting("which spread: of pre-activations after or before ReLU", "relu", PENALTIES)
+    aux_k: int | None = setting("dead latents per token that learn from the error", None, off="none", ge=1)
     aux_weight: float = setting("weight of their error", 1 / 32, ge=0)
-    k_start: int = setting("active latents a token at the start, falling linearly to k; 0: k", 0, ge=0)
-    k_decay: float = setting("share of the steps in which they fall", 0.5, gt=0, le=1)
-    resample: int = setting("tokens between two resamplings of dead latents; 0: never", 0, ge=0)
-    decoder_norm: Literal["unit", "free"] = setting("whether decoder rows are held at unit norm", "unit")
-    optimizer: Literal["adam", "adamw", "muon", "soap", "schedule_free_adam", "signum", "lion", "sgd"] = setting(
-        "rule that updates the weights", "adam"
+    k_start: int | None = setting(
+        "active latents per token at the start, falling linearly to k", None, off="k from the start", ge=1
     )
-    lr: float = setting("peak learning rate; 0: the optimizer's default for this many latents", 0.0, ge=0)
+    k_decay: float = setting("share of the steps in which they fall", 0.5, gt=0, le=1)
+    resample: int | None = setting("tokens between two resamplings of dead latents", None, off="never", ge=1)
+    decoder_norm: Literal["unit", "free"] = setting("whether decoder rows are held at unit norm", "unit")
+    optimizer: str = setting("rule that updates the weights", "adam", OPTIMIZERS)
+    lr: float | None = setting(
+        "peak learning rate", None, off="the optimizer's default for this many latents", gt=0
+    )
     weight_decay: float = setting("decoupled weight decay of adamw, on matrices", 0.01, ge=0)
     batch: int = setting("tokens a step", 1024, ge=1)
     warmup: float = setting("share of the steps in which the learning rate rises from 0", 0.05, ge=0, le=1)
     decay: float = setting("share of the steps, at the end, in which it falls to 0", 0.2, ge=0, le=1)
-    gradient_clip: float = setting("largest global norm of the gradient; 0: any", 1.0, ge=0)
+    gradient_clip: float | None = setting("largest global norm of the gradient", 1.0, off="any", gt=0)
     precision: Literal["float32", "tf32", "bfloat16"] = setting(
         "of dense products in training (tf32: on GPUs, elsewhere float32); weights stay float32, with "
         "bfloat16 the active latents' values too",
@@ -137,18 +76,24 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Raises SettingError for the first field that does not fit the others."""
-        layers = Layers.parse(self.layers)
+        for name in OFF:
+            if getattr(self, name) == 0:
+                raise SettingError(name, instead_of_zero(name), 0)
+        layers = parse_layers(self.layers)
         parse_shares(self.prefixes)
         for name in ("k", "k_start"):
             self._check_active(name, layers)
-        if self.sparsifier in ("relu", "jumprelu") and not self.sparsity:
-            raise SettingError(
-                "sparsity", f"more than 0, since {self.sparsifier} has no other bound", self.sparsity
-            )
-        if self.sparsifier == "relu" and self.decoder_norm == "free":
+        for name, names in NAMED.items():
+            if getattr(self, name) not in names:
+                raise SettingError(name, f"one of {', '.join(names)}", getattr(self, name))
+        sparsifier = SPARSIFIERS[self.sparsifier]
+        if "sparsity" in sparsifier.reads and not self.sparsity:
+            expected = f"more than 0, since {self.sparsifier} has no other bound"
+            raise SettingError("sparsity", expected, self.sparsity)
+        if sparsifier.needs_unit_norm and self.decoder_norm == "free":
             expected = "'unit', since an L1 term and free norms have no minimum"
             raise SettingError("decoder_norm", expected, self.decoder_norm)
-        if self.lr == 0 and self.optimizer not in DEFAULT_LR:
+        if self.lr is None and OPTIMIZERS[self.optimizer].default_lr is None:
             raise SettingError("lr", f"more than 0, since {self.optimizer} has no default", self.lr)
         if self.batch > self.tokens:
             raise SettingError("batch", f"at most tokens ({self.tokens})", self.batch)
@@ -158,7 +103,7 @@ class Recipe:
     def _check_active(self, name: str, layers: Layers) -> None:
         """Every sparse layer has at least one active latent, and more latents than active ones."""
         active = getattr(self, name)
-        if active == 0 and name == "k_start":
+        if active is None:
             return
         if active >= self.latents:
             raise SettingError(name, f"less than latents ({self.latents})", active)
@@ -173,8 +118,9 @@ class Recipe:
 
     @property
     def peak_lr(self) -> float:
-        """The learning rate, or the optimizer's default for this many latents."""
-        return self.lr or DEFAULT_LR[self.optimizer] * (2**14 / self.latents) ** 0.5
+        """The learning rate, or the optimizer's default for this many latents (as in sparsify 1.3)."""
+        default = OPTIMIZERS[self.optimizer].default_lr or 0.0
+        return self.lr or default * (2**14 / self.latents) ** 0.5
 
     @property
     def steps(self) -> int:
@@ -183,3 +129,12 @@ class Recipe:
 
 
 RECIPE_FIELDS = {f.name: f for f in fields(Recipe)}
+NAMED = {name: f.metadata["names"] for name, f in RECIPE_FIELDS.items() if f.metadata["names"] is not None}
+OFF = {name: f.metadata["off"] for name, f in RECIPE_FIELDS.items() if f.metadata["off"]}  # what None stands for
+RECIPE_TYPES = get_type_hints(Recipe)
+
+
+def instead_of_zero(name: str) -> str:
+    """What is expected instead of 0 in a field that None switches off."""
+    least = "more than 0" if "gt" in RECIPE_FIELDS[name].metadata["bounds"] else "at least 1"
+    return f"{least}, or null for {OFF[name]}"

@@ -81,7 +81,8 @@ class Study:
         values = self.without_axes()
         for axis in self.axes:
             if choices := axis.choices(values):
-                level = self.stated[axis.name] if self.stated.get(axis.name) in choices else choices[0]
+                stated = self.stated.get(axis.name, choices[0])
+                level = stated if stated in choices else choices[0]
                 values |= {axis.name: level, **axis.fields(level)}
         return values
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from harness.sae import gpu
 from harness.sae.calibration import calibrate, needs_calibration
-from harness.sae.model import SAE, Coded, build_sae
-from harness.study.recipe import Layers, Recipe
+from harness.sae.model import SAE, Coded
+from harness.study.catalogue import SPARSIFIERS, architecture, parse_layers, terms_of
+from harness.study.recipe import Recipe
 from harness.training.backward import Indivisible, Seen, backward
 from harness.training.fused_adam import FusedAdam
 from harness.training.graph import Graph
@@ -29,22 +30,22 @@ from harness.training.resampling import Source, resample
 from harness.training.state import pack, unpack
 
 
-def new_sae(recipe: Recipe, width: int) -> SAE:
-    """The SAE of a recipe before its first step, in training mode."""
-    layers = Layers.parse(recipe.layers)
-    sae = build_sae(
+def initial_sae(recipe: Recipe, width: int) -> SAE:
+    """The SAE of a recipe before its first step, on a CPU, in training mode."""
+    layers = parse_layers(recipe.layers)
+    sae: SAE = architecture(recipe.layers).load()(
         width,
         recipe.latents,
         recipe.k,
         encoder=layers.encoder,
         decoder=layers.decoder,
         stack=layers.stack,
-        sparsifier=recipe.sparsifier,
+        sparsifier=SPARSIFIERS[recipe.sparsifier].load(),
         generator=torch.Generator().manual_seed(recipe.seed),
     )
-    if recipe.penalty and recipe.penalty_on == "relu":
+    if any(term.every_pre_activation for term in terms_of(recipe)):
         for coder in sae.stack():
-            coder.shortlist = False  # the penalty looks at all pre-activations anyway
+            coder.shortlist = False
     return sae
 
 
@@ -67,7 +68,7 @@ class Cell:
         mean: Tensor | None = None,
         micro_batches: int = 1,
     ) -> None:
-        sae = new_sae(recipe, width)
+        sae = initial_sae(recipe, width)
         if micro_batches > 1 and any(coder.sparsifier.WHOLE_BATCH for coder in sae.stack()):
             raise Indivisible(f"{recipe.sparsifier} selects from whole batches, which micro-batches cannot")
         self.recipe = recipe

@@ -22,7 +22,7 @@ WIDEST = 8192  # decoder rows that a program can hold
 class FusedAdam:
     """The step of these optimizers, which `fits`.
 
-    unit: decoders whose rows are held at unit norm. limit: largest global norm of the gradient; 0: any.
+    unit: decoders whose rows are held at unit norm. limit: largest global norm of the gradient; None: any.
     read: those that are read in bfloat16; they get a copy of themselves, `rounded`, which moves with them.
     """
 
@@ -30,7 +30,7 @@ class FusedAdam:
         self,
         optimizers: Sequence[Optimizer],
         unit: Collection[nn.Parameter],
-        limit: float,
+        limit: float | None,
         read: Sequence[nn.Parameter] = (),
     ) -> None:
         self._optimizers = cast(Sequence[torch.optim.Adam], optimizers)

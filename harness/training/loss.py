@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from harness.sae.model import SAE, Coded
-from harness.sae.penalties import ACTIVITY, PENALTIES, OfMeans, aux_k_error, prefix_error
-from harness.study.recipe import Recipe, parse_shares
+from harness.sae.penalties import OfMeans, aux_k_error, prefix_error
+from harness.study.catalogue import parse_shares, terms_of
+from harness.study.recipe import Recipe
 
 Pull = list[Tensor]  # gradients of a term by the means that it is made of
+OfTokens = Callable[[Recipe, SAE, Coded, Tensor, Tensor], Tensor]  # a term as a mean over tokens; see `aux_k`
 
 
 def loss_of(
@@ -30,17 +32,31 @@ def loss_of(
         else:
             parts = zip(pulls[number], term.means(sae, coded), strict=True)
             loss = loss + weight * torch.stack([(pull * mean).sum() for pull, mean in parts]).sum()
-    if recipe.aux_k and recipe.aux_weight:
-        loss = loss + recipe.aux_weight * aux_k_error(sae, coded, dead, recipe.aux_k)
-    if shares := parse_shares(recipe.prefixes):
-        loss = loss + prefix_error(sae, coded, x, shares)
+    for weight, of_tokens in _terms_of_tokens(recipe):
+        loss = loss + weight * of_tokens(recipe, sae, coded, x, dead)
     return loss, error.detach()
+
+
+def aux_k(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> Tensor:
+    return aux_k_error(sae, coded, dead, recipe.aux_k or 0)
+
+
+def prefixes(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> Tensor:
+    return prefix_error(sae, coded, x, parse_shares(recipe.prefixes))
 
 
 def terms_of_means(recipe: Recipe) -> list[tuple[float, OfMeans]]:
     """Terms of the loss, with their weights, that are no means over tokens themselves."""
-    terms = [(recipe.penalty, PENALTIES[recipe.penalty_on]), (recipe.sparsity, ACTIVITY)]
-    return [(weight, term) for weight, term in terms if weight]
+    return [(weight, term) for weight, term in _terms(recipe) if isinstance(term, OfMeans)]
+
+
+def _terms_of_tokens(recipe: Recipe) -> list[tuple[float, OfTokens]]:
+    """The others, with their weights: means over tokens."""
+    return [(weight, term) for weight, term in _terms(recipe) if not isinstance(term, OfMeans)]
+
+
+def _terms(recipe: Recipe) -> list[tuple[float, OfMeans | OfTokens]]:
+    return [(spec.weight(recipe), spec.load()) for spec in terms_of(recipe)]
 
 
 def pulls_of(recipe: Recipe, sae: SAE, means: Sequence[Sequence[Tensor]]) -> list[Pull]:

@@ -1,13 +1,12 @@
-"""Optimizers by name. Adding one is a function here that says which roles get which rule, and its entry below.
+"""Optimizers: which roles get which rule. `harness.study.catalogue.OPTIMIZERS` names them.
 
 `schedulefree` and `pytorch_optimizer` are imported by the rules that need them: the others run with torch alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -16,11 +15,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from harness.muon import Muon
 from harness.sae.roles import MATRICES, Role, parameter_roles
+from harness.study.catalogue import OPTIMIZERS
+from harness.study.catalogue.optimizers import SOAP_DIMENSION
 from harness.study.recipe import Recipe
 
 Parameters = list[tuple[nn.Parameter, Role]]
-
-SOAP_DIMENSION = 512  # longer sides are not preconditioned: their eigenbases would cost more than all else
 
 
 class Optimizer(Protocol):
@@ -91,26 +90,6 @@ def sgd(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
     return [torch.optim.SGD([p for p, _ in parameters], lr=recipe.peak_lr, momentum=0.9)]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How an optimizer is built, and whether it averages weights itself instead of lowering its learning rate."""
-
-    build: Callable[[Parameters, Recipe], list[Optimizer]]
-    schedule_free: bool = False
-
-
-OPTIMIZERS = {
-    "adam": Rule(adam),
-    "adamw": Rule(adamw),
-    "muon": Rule(muon),
-    "soap": Rule(soap),
-    "schedule_free_adam": Rule(schedule_free_adam, schedule_free=True),
-    "signum": Rule(signum, schedule_free=True),
-    "lion": Rule(lion),
-    "sgd": Rule(sgd),
-}
-
-
 def _by_role(parameters: Parameters) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Matrices and the rest, by what the parameters are for."""
     return [p for p, role in parameters if role in MATRICES], [p for p, role in parameters if role not in MATRICES]
@@ -119,7 +98,8 @@ def _by_role(parameters: Parameters) -> tuple[list[nn.Parameter], list[nn.Parame
 def build_optimizers(recipe: Recipe, model: nn.Module) -> list[Optimizer]:
     """The optimizers that together update every parameter of `model` once a step."""
     roles = parameter_roles(model)
-    optimizers = OPTIMIZERS[recipe.optimizer].build([(p, roles[n]) for n, p in model.named_parameters()], recipe)
+    build = OPTIMIZERS[recipe.optimizer].load()
+    optimizers: list[Optimizer] = build([(p, roles[n]) for n, p in model.named_parameters()], recipe)
     _call(optimizers, "train")
     return optimizers
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.errors import UserError
 from harness.sae.model import SAE, Coded
 from harness.sae.sparse import Support
-from harness.training.cell import Cell, new_sae
+from harness.training.cell import Cell, initial_sae
 from harness.training.centring import Centring
 from harness.training.checkpoint import read_checkpoint
 from harness.training.inputs import INPUTS, Given
@@ -162,7 +162,7 @@ def load_sae(path: Path | str, device: torch.device | str = "cpu") -> TrainedSAE
         return _of_checkpoint(path).to(device)
     config, weights = read_folder(path)
     with torch.device("meta"):  # no random weights are drawn only to be replaced
-        sae = new_sae(config.recipe, config.width)
+        sae = initial_sae(config.recipe, config.width)
     try:
         sae.load_state_dict(weights, assign=True)
     except RuntimeError:

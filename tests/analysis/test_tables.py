@@ -166,6 +166,18 @@ def test_an_arm_may_lack_an_axis(tmp_path: Path):
     assert read_table(results, "effects").filter(pl.col("kind") == "pair")["axis"].to_list() == ["penalty"]
 
 
+def test_a_setting_may_be_off(tmp_path: Path):
+    axes = {"aux_k": [None, 4, 8]}
+    cells = [cell_record({"aux_k": k}, seed, 0.1 / (k or 1)) for k in axes["aux_k"] for seed in (0, 1)]
+    results = tables_of(tmp_path / "s", cells, axes, seeds=2)
+    arms = read_table(results, "arms")
+    assert arms["arm"].to_list() == ["aux_k none", "aux_k 4", "aux_k 8"]
+    assert arms["axis_aux_k"].to_list() == [None, 4, 8]
+    effects = read_table(results, "effects").filter(pl.col("kind") == "marginal")
+    assert effects["reference"].to_list() == ["none", "none"]
+    assert effects["level"].to_list() == ["4", "8"]
+
+
 def tuned_cells(scores: dict[float, list[float | None]], state: str = "diverged") -> list[dict[str, Any]]:
     return [
         cell_record({}, seed, fvu, {"lr": lr}, **({"state": state} if fvu is None else {}))

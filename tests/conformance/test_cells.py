@@ -3,11 +3,9 @@
 import pytest
 import torch
 
-from harness.sae.penalties import PENALTIES
-from harness.sae.sparsifiers import SPARSIFIERS
+from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS
 from harness.training.checkpoint import Checkpoints
 from harness.training.inputs import INPUTS
-from harness.training.optimizers import OPTIMIZERS
 from harness.training.trainer import Diverged
 from tests.training.cells import BATCH, DATA, STEPS, Killed, cell, run
 
@@ -22,7 +20,7 @@ CELLS = [
     *({"precision": "bfloat16", "layers": "dense 2-2", "sparsifier": s, "penalty": 0.1} for s in SPARSIFIERS),
     {"precision": "bfloat16", **REMEDIES},
     {"precision": "tf32", "layers": "dense 2-2", "penalty": 0.1},
-    {"decoder_norm": "free", "gradient_clip": 0.0},
+    {"decoder_norm": "free", "gradient_clip": None},
 ]
 
 
@@ -75,7 +73,7 @@ def test_a_cell_that_explodes_is_diverged_and_nothing_else(tmp_path, optimizer, 
         sparsifier=sparsifier,
         tokens=10 * STEPS * BATCH,  # 17 steps to the first point of the curve
         lr=1e30,
-        gradient_clip=0.0,
+        gradient_clip=None,
         **REMEDIES,
     )
     with pytest.raises(Diverged, match="training FVU"):

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from harness.study.catalogue import OPTIMIZERS
 from harness.training.checkpoint import Checkpoints
-from harness.training.optimizers import OPTIMIZERS, averaged_weights, build_optimizers, set_learning_rate
+from harness.training.optimizers import averaged_weights, build_optimizers, set_learning_rate
 from harness.training.state import pack, unpack
 from tests.sae.references import activations, build
 from tests.training.cells import recipe

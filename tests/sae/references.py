@@ -10,16 +10,15 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from harness.sae.model import SAE, Coder, build_sae
-from harness.sae.sparsifiers import SPARSIFIERS
-from harness.study.recipe import Layers
+from harness.study.catalogue import ARCHITECTURES, SPARSIFIERS, parse_layers
 
-LAYERS = ["none", "dense 2-2", "dense 1-3-2-1", "dense_encoder 2", "sparse 3", "sparse 4-2-1", "sparse 2 each"]
+LAYERS = [example for spec in ARCHITECTURES.values() for example in spec.examples]
 WIDTH, LATENTS, K = 6, 41, 7  # no multiple of eight, and a k that three layers do not share evenly
 
 
 def build(layers: str, sparsifier: str = "topk", *, width: int = WIDTH, latents: int = LATENTS, k: int = K) -> SAE:
     """An SAE in which biases, gains and thresholds differ from latent to latent."""
-    parsed = Layers.parse(layers)
+    parsed = parse_layers(layers)
     generator = torch.Generator().manual_seed(3)
     sae = build_sae(
         width,
@@ -28,7 +27,7 @@ def build(layers: str, sparsifier: str = "topk", *, width: int = WIDTH, latents:
         encoder=parsed.encoder,
         decoder=parsed.decoder,
         stack=parsed.stack,
-        sparsifier=sparsifier,
+        sparsifier=SPARSIFIERS[sparsifier].load(),
         generator=generator,
     )
     for parameter in sae.parameters():
@@ -69,7 +68,7 @@ def sparsify(coder: Coder, pre: Tensor) -> Tensor:
     return pre * (pre > sparsifier.log_threshold.exp())
 
 
-SPARSIFIER_TYPES = {name: type(make(1, 2, 1.0)) for name, make in SPARSIFIERS.items()}
+SPARSIFIER_TYPES = {name: spec.load() for name, spec in SPARSIFIERS.items()}
 
 
 def dense(sae: SAE, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.sae.calibration import calibrate, needs_calibration
-from harness.sae.sparsifiers import SPARSIFIERS, Calibrated
+from harness.sae.sparsifiers import Calibrated
+from harness.study.catalogue import SPARSIFIERS
 from tests.sae.references import activations, behind, build, sparsify
 from tests.sae.references import before as before_layers
 
-CALIBRATED = [name for name, make in SPARSIFIERS.items() if isinstance(make(1, 2, 1.0), Calibrated)]
+CALIBRATED = [name for name, spec in SPARSIFIERS.items() if issubclass(spec.load(), Calibrated)]
 
 
 def calibrated(layers, sparsifier, batches, k=7):

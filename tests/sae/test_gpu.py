@@ -179,7 +179,7 @@ CELLS = [
     {},
     {"layers": "sparse 2", "aux_k": 3, "dead_window": 8, "optimizer": "adamw", "decoder_norm": "free"},
     {"layers": "dense 2-2", "sparsifier": "jumprelu", "penalty": 0.1, "gradient_clip": 1e-3},
-    {"sparsifier": "batchtopk", "prefixes": "0.25-0.5", "gradient_clip": 0.0},
+    {"sparsifier": "batchtopk", "prefixes": "0.25-0.5", "gradient_clip": None},
     {"sparsifier": "relu", "aux_k": 3, "dead_window": 10**6, "optimizer": "muon"},
 ]
 

@@ -5,7 +5,7 @@ import torch
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
-from harness.sae.sparsifiers import SPARSIFIERS
+from harness.study.catalogue import SPARSIFIERS
 from tests.sae.references import LATENTS, LAYERS, WIDTH, K, activations, build, dense, differentiable
 
 EVERY = pytest.mark.parametrize(
@@ -117,9 +117,9 @@ def test_projection_leaves_what_does_not_change_the_norm():
 @pytest.mark.parametrize("layers", ["none", "dense 2-2", "sparse 2"])
 def test_decoders_of_the_encoders_shape_start_tied_and_at_unit_norm(layers):
     from harness.sae.model import build_sae
-    from harness.study.recipe import Layers
+    from harness.study.catalogue import parse_layers
 
-    parsed = Layers.parse(layers)
+    parsed = parse_layers(layers)
     sae = build_sae(
         WIDTH,
         LATENTS,

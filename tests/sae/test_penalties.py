@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from harness.sae.penalties import ACTIVITY, PENALTIES, aux_k_error, prefix_error
-from harness.sae.sparsifiers import SPARSIFIERS
+from harness.sae.penalties import activity, aux_k_error, prefix_error
+from harness.study.catalogue import PENALTIES, SPARSIFIERS
 from tests.sae.references import LAYERS, activations, before, behind, build, dense, differentiable
 
 EVERY_LAYERS = pytest.mark.parametrize("layers", LAYERS)
@@ -33,7 +33,7 @@ def test_a_spread_is_the_standard_deviation_of_the_latents_means(variant, layers
         activate(seen @ coder.encoder.T + coder.bias).mean(0).std()
         for coder, (_, seen, _, _) in zip(sae.stack(), dense(sae, x), strict=True)
     ]
-    same(PENALTIES[variant](sae, sae(x)), torch.stack(spreads).mean(), [x, *sae.parameters()])
+    same(PENALTIES[variant].load()(sae, sae(x)), torch.stack(spreads).mean(), [x, *sae.parameters()])
 
 
 def test_spreads_by_hand():
@@ -41,15 +41,15 @@ def test_spreads_by_hand():
     (coder,) = sae.stack()
     coder.encoder.data, coder.bias.data = torch.tensor([[1.0], [-1.0]]), torch.tensor([0.0, 1.0])
     coded = sae(torch.tensor([[2.0], [4.0]]))  # pre-activations [2, -1] and [4, -3]: means 3 and -2, or 3 and 0
-    assert PENALTIES["linear"](sae, coded).item() == pytest.approx(5 / 2**0.5)
-    assert PENALTIES["relu"](sae, coded).item() == pytest.approx(3 / 2**0.5)
+    assert PENALTIES["linear"].load()(sae, coded).item() == pytest.approx(5 / 2**0.5)
+    assert PENALTIES["relu"].load()(sae, coded).item() == pytest.approx(3 / 2**0.5)
 
 
 @EVERY_LAYERS
 def test_activity_of_relu_is_the_sum_of_the_codes(layers):
     sae, x = small(layers, "relu")
     expected = torch.stack([code.sum() / len(x) for _, _, code, _ in dense(sae, x)]).sum()
-    same(ACTIVITY(sae, sae(x)), expected, [x, *sae.parameters()])
+    same(activity(sae, sae(x)), expected, [x, *sae.parameters()])
 
 
 @pytest.mark.parametrize("sparsifier", SPARSIFIERS)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from harness.sae.calibration import calibrate
 from harness.sae.sparse import SparseCode
-from harness.sae.sparsifiers import SPARSIFIERS, BatchTopK, JumpReLU
+from harness.sae.sparsifiers import BatchTopK, JumpReLU
+from harness.study.catalogue import SPARSIFIERS
 from tests.sae.references import activations, build, dense
 
 PRE = torch.tensor([[5.0, 4.0, 3.0, -1.0], [1.0, 2.0, -2.0, -3.0]])
@@ -28,19 +29,19 @@ def code(sparsifier, pre) -> SparseCode:
     ],
 )
 def test_what_each_lets_through(name, expected):
-    sparsifier = SPARSIFIERS[name](2, 4, 1.5)  # JumpReLU starts at one standard deviation: 1.5
+    sparsifier = SPARSIFIERS[name].load()(2, 4, 1.5)  # JumpReLU starts at one standard deviation: 1.5
     assert code(sparsifier, PRE).dense().tolist() == expected
 
 
 def test_top_k_counts_entries_below_zero_and_batch_top_k_takes_none_of_them():
     pre = torch.tensor([[3.0, -1.0, -2.0], [-1.0, -2.0, -3.0]])
-    assert len(SPARSIFIERS["topk"](2, 3, 1.0).select(pre)[1].indices) == 4
-    batch = SPARSIFIERS["batchtopk"](2, 3, 1.0)
+    assert len(SPARSIFIERS["topk"].load()(2, 3, 1.0).select(pre)[1].indices) == 4
+    batch = SPARSIFIERS["batchtopk"].load()(2, 3, 1.0)
     assert code(batch, pre).dense().tolist() == [[3.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
 
 
 def test_batch_top_k_at_evaluation_is_a_threshold_of_its_own():
-    sparsifier = BatchTopK(2)
+    sparsifier = BatchTopK(2, 4, 1.0)
     sparsifier.cutoff.fill_(3)
     sparsifier.eval()
     pre = torch.tensor([[2.9, 3.1], [-5.0, 2.9], [7.0, 8.0]])
@@ -60,13 +61,13 @@ def test_jumprelus_thresholds_are_multiplied_at_evaluation_and_in_training_they_
 @given(st.integers(0, 6), st.integers(2, 20), st.integers(1, 30), st.integers(0, 2**31))
 def test_batch_top_k_lets_the_largest_of_the_batch_through(batch, latents, k, seed):
     pre = torch.randn(batch, latents, generator=torch.Generator().manual_seed(seed))
-    chosen = code(BatchTopK(k), pre).values
+    chosen = code(BatchTopK(k, 4, 1.0), pre).values
     positive = pre[pre > 0].sort(descending=True).values
     assert torch.equal(chosen.sort(descending=True).values, positive[: k * batch])
 
 
 def test_relu_charges_the_sum_of_a_token():
-    sparsifier = SPARSIFIERS["relu"](2, 4, 1.0)
+    sparsifier = SPARSIFIERS["relu"].load()(2, 4, 1.0)
     assert charge(sparsifier, code(sparsifier, PRE)) == (5 + 4 + 3 + 1 + 2) / 2
 
 
@@ -79,7 +80,7 @@ def test_jumprelu_charges_the_relative_distance_from_k():
 
 @pytest.mark.parametrize("name", ["topk", "batchtopk"])
 def test_what_holds_k_by_itself_charges_nothing(name):
-    sparsifier = SPARSIFIERS[name](2, 4, 1.0)
+    sparsifier = SPARSIFIERS[name].load()(2, 4, 1.0)
     assert charge(sparsifier, code(sparsifier, PRE)) == 0
 
 
@@ -132,11 +133,11 @@ def test_what_jumprelu_charges_reaches_the_thresholds_alone():
 def test_jumprelu_starts_at_a_standard_deviation_of_the_pre_activations(layers):
     """So about one latent in six fires on the first batch, whatever lies before the sparse layer."""
     from harness.sae.model import build_sae
-    from harness.study.recipe import Layers
+    from harness.study.catalogue import parse_layers
 
-    encoder = Layers.parse(layers).encoder
+    encoder = parse_layers(layers).encoder
     generator = torch.Generator().manual_seed(0)
-    sae = build_sae(32, 512, 8, encoder=encoder, sparsifier="jumprelu", generator=generator)
+    sae = build_sae(32, 512, 8, encoder=encoder, sparsifier=JumpReLU, generator=generator)
     (part,) = sae(torch.randn(64, 32, generator=generator)).parts
     assert 0.1 < (part.code.values > 0).sum() / (64 * 512) < 0.2
 

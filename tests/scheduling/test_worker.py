@@ -26,7 +26,7 @@ from harness.training.trainer import Turn
 RECIPE = Recipe(latents=64, k=4, tokens=8_000, batch=128, dead_window=1_024, lr=1e-3)
 DEEP = replace(RECIPE, layers="dense 2-2", optimizer="muon", k=3, latents=96)
 LARGE = replace(RECIPE, latents=10**9)  # 64 GB of weights
-LAST = replace(RECIPE, tokens=128, lr=1e30, gradient_clip=0.0)  # explodes in its last update, behind all losses
+LAST = replace(RECIPE, tokens=128, lr=1e30, gradient_clip=None)  # explodes in its last update, behind all losses
 EXPLODING = replace(RECIPE, optimizer="muon", lr=1e6, gradient_clip=1e9)
 ADDRESSES = 24 * 2**30  # bytes; a worker's libraries alone take several GiB of addresses
 
@@ -226,7 +226,9 @@ def test_points_of_a_curve_say_what_they_are_of(start):
 
 @pytest.mark.parametrize("sparsifier", ["batchtopk", "jumprelu"])
 def test_a_result_says_how_its_thresholds_were_set(start, sparsifier):
-    recipe = replace(RECIPE, sparsifier=sparsifier, layers="sparse 2", sparsity=0.1 * (sparsifier == "jumprelu"))
+    recipe = replace(
+        RECIPE, sparsifier=sparsifier, layers="sparse 2", sparsity=0.1 if sparsifier == "jumprelu" else None
+    )
     ends(start(), job({"one": recipe, "top-k": RECIPE}))
     result = folder("one").result()
     calibration = result["calibration"]

@@ -38,7 +38,7 @@ EDITS = {
         ("k: 4", "k: 4\n  aux_k: 8"),
         "+ 24 cells (aux_k 8) · 24 cells no longer asked for (their results are kept) · 0 unchanged",
     ),
-    "a new axis": (("layers: [none", "aux_k: [0, 8]\n  layers: [none"), "+ 24 cells (aux_k 8) · 24 unchanged"),
+    "a new axis": (("layers: [none", "aux_k: [null, 8]\n  layers: [none"), "+ 24 cells (aux_k 8) · 24 unchanged"),
     "values of a tuned axis": (
         ("muon: [1e-2]", "muon: [2e-2]"),
         "+ 8 cells (lr 0.02) · 8 cells (lr 0.01) no longer asked for (their results are kept) · 16 unchanged",

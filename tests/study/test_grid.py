@@ -98,7 +98,7 @@ CHANGED = {
     **{"prefixes": "0.5", "inputs": "unit_norm", "penalty": 0.1, "penalty_on": "linear", "aux_k": 1},
     **{"aux_weight": 0.1, "k_start": 5, "k_decay": 0.1, "resample": 1, "decoder_norm": "free"},
     **{"optimizer": "muon", "lr": 1e-3, "weight_decay": 0.0, "batch": 512, "warmup": 0.1, "decay": 0.1},
-    **{"gradient_clip": 0.0, "precision": "bfloat16", "dead_window": 1, "seed": 1},
+    **{"gradient_clip": None, "precision": "bfloat16", "dead_window": 1, "seed": 1},
 }
 
 

@@ -7,6 +7,7 @@ from statistics import median
 
 import pytest
 
+from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS
 from harness.study.memory import KnownFeatures, Memory, together
 from harness.study.plan import cost
 from harness.study.recipe import Recipe
@@ -55,11 +56,8 @@ def measured(recipe: dict, folder, cells: int = 1) -> int:
 @pytest.mark.parametrize(
     "changes",
     [
-        *({**LARGE_STATE, "optimizer": name, "lr": 1e-3} for name in ("adam", "muon", "soap", "signum", "lion")),
-        *(
-            {**LARGE_BATCH, "sparsifier": name, "sparsity": 0.1}
-            for name in ("topk", "batchtopk", "relu", "jumprelu")
-        ),
+        *({**LARGE_STATE, "optimizer": name, "lr": 1e-3} for name in OPTIMIZERS),
+        *({**LARGE_BATCH, "sparsifier": name, "sparsity": 0.1} for name in SPARSIFIERS),
         {**LARGE_BATCH, "penalty": 0.1},
         {**LARGE_BATCH, "layers": "sparse 3 each"},
         {**LARGE_BATCH, "layers": "dense 2-4-4-2", "latents": 1024},

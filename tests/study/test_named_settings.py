@@ -43,9 +43,9 @@ def test_the_name_is_the_level_and_the_fields_go_into_the_recipe(write):
     pairs = recipes(study)
     assert [s["remedy"] for s, _ in pairs[::2]] == ["none", "spread 0.1", "linear spread 0.1", "lower lr"]
     assert [(r.penalty, r.penalty_on, r.lr) for _, r in pairs[::2]] == [
-        (0.0, "relu", 0.0),
-        (0.1, "relu", 0.0),
-        (0.1, "linear", 0.0),
+        (0.0, "relu", None),
+        (0.1, "relu", None),
+        (0.1, "linear", None),
         (0.0, "relu", 5e-4),
     ]
     assert cells(study, "s", "c")[2].arm == {"remedy": "none", "layers": "dense 2-2"}
@@ -59,10 +59,10 @@ def test_another_axis_may_depend_on_it_and_stands_elsewhere_at_what_the_setting_
         ("none", 2e-3),
         ("spread 0.1", 1e-3),
         ("spread 0.1", 2e-3),
-        ("linear spread 0.1", 0.0),  # what the recipe leaves out: the default, not another level's
+        ("linear spread 0.1", None),  # what the recipe leaves out: the default, not another level's
         ("lower lr", 5e-4),
     ]
-    assert levels(study)["lr"] == [1e-3, 2e-3, 0.0, 5e-4]
+    assert levels(study)["lr"] == [1e-3, 2e-3, None, 5e-4]
     assert [len(arm.tuned) for arm in arms(study)] == [2, 2, 1, 1]
 
 
@@ -129,7 +129,7 @@ MISTAKES = {
     "a seed": (remedy("{settings: {a: {seed: 1}}}"), "a.seed: unknown key; seeds belong under 'seeds'"),
     "a wrong value": (
         remedy("\n    settings:\n      a:\n        lr: -1"),
-        ":8: axes.remedy.settings.a.lr: expected at least 0, got -1",
+        ":8: axes.remedy.settings.a.lr: expected more than 0, got -1",
     ),
     "values that do not fit each other": (
         remedy("\n    settings:\n      a: {k: 64}"),

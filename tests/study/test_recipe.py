@@ -1,11 +1,16 @@
 """What a recipe refuses, and what follows from it."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import SettingError
-from harness.study.recipe import DEFAULT_LR, Recipe, parse_shares
+from harness.errors import SettingError, UserError
+from harness.study.catalogue import OPTIMIZERS, parse_shares
+from harness.study.grid import describe, recipes
+from harness.study.recipe import Recipe
+from harness.study.spec import load_study
 
 
 def recipe(**changes) -> Recipe:
@@ -66,10 +71,10 @@ def test_every_layer_may_have_all_the_latents():
     assert recipe(layers="sparse 9 each", k=1).k == 1
 
 
-@pytest.mark.parametrize("optimizer", DEFAULT_LR)
+@pytest.mark.parametrize("optimizer", [name for name, spec in OPTIMIZERS.items() if spec.default_lr])
 def test_a_learning_rate_that_is_left_out_falls_with_the_square_root_of_the_latents(optimizer):
     rates = [recipe(optimizer=optimizer, latents=latents).peak_lr for latents in (2**14, 2**12, 2**16)]
-    assert rates == pytest.approx([DEFAULT_LR[optimizer] * factor for factor in (1, 2, 0.5)])
+    assert rates == pytest.approx([OPTIMIZERS[optimizer].default_lr * factor for factor in (1, 2, 0.5)])
     assert recipe(optimizer=optimizer, lr=0.5).peak_lr == 0.5
 
 
@@ -87,3 +92,35 @@ def test_rising_shares_are_read_back(thousandths):
 def test_other_shares_are_refused(text):
     with pytest.raises(SettingError, match="rising shares"):
         parse_shares(text)
+
+
+OFF = {
+    "lr": "more than 0, or null for the optimizer's default for this many latents",
+    "aux_k": "at least 1, or null for none",
+    "k_start": "at least 1, or null for k from the start",
+    "resample": "at least 1, or null for never",
+    "gradient_clip": "more than 0, or null for any",
+    "sparsity": "more than 0, or null for none",
+}
+
+
+@pytest.mark.parametrize("name", OFF)
+def test_what_is_off_is_null_and_a_zero_gets_one_line(write_study, name):
+    expected = re.escape(f"{name}: expected {OFF[name]}, got 0")
+    with pytest.raises(UserError, match=rf":6: recipe\.{expected}$"):
+        load_study(write_study(("k: 4", f"k: 4\n  {name}: 0")))
+    with pytest.raises(ValueError, match=f"^{expected}$"):
+        recipe(**{name: 0})
+    assert load_study(write_study(("k: 4", f"k: 4\n  {name}: null"))).stated[name] is None
+
+
+def test_a_zero_on_an_axis_does_too(write_study):
+    with pytest.raises(UserError, match=r":10: axes\.aux_k\[1\]: expected at least 1, or null for none, got 0$"):
+        load_study(write_study(("penalty: [0, 0.1]", "aux_k: [8, 0]")))
+
+
+def test_a_setting_that_is_off_is_a_level_like_any_other(write_study):
+    study = load_study(write_study(("penalty: [0, 0.1]", "aux_k: [null, 8]")))
+    settings = [setting for setting, _ in recipes(study)]
+    assert {setting["aux_k"] for setting in settings} == {None, 8}
+    assert describe(settings[0]) == "none, aux_k none, adam, lr 0.001"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import SettingError, UserError
+from harness.study.catalogue import Layers, parse_layers
 from harness.study.grid import recipes
-from harness.study.recipe import Layers
 from harness.study.spec import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -150,23 +150,23 @@ def written(widths: list[float]) -> str:
 @given(WIDTHS, WIDTHS)
 def test_added_layers_are_read_in_data_flow_order(before, more):
     behind = (before + more)[-len(before) :]
-    assert Layers.parse(f"dense_encoder {written(before)}") == Layers("dense_encoder", encoder=tuple(before))
-    expected = Layers("dense", encoder=tuple(before), decoder=tuple(behind))
-    assert Layers.parse(f"dense {written(before + behind)}") == expected
+    assert parse_layers(f"dense_encoder {written(before)}") == Layers(encoder=tuple(before))
+    expected = Layers(encoder=tuple(before), decoder=tuple(behind))
+    assert parse_layers(f"dense {written(before + behind)}") == expected
 
 
 @given(st.lists(st.integers(1, 99), min_size=2, max_size=6))
 def test_stacked_layers_share_in_proportion_or_have_all_each(parts):
-    assert Layers.parse("sparse " + "-".join(map(str, parts))).stack == tuple(p / sum(parts) for p in parts)
-    equal = Layers.parse(f"sparse {parts[0]}")
+    assert parse_layers("sparse " + "-".join(map(str, parts))).stack == tuple(p / sum(parts) for p in parts)
+    equal = parse_layers(f"sparse {parts[0]}")
     assert equal.depth == parts[0]
     assert sum(equal.stack) == pytest.approx(1)
     assert set(equal.stack) == {1 / parts[0]}
-    assert Layers.parse(f"sparse {parts[0]} each").stack == (1.0,) * parts[0]
+    assert parse_layers(f"sparse {parts[0]} each").stack == (1.0,) * parts[0]
 
 
 def test_no_layers_is_one_sparse_layer_with_all():
-    assert Layers.parse("none") == Layers("none", stack=(1.0,))
+    assert parse_layers("none") == Layers(stack=(1.0,))
 
 
 @pytest.mark.parametrize(
@@ -178,4 +178,4 @@ def test_no_layers_is_one_sparse_layer_with_all():
 )
 def test_other_layers_are_refused(text):
     with pytest.raises(SettingError, match="expected 'none'"):
-        Layers.parse(text)
+        parse_layers(text)

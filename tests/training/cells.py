@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.study.catalogue import SPARSIFIERS
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
@@ -24,9 +25,9 @@ MEAN = torch.linspace(-1, 1, WIDTH)
 
 def recipe(**changes: Any) -> Recipe:
     """Of 20 steps on 32 tokens; a sparsifier that charges for activity has a weight for it."""
-    charged = changes.get("sparsifier") in ("relu", "jumprelu")
+    charged = "sparsity" in SPARSIFIERS[changes.get("sparsifier", "topk")].reads
     given = {"latents": 32, "k": 4, "tokens": STEPS * BATCH, "batch": BATCH, "dead_window": 64, "lr": 3e-3}
-    return Recipe(**{**given, "sparsity": 0.1 if charged else 0.0, **changes})
+    return Recipe(**{**given, "sparsity": 0.1 if charged else None, **changes})
 
 
 def cell(micro_batches: int = 1, **changes: Any) -> Cell:

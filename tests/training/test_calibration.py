@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from harness.sae.sparsifiers import SPARSIFIERS
+from harness.sae.sparsifiers import Calibrated
+from harness.study.catalogue import SPARSIFIERS
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort
@@ -12,6 +13,7 @@ from harness.training.trainer import CALIBRATION_TOKENS, Samples, Stopwatch, tra
 from tests.training.cells import batches, cell, recipe, run
 
 WIDTH, FEATURES, K, BATCH, STEPS = 16, 40, 4, 128, 40
+CALIBRATED = [name for name, spec in SPARSIFIERS.items() if issubclass(spec.load(), Calibrated)]
 
 
 def made_of_features(tokens: int, seed: int) -> torch.Tensor:
@@ -29,7 +31,7 @@ HELD_OUT = HeldOut(made_of_features(20_000, seed=2), scale=1.0)
 
 
 @pytest.mark.parametrize("layers", ["none", "sparse 3"])
-@pytest.mark.parametrize("sparsifier", ["batchtopk", "jumprelu"])
+@pytest.mark.parametrize("sparsifier", CALIBRATED)
 def test_held_out_l0_is_k_within_a_hundredth(tmp_path, layers, sparsifier):
     made = recipe(
         layers=layers, sparsifier=sparsifier, k=K, batch=BATCH, tokens=BATCH * STEPS, latents=96, lr=2e-2

@@ -28,7 +28,7 @@ def test_fvu_has_a_bound_and_other_figures_have_none():
 @pytest.mark.parametrize("optimizer", ["adam", "schedule_free_adam"])
 def test_an_update_that_explodes_is_noticed_at_the_next_point(tmp_path, optimizer):
     """The losses of all batches are fine: they are taken before the updates."""
-    one = cell(optimizer=optimizer, tokens=32, lr=1e30, gradient_clip=0.0, dead_window=32)
+    one = cell(optimizer=optimizer, tokens=32, lr=1e30, gradient_clip=None, dead_window=32)
     with pytest.raises(Diverged, match=r"held-out FVU (nan|inf) at 32 tokens"):
         run(one, Checkpoints(tmp_path))
 

@@ -5,14 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.sae.penalties import ACTIVITY, PENALTIES, aux_k_error, prefix_error
+from harness.sae.penalties import activity, aux_k_error, linear_spread, prefix_error
 from harness.training.loss import active_at, loss_of, resamples_at
 from tests.sae.references import activations, build
 from tests.training.cells import recipe
 
 TERMS = {
-    "penalty": ({"penalty": 0.3, "penalty_on": "linear"}, lambda s, c, x, d: 0.3 * PENALTIES["linear"](s, c)),
-    "sparsity": ({"sparsity": 0.7, "sparsifier": "jumprelu"}, lambda s, c, x, d: 0.7 * ACTIVITY(s, c)),
+    "penalty": ({"penalty": 0.3, "penalty_on": "linear"}, lambda s, c, x, d: 0.3 * linear_spread(s, c)),
+    "sparsity": ({"sparsity": 0.7, "sparsifier": "jumprelu"}, lambda s, c, x, d: 0.7 * activity(s, c)),
     "aux-k": ({"aux_k": 4, "aux_weight": 0.5}, lambda s, c, x, d: 0.5 * aux_k_error(s, c, d, 4)),
     "prefixes": ({"prefixes": "0.1-0.5"}, lambda s, c, x, d: prefix_error(s, c, x, (0.1, 0.5))),
     "none": ({}, lambda s, c, x, d: 0.0),

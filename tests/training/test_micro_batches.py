@@ -3,14 +3,13 @@
 import pytest
 import torch
 
-from harness.sae.penalties import PENALTIES
-from harness.sae.sparsifiers import SPARSIFIERS
+from harness.study.catalogue import PENALTIES, SPARSIFIERS
 from harness.training.backward import Indivisible, backward
 from harness.training.checkpoint import Checkpoints
 from tests.sae.references import LAYERS, activations, build
 from tests.training.cells import BATCH, STEPS, cell, recipe, run
 
-DIVISIBLE = [name for name in SPARSIFIERS if name != "batchtopk"]
+DIVISIBLE = [name for name, spec in SPARSIFIERS.items() if not spec.load().WHOLE_BATCH]
 EVERY_TERM = {"aux_k": 3, "aux_weight": 0.5, "prefixes": "0.25-0.5", "penalty": 0.3}
 
 

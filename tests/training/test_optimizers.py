@@ -205,5 +205,5 @@ def test_the_learning_rate_is_never_zero_nor_above_its_peak(name, steps, warmup,
 
 
 def test_a_rate_that_is_left_out_is_the_optimizers_own():
-    made = recipe(lr=0.0, latents=2**12, optimizer="signum", warmup=0.0)
+    made = recipe(lr=None, latents=2**12, optimizer="signum", warmup=0.0)
     assert learning_rate(5, made) == pytest.approx(2 * 5e-3)

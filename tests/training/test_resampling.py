@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness.sae.model import SAE
-from harness.sae.penalties import ACTIVITY
+from harness.sae.penalties import activity
 from harness.training.optimizers import Optimizer, build_optimizers
 from harness.training.resampling import resample, sources
 from tests.sae.references import activations, build
@@ -19,7 +19,7 @@ def trained(layers: str, optimizer: str, sparsifier: str = "topk") -> tuple[SAE,
     optimizers = build_optimizers(recipe(optimizer=optimizer), sae)
     for _ in range(3):
         coded = sae(activations())
-        ((coded.reconstruction - 1).square().mean() + ACTIVITY(sae, coded)).backward()
+        ((coded.reconstruction - 1).square().mean() + activity(sae, coded)).backward()
         for one in optimizers:
             one.step()
             one.zero_grad()
@@ -138,7 +138,7 @@ def test_tokens_are_drawn_by_their_squared_loss():
 
 
 def test_a_cell_resamples_what_was_silent_and_gives_it_another_window():
-    one = cell(resample=2 * BATCH, dead_window=BATCH, decoder_norm="free", gradient_clip=0.0)
+    one = cell(resample=2 * BATCH, dead_window=BATCH, decoder_norm="free", gradient_clip=None)
     one.sae.coders[0].bias.data[:5] = -1e6
     one.step(DATA[:BATCH])
     assert one.dead()[:5].all()

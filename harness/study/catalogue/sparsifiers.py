@@ -1,0 +1,42 @@
+"""The sparsifiers. Adding one is a subclass of harness.sae.sparsifiers.Sparsifier, and its entry here.
+
+memory is measured (torch 2.13 on a CPU), and tests/study/test_memory.py holds it against real peaks.
+"""
+
+from __future__ import annotations
+
+from harness.study.catalogue.specs import SparsifierSpec, registry
+
+SPARSIFIERS = registry(
+    [
+        SparsifierSpec(
+            name="topk",
+            doc="the k largest of each token",
+            build="harness.sae.sparsifiers:TopK",
+            memory=1.5,
+        ),
+        SparsifierSpec(
+            name="batchtopk",
+            doc="the k·B largest of a batch of B tokens; a threshold once trained",
+            build="harness.sae.sparsifiers:BatchTopK",
+            memory=2.5,
+        ),
+        SparsifierSpec(
+            name="relu",
+            doc="all that is positive, with an L1 cost",
+            build="harness.sae.sparsifiers:ReLU",
+            reads=("sparsity",),
+            memory=10.0,
+            holds_k=False,
+            needs_unit_norm=True,
+        ),
+        SparsifierSpec(
+            name="jumprelu",
+            doc="all above learned thresholds, with a cost for an L0 other than k",
+            build="harness.sae.sparsifiers:JumpReLU",
+            reads=("sparsity",),
+            memory=6.5,
+            parameters=1,  # thresholds
+        ),
+    ]
+)

@@ -1,0 +1,93 @@
+"""What there is to know of a member of the model family: an optimizer, a sparsifier, a loss term, an architecture.
+
+A member is its code, which is imported when it is used, and one spec. The names allowed in a study file, default
+learning rates, `harness plan`, memory, FLOPs, the tables of docs/extending.md and the conformance tests follow
+from the specs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.study.catalogue.layers import Layers
+from harness.study.catalogue.shapes import Shape, Shapes
+
+if TYPE_CHECKING:
+    from harness.study.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What all of them have."""
+
+    name: str  # in study files
+    doc: str  # one line
+    build: str  # "module:name" of its code
+    reads: tuple[
+        str, ...
+    ] = ()  # recipe fields that matter only to recipes that use it, or another that reads them
+
+    def load(self) -> Any:
+        """Its code. Imports the module, and with it torch."""
+        module, _, name = self.build.partition(":")
+        return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec(Spec):
+    """build: a function (parameters with their roles, recipe) -> optimizers that share them among each other."""
+
+    default_lr: float | None  # peak rate for 2^14 latents; others get it times sqrt(2^14 / latents)
+    kept: float  # numbers per parameter kept from step to step, besides the weight
+    passing: float  # numbers per parameter during its step, besides weight and gradient
+    flops: Callable[[Shape], float] = lambda shape: 0  # of the matrix products in a step, for one matrix
+    schedule_free: bool = False  # averages weights itself instead of lowering its learning rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparsifierSpec(Spec):
+    """build: a class (k, latents, standard deviation of a pre-activation at initialisation) -> Sparsifier.
+
+    One that reads `sparsity` adds a cost of its activity to the loss, with that weight, and needs it.
+    """
+
+    memory: float  # numbers for each pre-activation: itself, and what selects from it and remembers the choice
+    parameters: int = 0  # trained numbers for each latent, besides encoder, bias and decoder
+    holds_k: bool = True  # whether k latents are active per token, at least on average
+    needs_unit_norm: bool = False  # whether its cost has no minimum where decoder rows are free
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermSpec(Spec):
+    """A term of the loss besides the error. build: an `OfMeans`, or a function, as in harness/training/loss.py."""
+
+    weight: Callable[[Recipe], float]  # 0: this recipe has no such term
+    every_pre_activation: bool = False  # whether it looks at all of them, so that a shortlist saves nothing
+    memory: float = 0.0  # numbers for each pre-activation
+    reconstructions: Callable[[Recipe], int] = lambda recipe: 0  # of each coder, besides the one that all have
+    flops: Callable[[Recipe, Shapes, float], float] = lambda recipe, shapes, active: 0
+    # per token, of one coder with so many active latents: matrix products, forward and backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureSpec(Spec):
+    """What can be written in `layers`. build: a function of sizes and `Layers` -> SAE, as `build_sae`."""
+
+    notation: str  # for people
+    examples: tuple[str, ...]  # tested as examples of all others
+    parse: Callable[[str], Layers | None]  # what follows the name -> its layers; None: not in this notation
+
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
+def registry(specs: Iterable[AnySpec]) -> dict[str, AnySpec]:
+    """Specs by their names. Raises ValueError for a name that two have."""
+    found: dict[str, AnySpec] = {}
+    for spec in specs:
+        if found.setdefault(spec.name, spec) is not spec:
+            raise ValueError(f"two members of one kind are called {spec.name!r}")
+    return found
