@@ -111,7 +111,7 @@ def attributes(result: Result | None) -> dict[str, Any]:
     retries = {"retries": result["retries"]} if result.get("retries") else {}
     if result["state"] != "complete":
         return {"state": result["state"], "reason": result["reason"], **retries}
-    return {"state": "complete", **_figures(result["heldout"]), **retries}
+    return {"state": "complete", **_figures(result.get("heldout") or {}), **retries}
 
 
 def _figures(heldout: dict[str, float | None]) -> dict[str, float]:

@@ -79,7 +79,7 @@ def _draw_arm(ax: Axes, y: float, arm: Row, seeds: list[float], outcome: Metric,
     middle, low, high = (arm[f"{outcome.name}{end}"] for end in ("", "_low", "_high"))
     after: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center_baseline", "fontsize": 8.5}
     if middle is None:
-        ax.text(1.02, y, "no result" if arm[FVU.name] is None else "not measured", color=SOFT, **after)
+        ax.text(1.02, y, "not measured" if arm["n"] else "no result", color=SOFT, **after)
         return
     if low is not None:
         low, high = outcome.scale * low, outcome.scale * high
