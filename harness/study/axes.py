@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from harness.errors import SettingError
 from harness.study.catalogue import parse_layers
 from harness.study.recipe import NAMED, OFF, RECIPE_FIELDS, RECIPE_TYPES, Scalar, zero_refused
 from harness.study.source import Strict
@@ -147,7 +148,7 @@ def read_field(file: YamlFile, name: str, value: object, where: Location) -> Sca
     if name in OFF and value is None:
         return None
     if name in OFF and not isinstance(value, bool) and value == 0:
-        raise file.error(where, zero_refused(name))
+        raise file.error(where, zero_refused(name).message)
     if RECIPE_TYPES[name] in (float, float | None):
         bounds["allow_inf_nan"] = False
     kind = Literal[tuple(NAMED[name])] if name in NAMED else RECIPE_TYPES[name]
@@ -155,8 +156,8 @@ def read_field(file: YamlFile, name: str, value: object, where: Location) -> Sca
     if name == "layers":
         try:
             layers = parse_layers(str(checked))
-        except ValueError as failure:
-            raise file.error(where, str(failure)) from None
+        except SettingError as error:
+            raise file.error(where, error.message) from None
         widths = layers.encoder + layers.decoder
         if len(widths) > MOST_LAYERS or not all(LEAST_WIDTH <= width <= MOST_WIDTH for width in widths):
             expected = f"at most {MOST_LAYERS} layers, each {LEAST_WIDTH:g} to {MOST_WIDTH:,} times as wide as"

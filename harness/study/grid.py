@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
+from harness.errors import SettingError
 from harness.study.axes import Axis, Setting
 from harness.study.catalogue import parse_layers, parse_shares
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
@@ -135,9 +136,8 @@ def _recipe(study: Study, row: _Row) -> Recipe:
         raise study.file.error(("axes", second), message)
     try:
         return Recipe(**{name: row.values[name] for name in RECIPE_FIELDS})  # type: ignore[arg-type]
-    except ValueError as failure:
-        key, _, message = str(failure).partition(": ")
-        raise study.file.error(location(study, row.values, key), f"{message} ({where})") from None
+    except SettingError as error:
+        raise study.file.error(location(study, row.values, error.key), f"{error.message} ({where})") from None
 
 
 def location(study: Study, setting: Setting, name: str) -> Location:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_type_hints
 
+from harness.errors import SettingError
 from harness.sae.sizes import apportion
 from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS, Layers, parse_layers, parse_shares
 
@@ -74,35 +75,31 @@ class Recipe:
     seed: int = setting("seed of the initial weights and of the order of the batches", 0, ge=0)
 
     def __post_init__(self) -> None:
+        """Raises SettingError for the first field that does not fit the others."""
         for name in OFF:
             if getattr(self, name) == 0:
-                raise ValueError(f"{name}: {zero_refused(name)}")
-        try:
-            layers = parse_layers(self.layers)
-        except ValueError as failure:
-            raise ValueError(f"layers: {failure}") from None
-        try:
-            parse_shares(self.prefixes)
-        except ValueError as failure:
-            raise ValueError(f"prefixes: {failure}") from None
-        for name in ("k", "k_start"):
-            self._check_active(name, layers)
+                raise zero_refused(name)
         for name, names in NAMED.items():
             if getattr(self, name) not in names:
-                raise ValueError(f"{name}: expected one of {', '.join(names)}, got {getattr(self, name)!r}")
+                raise SettingError(name, f"one of {', '.join(names)}", getattr(self, name))
+        layers = parse_layers(self.layers)
+        parse_shares(self.prefixes)
+        for name in ("k", "k_start"):
+            self._check_active(name, layers)
         sparsifier = SPARSIFIERS[self.sparsifier]
-        if "sparsity" in sparsifier.reads and not self.sparsity:
-            raise ValueError(
-                f"sparsity: expected more than 0, since {self.sparsifier} has no other bound, got nothing"
+        if "sparsity" in sparsifier.reads and self.sparsity is None:
+            raise SettingError(
+                "sparsity", f"more than 0, since {self.sparsifier} has no other bound", self.sparsity
             )
         if sparsifier.needs_unit_norm and self.decoder_norm == "free":
-            raise ValueError("decoder_norm: expected unit, since an L1 term and free norms have no minimum")
+            expected = "'unit', since an L1 term and free norms have no minimum"
+            raise SettingError("decoder_norm", expected, self.decoder_norm)
         if self.lr is None and OPTIMIZERS[self.optimizer].default_lr is None:
-            raise ValueError(f"lr: expected more than 0, since {self.optimizer} has no default, got nothing")
+            raise SettingError("lr", f"more than 0, since {self.optimizer} has no default", self.lr)
         if self.batch > self.tokens:
-            raise ValueError(f"batch: expected at most tokens ({self.tokens}), got {self.batch}")
+            raise SettingError("batch", f"at most tokens ({self.tokens})", self.batch)
         if self.warmup + self.decay > 1:
-            raise ValueError(f"warmup: warmup + decay: expected at most 1, got {self.warmup + self.decay:g}")
+            raise SettingError("warmup", f"at most 1 - decay ({1 - self.decay:g})", self.warmup)
 
     def _check_active(self, name: str, layers: Layers) -> None:
         """Every sparse layer has at least one active latent, and more latents than active ones."""
@@ -110,12 +107,15 @@ class Recipe:
         if active is None:
             return
         if active >= self.latents:
-            raise ValueError(f"{name}: expected less than latents ({self.latents}), got {active}")
-        if 0 in apportion(active, layers.stack):
-            raise ValueError(f"layers: expected {name} ({active}) to give each layer one, got {self.layers!r}")
-        each = zip(apportion(active, layers.stack), apportion(self.latents, layers.stack), strict=True)
+            raise SettingError(name, f"less than latents ({self.latents})", active)
+        each = list(zip(apportion(active, layers.stack), apportion(self.latents, layers.stack), strict=True))
+        if any(k == 0 for k, _ in each):
+            raise SettingError(
+                "layers", f"sparse layers that each get at least one of {name} ({active})", self.layers
+            )
         if any(k >= latents for k, latents in each):
-            raise ValueError(f"layers: {self.layers!r} leaves no more latents than {name} in each layer")
+            expected = f"sparse layers that each have more latents than {name}"
+            raise SettingError("layers", expected, self.layers)
 
     @property
     def peak_lr(self) -> float:
@@ -135,7 +135,7 @@ OFF = {name: f.metadata["off"] for name, f in RECIPE_FIELDS.items() if f.metadat
 RECIPE_TYPES = get_type_hints(Recipe)
 
 
-def zero_refused(name: str) -> str:
+def zero_refused(name: str) -> SettingError:
     """What to say of a 0 in a field that is off when it is None."""
     least = "more than 0" if "gt" in RECIPE_FIELDS[name].metadata["bounds"] else "at least 1"
-    return f"expected {least}, or null for {OFF[name]}, got 0"
+    return SettingError(name, f"{least}, or null for {OFF[name]}", 0)

@@ -56,7 +56,7 @@ class Study:
 
     @property
     def base(self) -> Recipe:
-        """The baseline's recipe, each tuned axis at its first level. Raises ValueError if it cannot be trained."""
+        """The baseline's recipe, with each tuned axis at its first level. Raises SettingError."""
         values = self._baseline()
         return Recipe(**{name: values[name] for name in RECIPE_FIELDS if name in values})  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import UserError
+from harness.errors import SettingError, UserError
 from harness.study.catalogue import OPTIMIZERS, parse_shares
 from harness.study.grid import describe, recipes
 from harness.study.recipe import Recipe
@@ -17,28 +17,54 @@ def recipe(**changes) -> Recipe:
     return Recipe(**{"latents": 64, "k": 4, "tokens": 1024, **changes})
 
 
+# What is wrong -> the changes, the field that is named, what it should be, and its value.
 REFUSED = {
-    "k: expected less than latents": {"k": 64},
-    "k_start: expected less than latents": {"k_start": 64},
-    "layers: expected k (4) to give each layer one": {"layers": "sparse 5"},
-    "layers: expected k_start (2) to give each layer one": {"layers": "sparse 3", "k_start": 2},
-    "leaves no more latents than k in each layer": {"layers": "sparse 9-1", "latents": 10, "k": 6},
-    "layers: expected 'none'": {"layers": "sparse"},
-    "prefixes: expected 'none' or rising shares": {"prefixes": "0.5-0.2"},
-    "sparsity: expected more than 0, since relu": {"sparsifier": "relu"},
-    "sparsity: expected more than 0, since jumprelu": {"sparsifier": "jumprelu"},
-    "decoder_norm: expected unit": {"sparsifier": "relu", "sparsity": 1.0, "decoder_norm": "free"},
-    "lr: expected more than 0, since sgd": {"optimizer": "sgd"},
-    "batch: expected at most tokens (1024)": {"batch": 1025},
-    "warmup: warmup + decay: expected at most 1": {"warmup": 0.6, "decay": 0.5},
+    "k is as large as latents": ({"k": 64}, "k", "less than latents (64)", 64),
+    "k_start is as large as latents": ({"k_start": 64}, "k_start", "less than latents (64)", 64),
+    "more layers than k": ({"layers": "sparse 5"}, "layers", "at least one of k (4)", "sparse 5"),
+    "more layers than k_start": (
+        {"layers": "sparse 3", "k_start": 2},
+        "layers",
+        "at least one of k_start (2)",
+        "sparse 3",
+    ),
+    "a layer with as many active latents as latents": (
+        {"layers": "sparse 9-1", "latents": 10, "k": 6},
+        "layers",
+        "more latents than k",
+        "sparse 9-1",
+    ),
+    "no layers": ({"layers": "sparse"}, "layers", "'none', 'dense W-W'", "sparse"),
+    "falling shares": ({"prefixes": "0.5-0.2"}, "prefixes", "'none' or rising shares", "0.5-0.2"),
+    "relu without L1": ({"sparsifier": "relu"}, "sparsity", "more than 0, since relu", None),
+    "jumprelu without L0": ({"sparsifier": "jumprelu"}, "sparsity", "more than 0, since jumprelu", None),
+    "L1 with free norms": (
+        {"sparsifier": "relu", "sparsity": 1.0, "decoder_norm": "free"},
+        "decoder_norm",
+        "'unit', since",
+        "free",
+    ),
+    "no rate for sgd": ({"optimizer": "sgd"}, "lr", "more than 0, since sgd", None),
+    "a batch above tokens": ({"batch": 1025}, "batch", "at most tokens (1024)", 1025),
+    "decay within the warm-up": (
+        {"warmup": 0.6, "decay": 0.5},
+        "warmup",
+        "at most 1 - decay (0.5)",
+        0.6,
+    ),
 }
 
 
-@pytest.mark.parametrize("message", REFUSED)
-def test_a_recipe_that_cannot_be_trained_is_refused(message):
-    with pytest.raises(ValueError) as error:  # noqa: PT011 - the message is compared below
-        recipe(**REFUSED[message])
-    assert message in str(error.value)
+@pytest.mark.parametrize("mistake", REFUSED)
+def test_a_recipe_that_cannot_be_trained_says_which_field_what_was_expected_and_what_it_got(mistake):
+    changes, key, expected, got = REFUSED[mistake]
+    with pytest.raises(SettingError) as raised:
+        recipe(**changes)
+    error = raised.value
+    assert (error.key, error.got) == (key, got)
+    assert expected in error.expected
+    assert str(error) == f"{key}: {error.message}"
+    assert error.message.startswith(f"expected {error.expected}, got ")
 
 
 def test_every_layer_may_have_all_the_latents():
@@ -64,7 +90,7 @@ def test_rising_shares_are_read_back(thousandths):
 
 @pytest.mark.parametrize("text", ["", "0", "0.0", "1", "1.5", "0.5-0.5", "0.5-", "half", "-0.5", ".0-.5"])
 def test_other_shares_are_refused(text):
-    with pytest.raises(ValueError, match="rising shares"):
+    with pytest.raises(SettingError, match="rising shares"):
         parse_shares(text)
 
 
@@ -83,7 +109,7 @@ def test_what_is_off_is_null_and_a_zero_gets_one_line(write_study, name):
     expected = re.escape(f"{name}: expected {OFF[name]}, got 0")
     with pytest.raises(UserError, match=rf":6: recipe\.{expected}$"):
         load_study(write_study(("k: 4", f"k: 4\n  {name}: 0")))
-    with pytest.raises(ValueError, match=f"^{expected}$"):
+    with pytest.raises(SettingError, match=f"^{expected}$"):
         recipe(**{name: 0})
     assert load_study(write_study(("k: 4", f"k: 4\n  {name}: null"))).stated[name] is None
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import UserError
+from harness.errors import SettingError, UserError
 from harness.study.catalogue import Layers, parse_layers
 from harness.study.grid import recipes
 from harness.study.spec import load_study
@@ -62,7 +62,7 @@ MISTAKES = {
     ),
     "too many stacked layers": (
         ("dense 2-2", "sparse 5"),
-        ":9: axes.layers[1]: expected k (4) to give each",
+        ":9: axes.layers[1]: expected sparse layers that each get at least one of k (4), got 'sparse 5'",
     ),
     "a condition on no axis": (
         ("when: {optimizer:", "when: {depth:"),
@@ -177,5 +177,5 @@ def test_no_layers_is_one_sparse_layer_with_all():
     ],
 )
 def test_other_layers_are_refused(text):
-    with pytest.raises(ValueError, match="expected 'none'"):
+    with pytest.raises(SettingError, match="expected 'none'"):
         parse_layers(text)

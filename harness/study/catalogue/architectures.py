@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from harness.errors import SettingError
 from harness.study.catalogue.layers import Layers
 from harness.study.catalogue.specs import ArchitectureSpec, registry
 
@@ -60,7 +61,7 @@ ARCHITECTURES = registry(
             name="dense",
             doc="dense layers before and behind the sparse one, `dense 2-4-4-2`, encoder first",
             build=BUILD,
-            notation="'dense W-W' (as many widths behind the sparse layer as before it)",
+            notation="'dense W-W' (as many widths after the sparse layer as before it)",
             examples=("dense 2-2", "dense 1-3-2-1"),
             parse=_dense,
         ),
@@ -86,20 +87,20 @@ ARCHITECTURES = registry(
 
 
 def architecture(text: str) -> ArchitectureSpec:
-    """The one that `layers: <text>` names. Raises ValueError saying what was expected."""
+    """The one that `layers: <text>` names. Raises SettingError."""
     name = text.partition(" ")[0]
     if name not in ARCHITECTURES:
-        raise ValueError(_expected(text))
+        raise _refused(text)
     return ARCHITECTURES[name]
 
 
 def parse_layers(text: str) -> Layers:
-    """What `layers: <text>` stands for. Raises ValueError saying what was expected."""
+    """What `layers: <text>` stands for. Raises SettingError."""
     layers = architecture(text).parse(text.partition(" ")[2])
     if layers is None or text != text.rstrip():
-        raise ValueError(_expected(text))
+        raise _refused(text)
     return layers
 
 
-def _expected(text: str) -> str:
-    return f"expected {', '.join(spec.notation for spec in ARCHITECTURES.values())}, got {text!r}"
+def _refused(text: str) -> SettingError:
+    return SettingError("layers", ", ".join(spec.notation for spec in ARCHITECTURES.values()), text)

@@ -10,6 +10,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import SettingError
 from harness.study.catalogue.shapes import Shapes
 from harness.study.catalogue.sparsifiers import SPARSIFIERS
 from harness.study.catalogue.specs import TermSpec, registry
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def parse_shares(text: str) -> tuple[float, ...]:
-    """Rising shares between 0 and 1, as in `0.125-0.5`; `none` for none. Raises ValueError."""
+    """Rising shares between 0 and 1, as in `0.125-0.5`; `none` for none. Raises SettingError."""
     if text == "none":
         return ()
     if re.fullmatch(r"0?\.\d+(-0?\.\d+)*", text):
         shares = tuple(float(share) for share in text.split("-"))
         if shares[0] > 0 and all(low < high for low, high in pairwise(shares)):
             return shares
-    raise ValueError(f"expected 'none' or rising shares of the latents such as '0.125-0.5', got {text!r}")
+    raise SettingError("prefixes", "'none' or rising shares of the latents such as '0.125-0.5'", text)
 
 
 def penalty(name: str, **more: Any) -> TermSpec:
