@@ -11,7 +11,7 @@ from pydantic import Field
 
 from harness.errors import SettingError
 from harness.study.catalogue import parse_layers
-from harness.study.recipe import NAMED, OFF, RECIPE_FIELDS, RECIPE_TYPES, Scalar, instead_of_zero
+from harness.study.recipe import NAMED, OFF, RECIPE_FIELDS, RECIPE_TYPES, Scalar, zero_refused
 from harness.study.source import Strict
 from harness.study.yaml_file import Location, YamlFile, near, shown
 
@@ -149,7 +149,7 @@ def read_field(file: YamlFile, name: str, value: object, where: Location) -> Sca
     if name in OFF and value is None:
         return None
     if name in OFF and not isinstance(value, bool) and value == 0:
-        raise file.error(where, f"expected {instead_of_zero(name)}, got 0")
+        raise file.error(where, zero_refused(name).message)
     if RECIPE_TYPES[name] in (float, float | None):
         bounds["allow_inf_nan"] = False
     kind = Literal[tuple(NAMED[name])] if name in NAMED else RECIPE_TYPES[name]

@@ -78,18 +78,19 @@ class Recipe:
         """Raises SettingError for the first field that does not fit the others."""
         for name in OFF:
             if getattr(self, name) == 0:
-                raise SettingError(name, instead_of_zero(name), 0)
+                raise zero_refused(name)
+        for name, names in NAMED.items():
+            if getattr(self, name) not in names:
+                raise SettingError(name, f"one of {', '.join(names)}", getattr(self, name))
         layers = parse_layers(self.layers)
         parse_shares(self.prefixes)
         for name in ("k", "k_start"):
             self._check_active(name, layers)
-        for name, names in NAMED.items():
-            if getattr(self, name) not in names:
-                raise SettingError(name, f"one of {', '.join(names)}", getattr(self, name))
         sparsifier = SPARSIFIERS[self.sparsifier]
-        if "sparsity" in sparsifier.reads and not self.sparsity:
-            expected = f"more than 0, since {self.sparsifier} has no other bound"
-            raise SettingError("sparsity", expected, self.sparsity)
+        if "sparsity" in sparsifier.reads and self.sparsity is None:
+            raise SettingError(
+                "sparsity", f"more than 0, since {self.sparsifier} has no other bound", self.sparsity
+            )
         if sparsifier.needs_unit_norm and self.decoder_norm == "free":
             expected = "'unit', since an L1 term and free norms have no minimum"
             raise SettingError("decoder_norm", expected, self.decoder_norm)
@@ -134,7 +135,7 @@ OFF = {name: f.metadata["off"] for name, f in RECIPE_FIELDS.items() if f.metadat
 RECIPE_TYPES = get_type_hints(Recipe)
 
 
-def instead_of_zero(name: str) -> str:
-    """What is expected instead of 0 in a field that None switches off."""
+def zero_refused(name: str) -> SettingError:
+    """What to say of a 0 in a field that is off when it is None."""
     least = "more than 0" if "gt" in RECIPE_FIELDS[name].metadata["bounds"] else "at least 1"
-    return f"{least}, or null for {OFF[name]}"
+    return SettingError(name, f"{least}, or null for {OFF[name]}", 0)

@@ -36,15 +36,15 @@ REFUSED = {
     ),
     "no layers": ({"layers": "sparse"}, "layers", "'none', 'dense W-W'", "sparse"),
     "falling shares": ({"prefixes": "0.5-0.2"}, "prefixes", "'none' or rising shares", "0.5-0.2"),
-    "relu without L1": ({"sparsifier": "relu"}, "sparsity", "more than 0, since relu", 0.0),
-    "jumprelu without L0": ({"sparsifier": "jumprelu"}, "sparsity", "more than 0, since jumprelu", 0.0),
+    "relu without L1": ({"sparsifier": "relu"}, "sparsity", "more than 0, since relu", None),
+    "jumprelu without L0": ({"sparsifier": "jumprelu"}, "sparsity", "more than 0, since jumprelu", None),
     "L1 with free norms": (
         {"sparsifier": "relu", "sparsity": 1.0, "decoder_norm": "free"},
         "decoder_norm",
         "'unit', since",
         "free",
     ),
-    "no rate for sgd": ({"optimizer": "sgd"}, "lr", "more than 0, since sgd", 0.0),
+    "no rate for sgd": ({"optimizer": "sgd"}, "lr", "more than 0, since sgd", None),
     "a batch above tokens": ({"batch": 1025}, "batch", "at most tokens (1024)", 1025),
     "decay within the warm-up": (
         {"warmup": 0.6, "decay": 0.5},
@@ -109,7 +109,7 @@ def test_what_is_off_is_null_and_a_zero_gets_one_line(write_study, name):
     expected = re.escape(f"{name}: expected {OFF[name]}, got 0")
     with pytest.raises(UserError, match=rf":6: recipe\.{expected}$"):
         load_study(write_study(("k: 4", f"k: 4\n  {name}: 0")))
-    with pytest.raises(ValueError, match=f"^{expected}$"):
+    with pytest.raises(SettingError, match=f"^{expected}$"):
         recipe(**{name: 0})
     assert load_study(write_study(("k: 4", f"k: 4\n  {name}: null"))).stated[name] is None
 

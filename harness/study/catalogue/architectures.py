@@ -61,7 +61,7 @@ ARCHITECTURES = registry(
             name="dense",
             doc="dense layers before and behind the sparse one, `dense 2-4-4-2`, encoder first",
             build=BUILD,
-            notation="'dense W-W' (as many widths behind the sparse layer as before it)",
+            notation="'dense W-W' (as many widths after the sparse layer as before it)",
             examples=("dense 2-2", "dense 1-3-2-1"),
             parse=_dense,
         ),
@@ -90,7 +90,7 @@ def architecture(text: str) -> ArchitectureSpec:
     """The one that `layers: <text>` names. Raises SettingError."""
     name = text.partition(" ")[0]
     if name not in ARCHITECTURES:
-        raise _error(text)
+        raise _refused(text)
     return ARCHITECTURES[name]
 
 
@@ -98,9 +98,9 @@ def parse_layers(text: str) -> Layers:
     """What `layers: <text>` stands for. Raises SettingError."""
     layers = architecture(text).parse(text.partition(" ")[2])
     if layers is None or text != text.rstrip():
-        raise _error(text)
+        raise _refused(text)
     return layers
 
 
-def _error(text: str) -> SettingError:
+def _refused(text: str) -> SettingError:
     return SettingError("layers", ", ".join(spec.notation for spec in ARCHITECTURES.values()), text)
