@@ -19,6 +19,7 @@ GROUND = {
     "backoff",
     "errors",
     "files",
+    "fingerprint",
     "ground_truth",
     "locks",
     "metrics",
