@@ -31,7 +31,7 @@ from harness.scheduling.controller import Sweep
 from harness.scheduling.dispatch import Options
 from harness.scheduling.engine import Event
 from harness.scheduling.job import Job
-from harness.scheduling.workspace import Workspace, code_fingerprint
+from harness.scheduling.workspace import Workspace
 from harness.study.cells import cells
 from harness.study.spec import load_study
 from harness.training.trainer import logging_steps
@@ -98,7 +98,7 @@ def sweep(path: Path) -> float:
     store = ActivationStore.open(workspace.data / study.source.name / "activations")
 
     def known(score: Any) -> list[Any]:
-        return cells(study, store.fingerprint, code_fingerprint(), score)
+        return cells(study, store.fingerprint, score)
 
     options = Options(WORKERS, 1, ("cpu",), 1e9, 1e9, cohort=1)
     start = time.perf_counter()

@@ -13,7 +13,7 @@ from rich.text import Text
 from harness.files import read_record
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.display import duration
-from harness.scheduling.workspace import Workspace, code_fingerprint
+from harness.scheduling.workspace import Workspace
 from harness.study.cells import Arm, Cell, Phase, arms
 from harness.study.edits import asked, edits
 from harness.study.labels import describe
@@ -54,10 +54,10 @@ def show_plan(
 
 def _edits(study: Study, workspace: Workspace, source: str | None) -> list[str]:
     """What has changed since the study was last run, if it was."""
-    before = read_record(workspace.asked(study.name), ("code", "source", "cells"))
+    before = read_record(workspace.asked(study.name), ("source", "cells"))
     if before is None:
         return []
-    return edits(before, asked(study, source, code_fingerprint())).lines()
+    return edits(before, asked(study, source)).lines()
 
 
 def _row(study: Study, arm: Arm) -> list[str]:

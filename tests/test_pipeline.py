@@ -34,6 +34,7 @@ IRRELEVANT = {
     "harness.backoff",
     "harness.errors",
     "harness.files",
+    *(f"harness.fingerprint{part}" for part in ("", ".code", ".modules", ".names", ".text", ".walk")),
     "harness.locks",
     "harness.progress",
     "harness.sae.sizes",  # comes with study/recipe.py; what the stages name of sae/ has it anyway

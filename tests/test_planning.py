@@ -9,7 +9,7 @@ from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.display import duration
-from harness.scheduling.workspace import Workspace, code_fingerprint
+from harness.scheduling.workspace import Workspace
 from harness.study.cells import cells
 from harness.study.plan import cost
 from harness.study.spec import load_study
@@ -28,7 +28,7 @@ def planned(capsys, study: Path) -> str:
 def test_a_cell_counts_with_what_it_did_in_its_time(small_study, capsys, state):
     study, workspace = load_study(small_study), Workspace(Path())
     store = ActivationStore.open(workspace.data / "random" / "activations")
-    found = cells(study, store.fingerprint, code_fingerprint())
+    found = cells(study, store.fingerprint)
     for number, cell in enumerate(found[:3]):
         price = cost(cell.recipe, WIDTH)
         ended = state if number else "complete"

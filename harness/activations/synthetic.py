@@ -12,8 +12,8 @@ from harness.activations.features import FeatureLaw, Floats
 from harness.activations.folders import replacing
 from harness.activations.store import MANIFEST
 from harness.activations.store_writer import StoreWriter, Unfit
+from harness.fingerprint import fingerprint
 from harness.progress import track
-from harness.study.cells import fingerprint
 from harness.study.source import Synthetic, SyntheticSource, source_error
 
 BLOCK = 4096  # tokens drawn at a time; another number would give other activations

@@ -52,11 +52,10 @@ def _check_origin(store: ActivationStore, source: Source, folders: SourceFolders
 
 
 def known_cells(study: Study, store: ActivationStore) -> Callable[[Score], list[Cell]]:
-    """A function that gives the study's cells known so far, from the scores of others."""
-    from harness.scheduling.workspace import code_fingerprint
+    """The study's cells as far as they are known, given the scores of others."""
     from harness.study.cells import cells
 
-    return partial(cells, study, store.fingerprint, code_fingerprint())
+    return partial(cells, study, store.fingerprint)
 
 
 def cells_of(study: Study, workspace: Workspace) -> list[Cell]:

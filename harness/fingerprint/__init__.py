@@ -14,8 +14,10 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 
-from harness.fingerprint.code import Code, hash_of_json
+from harness.fingerprint.code import Code, fingerprint
 from harness.fingerprint.walk import reached
+
+__all__ = ["code_fingerprint", "definitions", "fingerprint"]
 
 
 def code_fingerprint(roots: Collection[str], cut: Collection[str] = ()) -> str:
@@ -24,7 +26,7 @@ def code_fingerprint(roots: Collection[str], cut: Collection[str] = ()) -> str:
     The same on every Python from 3.11 on. cut: modules (with all below them) and definitions that are not
     followed, except where they are roots. Raises ValueError where there is no such definition.
     """
-    return hash_of_json(sorted(definitions(roots, cut).items()))
+    return fingerprint(sorted(definitions(roots, cut).items()))
 
 
 def definitions(

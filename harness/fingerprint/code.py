@@ -10,7 +10,6 @@ from pathlib import Path
 
 from harness.fingerprint.modules import Definition, Module
 from harness.fingerprint.names import Import, Reference, references
-from harness.fingerprint.text import text_of
 
 # Bases that call no method which is not asked for by name
 INERT = {"object", "Protocol", "Generic", "ABC", "NamedTuple", "Enum", "Exception"}
@@ -24,6 +23,8 @@ class Code:
         self._name = folder.name
         self._modules: dict[str, Module] = {}
         self._hashes: dict[str, str] = {}
+        self._paths: dict[str, Path | None] = {}
+        self._meanings: dict[tuple[str, Reference], list[Definition]] = {}
 
     def module(self, name: str) -> Module:
         """Raises ValueError if the package has no such module."""
@@ -34,13 +35,16 @@ class Code:
         return self._modules[name]
 
     def has_module(self, name: str) -> bool:
-        return name in self._modules or self._path(name) is not None
+        return self._path(name) is not None
 
     def _path(self, name: str) -> Path | None:
-        package, *parts = name.split(".")
-        path = self._folder.joinpath(*parts)
-        candidates = [path / "__init__.py"] + [path.with_suffix(".py")] * bool(parts)
-        return next((p for p in candidates if package == self._name and p.is_file()), None)
+        if name not in self._paths:
+            package, *parts = name.split(".")
+            path = self._folder.joinpath(*parts)
+            candidates = [path / "__init__.py"] + [path.with_suffix(".py")] * bool(parts)
+            found = (p for p in candidates if package == self._name and p.is_file())
+            self._paths[name] = next(found, None)
+        return self._paths[name]
 
     def definition(self, module: str, name: str) -> Definition:
         """Raises ValueError if there is none."""
@@ -49,17 +53,24 @@ class Code:
         except KeyError:
             raise ValueError(f"expected a definition in {module}, got {name!r}") from None
 
+    def check(self, name: str) -> None:
+        """Raise ValueError if there is no module and no definition of this name."""
+        module, _, inner = name.partition(":")
+        if inner:
+            self.definition(module, inner)
+        elif self._path(module) is None and not self._folder.joinpath(*module.split(".")[1:]).is_dir():
+            self.module(module)
+
     def hash_of(self, definition: Definition) -> str:
         """Of what it says, and of what its names stand for."""
         key = str(definition)
         if key not in self._hashes:
-            said = [text_of(statement) for statement in definition.statements]
             meant = sorted(
                 [r.origin, self._meaning(definition.module, r)]
                 for r in definition.references.names
                 if isinstance(r.origin, str)
             )
-            self._hashes[key] = hash_of_json([said, meant])
+            self._hashes[key] = fingerprint([definition.texts, meant])
         return self._hashes[key]
 
     def _meaning(self, module: str, reference: Reference) -> list[str]:
@@ -82,7 +93,10 @@ class Code:
 
     def named(self, module: str, reference: Reference) -> list[Definition]:
         """The definitions of the package that a reference from within `module` stands for."""
-        return list(self._named(module, reference.origin, reference.attributes))
+        key = (module, reference)
+        if key not in self._meanings:
+            self._meanings[key] = list(self._named(module, reference.origin, reference.attributes))
+        return self._meanings[key]
 
     def _named(self, module: str, origin: str | Import, attributes: tuple[str, ...]) -> Iterator[Definition]:
         if isinstance(origin, str):
@@ -127,5 +141,7 @@ def _bases(definition: Definition) -> list[Reference]:
     ]
 
 
-def hash_of_json(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+def fingerprint(value: object) -> str:
+    """SHA-256 of the canonical JSON of plain data."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

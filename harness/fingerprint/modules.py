@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from harness.fingerprint.names import Import, References, bound, imported, references
-from harness.fingerprint.text import FUNCTIONS, is_silent
+from harness.fingerprint.text import FUNCTIONS, is_silent, text_of
 
 COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)  # or a text, which is none
 
@@ -24,6 +24,11 @@ class Definition:
 
     def __str__(self) -> str:
         return f"{self.module}:{self.name}"
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """What it says."""
+        return [text_of(statement) for statement in self.statements]
 
     @cached_property
     def references(self) -> References:

@@ -28,7 +28,7 @@ from harness.sae.sparse import (
     pre_activations,
     project_rows,
 )
-from harness.sae.sparsifiers import Sparsifier, TopK
+from harness.sae.sparsifiers import Sparsifier
 
 
 class Part(NamedTuple):
@@ -166,7 +166,7 @@ def build_sae(
     encoder: Sequence[float] = (),
     decoder: Sequence[float] = (),
     stack: Sequence[float] = (1.0,),
-    sparsifier: type[Sparsifier] = TopK,
+    sparsifier: type[Sparsifier],
     generator: Generator,
 ) -> SAE:
     """An SAE of stacked coders, one for each entry of `stack`.

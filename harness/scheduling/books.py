@@ -27,6 +27,7 @@ from harness.scheduling.tracking import create_tables as create_runs
 from harness.scheduling.verdicts import Verdicts
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell
+from harness.study.identity import code_of
 from harness.study.spec import Study
 
 HOLD = 15.0  # seconds between two checks of the lock
@@ -120,7 +121,7 @@ class Books:
         """Start the cell's trial and its run, and write what it is into its folder."""
         self._enter(cell.id)
         about = {"arm": cell.arm, "recipe": asdict(cell.recipe), "source": self._study.source.name}
-        self.folder(cell.id).describe({**about, "code": cell.code})
+        self.folder(cell.id).describe({**about, "code": code_of(cell.recipe)})
         self._trials.tell(partial(self._ledger.start, cell.id))
         self._runs.tell(partial(self._tracker.start, cell))
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from harness.activations.store import ActivationStore
 from harness.files import once_there_is_room, write_atomically, write_json
+from harness.fingerprint import fingerprint
 from harness.locks import exclusive, is_held, this_process
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.claims import already_run
@@ -29,19 +30,22 @@ from harness.scheduling.interrupts import Interrupts
 from harness.scheduling.kept import KeptSAEs, may_keep
 from harness.scheduling.pool import Pool
 from harness.scheduling.verdicts import Verdicts
-from harness.scheduling.workspace import Workspace, code_fingerprint
-from harness.study.cells import Cell, Score, fingerprint, possible_cells, size
+from harness.scheduling.workspace import Workspace
+from harness.study.cells import Cell, Score, possible_cells, size
 from harness.study.edits import asked
+from harness.study.grid import recipes
+from harness.study.identity import Roots, roots
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
 
-GRACE = 20.0  # seconds for workers to save checkpoints when the sweep is stopped
-# Starts an engine, given its log and the bytes that each worker needs in addition to those of its cells.
-Start = Callable[[Options, Path, int], Engine]
+GRACE = 20.0  # seconds for workers to checkpoint when the sweep is stopped
+# Starts an engine, given its log, the bytes that each worker needs besides those of its cells, and the roots of
+# the code that trains these.
+Start = Callable[[Options, Path, int, Roots], Engine]
 
 
-def start_here(options: Options, log: Path, shared: int) -> Pool:
-    """Workers on this machine."""
+def start_here(options: Options, log: Path, shared: int, roots: Roots) -> Pool:
+    """Workers on this machine, whose code is this process'."""
     return Pool(room(options.devices, options.workers, shared), options.threads, log)
 
 
@@ -82,7 +86,7 @@ class Sweep:
                 raise already_run(self.study, lock.read_text())
             once_there_is_room(lock, partial(lock.write_text, this_process()))
             self.interrupts = Interrupts()
-            now = asked(self.study, self.store.fingerprint, code_fingerprint())
+            now = asked(self.study, self.store.fingerprint)
             now |= {"file": self.workspace.file(self.study.file.path)}
             write_json(self.workspace.asked(self.study.name), now)
             self.kept.add(may_keep(self.study, self._possible_cells()))
@@ -94,7 +98,7 @@ class Sweep:
             with Display(self.progress, console):
                 return
         options = replace(self.options, workers=min(self.options.workers, self.progress.cells))
-        engine = self.start(options, self.workspace.log(self.study.name), self._shared_bytes())
+        engine = self.start(options, self.workspace.log(self.study.name), self._shared_bytes(), self._roots())
         books = None
         try:  # workers start while the databases are opened
             with console.status("opening Optuna's and MLflow's databases"):
@@ -147,7 +151,11 @@ class Sweep:
         return {cell.id for cell in self._possible_cells()}
 
     def _possible_cells(self) -> list[Cell]:
-        return possible_cells(self.study, self.store.fingerprint, code_fingerprint())
+        return possible_cells(self.study, self.store.fingerprint)
+
+    def _roots(self) -> Roots:
+        """Of the code of all its cells."""
+        return tuple(sorted({root for _, recipe in recipes(self.study) for root in roots(recipe)}))
 
     def _shared_bytes(self) -> int:
         """Memory of the held-out activations, which every worker holds."""

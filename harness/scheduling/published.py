@@ -17,13 +17,13 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from optuna.storages import RDBStorage
 
+from harness.fingerprint import fingerprint
 from harness.locks import exclusive
 from harness.scheduling.claims import already_run
 from harness.scheduling.note import note
 from harness.scheduling.shared_study import ControllerLock, describe_study, open_storage, set_attributes
 from harness.scheduling.tracking import CHUNK, open_client, search
 from harness.scheduling.workspace import Workspace
-from harness.study.cells import fingerprint
 from harness.study.spec import Study
 
 ABOUT_ARMS = (

@@ -11,6 +11,7 @@ import math
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from harness.scheduling.dispatch import Options
 from harness.scheduling.engine import Event
 from harness.scheduling.job import Job
 from harness.scheduling.pool import Pool
-from harness.scheduling.workspace import code_fingerprint
+from harness.study.identity import Roots, other_code, reached
 
 CONNECT_SECONDS = 3.0
 TURN_SECONDS = 0.5  # for which an actor waits for messages of its worker
@@ -68,10 +69,13 @@ class Host:
         self._turn = 0
         self._answer: list[Event] = []
 
-    def settle(self, folder: Path, log: Path, marker: str, code: str, device: str, shared: int) -> int:
-        """Change to the sweep's folder. Returns the bytes for the cells of this slot.
+    def settle(
+        self, folder: Path, log: Path, marker: str, roots: Roots, code: Mapping[str, str], device: str, shared: int
+    ) -> int:
+        """Go to the sweep's folder; bytes for the cells of this slot.
 
-        Raises UserError if this machine does not have that folder, or has other training code.
+        roots, code: what trains the sweep's cells, as the machine that runs it has it.
+        Raises UserError if this machine does not see that folder, or has other code.
         """
         here = socket.gethostname()
         try:
@@ -83,8 +87,8 @@ class Host:
             raise UserError(
                 f"{here}: expected to see {folder} of the machine that runs the sweep, shared with all"
             )
-        if code_fingerprint() != code:
-            raise UserError(f"{here}: expected the training code of the machine that runs the sweep")
+        if other := other_code(roots, code):
+            raise UserError(f"{here}: expected the training code of the machine that runs the sweep; here {other}")
         self._pool = Pool([0], self._threads, log)
         return share(free_bytes(device), _workers_here(), shared)
 
@@ -134,13 +138,14 @@ class _Slot:
 class RayPool:
     """An engine: slots on any machine of the cluster that has resources for one, also if it joins later."""
 
-    def __init__(self, options: Options, log: Path, shared: int) -> None:
+    def __init__(self, options: Options, log: Path, shared: int, roots: Roots) -> None:
         self._threads = options.threads
         self._resources: dict[str, float] = {"num_cpus": options.threads}
         if options.devices[0] != "cpu":
             gpus = ray.cluster_resources()["GPU"]
             self._resources = {"num_cpus": 0, "num_gpus": 1 / math.ceil(options.workers / gpus)}
-        self._setting = (Path.cwd(), log, _marker(log), code_fingerprint(), options.devices[0], shared)
+        code = reached(roots)
+        self._setting = (Path.cwd(), log, _marker(log), roots, code, options.devices[0], shared)
         self._slots = [self._place() for _ in range(options.workers)]
 
     def _place(self) -> _Slot:

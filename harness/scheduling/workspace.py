@@ -7,30 +7,16 @@ results/<study>/ what came out: tables, figures, report
 
 from __future__ import annotations
 
-import ast
 import os
-import re
 import socket
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.files import write_atomically
 from harness.scheduling.database_files import records, sqlite_url
-from harness.study.cells import fingerprint
 
-TRAINING_CODE = (
-    "sae",
-    "training",
-    "muon.py",
-    "ground_truth.py",
-    "study/recipe.py",
-    "study/catalogue",
-    "activations/store.py",
-    "scheduling/cell_run.py",
-)  # what decides a cell's bits, below the package
 # How many records there are of a study
 RECORDS = {
     "optuna.db": "SELECT count(*) FROM trials JOIN studies USING (study_id) WHERE study_name = ?",
@@ -121,34 +107,3 @@ class Workspace:
 
     def results(self, study: str) -> Path:
         return self.root / "results" / study
-
-
-def code_fingerprint() -> str:
-    """Stands for the training code, without comments, docstrings and layout.
-
-    It is part of a cell's identity, so that no cell trained by other code passes for one of this code.
-    """
-    package = Path(harness.__file__).parent
-    files = [p for part in TRAINING_CODE for p in sorted((package / part).rglob("*")) or [package / part]]
-    return fingerprint({str(p.relative_to(package)): _meaning(p) for p in files if p.suffix in MEANING})
-
-
-def _meaning(path: Path) -> str:
-    return MEANING[path.suffix](path.read_text(encoding="utf-8"))
-
-
-def _meaning_of_cpp(source: str) -> str:
-    """Its words, comments left out."""
-    return " ".join(re.sub(r"//[^\n]*", "", source).split())
-
-
-def _meaning_of_python(source: str) -> str:
-    """The syntax tree as text, docstrings left out."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree)
-
-
-MEANING = {".py": _meaning_of_python, ".cpp": _meaning_of_cpp, ".h": _meaning_of_cpp}

@@ -6,15 +6,14 @@ the best of them at the reported seeds. Without tuning seeds there is one phase,
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 from harness.study.axes import Setting
 from harness.study.grid import recipes
+from harness.study.identity import cell_id
 from harness.study.labels import describe
 from harness.study.recipe import Recipe, Scalar
 from harness.study.selection import best_setting
@@ -34,7 +33,6 @@ class Cell:
     tuned: Setting
     recipe: Recipe
     phase: Phase
-    code: str = ""  # fingerprint of the code that trains it
 
     @property
     def label(self) -> str:
@@ -81,30 +79,30 @@ def size(study: Study) -> int:
     return sum(arm.tuning_cells + arm.reported_cells for arm in arms(study))
 
 
-def tuning_cells(study: Study, source: str, code: str) -> list[Cell]:
+def tuning_cells(study: Study, source: str) -> list[Cell]:
     """The cells that choose: every setting of each arm that has several, at the tuning seeds.
 
-    `source` and `code` are fingerprints of the activations and of the training code.
+    `source` is the fingerprint of the activations.
     """
     searched = {_key(arm.levels) for arm in arms(study) if arm.tuning_cells}
-    found = _expand(study, study.tuning_seeds, "tuning", source, code)
+    found = _expand(study, study.tuning_seeds, "tuning", source)
     return [cell for cell in found if _key(cell.arm) in searched]
 
 
-def cells(study: Study, source: str, code: str, score: Score = lambda cell: None) -> list[Cell]:
-    """The study's cells known so far: the tuning cells, then the reported ones.
+def cells(study: Study, source: str, score: Score = lambda cell: None) -> list[Cell]:
+    """The study's cells as far as they are known: the tuning cells, then the reported ones.
 
     The reported cells of an arm with tuning cells are known once all of these have ended.
     """
-    tuning = tuning_cells(study, source, code)
+    tuning = tuning_cells(study, source)
     chosen = _choose(tuning, score)
-    reported = _expand(study, study.seeds, "reported", source, code)
+    reported = _expand(study, study.seeds, "reported", source)
     return tuning + [c for c in reported if chosen.get(_key(c.arm), _key(c.tuned)) == _key(c.tuned)]
 
 
-def possible_cells(study: Study, source: str, code: str) -> list[Cell]:
-    """All cells that the study may ask for, whichever settings are chosen at its tuning seeds."""
-    return tuning_cells(study, source, code) + _expand(study, study.seeds, "reported", source, code)
+def possible_cells(study: Study, source: str) -> list[Cell]:
+    """All cells that the study can come to ask for, whichever settings are chosen at its tuning seeds."""
+    return tuning_cells(study, source) + _expand(study, study.seeds, "reported", source)
 
 
 def _choose(tuning: list[Cell], score: Score) -> dict[Key, Key | None]:
@@ -129,12 +127,12 @@ def _best(scores: dict[Key, dict[int, float | None]]) -> Key | None:
     return next(iter(ended)) if best is None else best
 
 
-def _expand(study: Study, seeds: tuple[int, ...], phase: Phase, source: str, code: str) -> list[Cell]:
+def _expand(study: Study, seeds: tuple[int, ...], phase: Phase, source: str) -> list[Cell]:
     """Every setting at every one of `seeds`."""
     found = []
     for (setting, recipe), seed in product(recipes(study), seeds):
         seeded = replace(recipe, seed=seed)
-        found.append(Cell(cell_id(seeded, source, code), *_split(study, setting), seeded, phase, code))
+        found.append(Cell(cell_id(seeded, source), *_split(study, setting), seeded, phase))
     return found
 
 
@@ -147,14 +145,3 @@ def _split(study: Study, setting: Setting) -> tuple[Setting, Setting]:
 
 def _key(setting: Setting) -> Key:
     return tuple(setting.values())
-
-
-def cell_id(recipe: Recipe, source: str, code: str) -> str:
-    """12 hex digits that identify everything a cell's result depends on."""
-    return fingerprint({"recipe": asdict(recipe), "source": source, "code": code})[:12]
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 of the canonical JSON of plain data."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -6,42 +6,46 @@ from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
+from harness.fingerprint import fingerprint
 from harness.study.axes import Setting
-from harness.study.cells import arms, fingerprint
+from harness.study.cells import arms
+from harness.study.identity import code_of, inert
 from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS, Recipe
 from harness.study.spec import Study
 
-Asked = dict[str, Any]  # plain data: the training code, the activations if they are there, and the cells by key
+Asked = dict[str, Any]  # plain data: the activations if they are there, and the cells by key
 
 
-def asked(study: Study, source: str | None, code: str) -> Asked:
-    """What the study asks for now; `source` and `code` are fingerprints of the activations and the training code.
+def asked(study: Study, source: str | None) -> Asked:
+    """What the study asks for now; `source` is the fingerprint of the activations.
 
     A reported cell whose setting is chosen at tuning seeds is one cell here, whichever setting is chosen.
     """
-    cells = {fingerprint(cell["recipe"]): cell for cell in _cells(study)}
-    return {"code": code, "source": source, "cells": cells}
+    return {"source": source, "cells": {fingerprint(cell["recipe"]): cell for cell in _cells(study)}}
 
 
 def _cells(study: Study) -> Iterator[Asked]:
-    """recipe: fields that are not at their defaults. levels: axes, and fields in no bundle, which name an edit."""
+    """`recipe`: what is no default and does something. `levels`: what an edit is named by: axes, and fields of no
+    bundle. `code`: the fingerprint of the code that trains it, whichever setting is chosen."""
     tuned_fields = {f for axis in study.axes if axis.tune for level in axis.levels() for f in axis.fields(level)}
     bundled = {f for axis in study.axes for fields in axis.bundles.values() for f in fields}
 
-    def cell(recipe: Recipe, levels: Setting, seed: int, leave_out: Iterable[str] = ()) -> Asked:
+    def cell(recipe: Recipe, levels: Setting, seed: int, code: str, leave_out: Iterable[str] = ()) -> Asked:
         values = asdict(replace(recipe, seed=seed))
-        known = {name: value for name, value in values.items() if name not in leave_out and _said(name, value)}
-        return {"recipe": known, "levels": {**_without(known, bundled), **levels, "seed": seed}}
+        silent = {*leave_out, *inert(recipe)}
+        known = {name: value for name, value in values.items() if name not in silent and _said(name, value)}
+        return {"recipe": known, "levels": {**_without(known, bundled), **levels, "seed": seed}, "code": code}
 
     for arm in arms(study):
         for tuned, recipe in zip(arm.tuned, arm.recipes, strict=True):
             levels = {**arm.levels, **tuned}
             seeds = study.tuning_seeds if arm.tuning_cells else study.seeds
-            yield from (cell(recipe, levels, seed) for seed in seeds)
+            yield from (cell(recipe, levels, seed, code_of(recipe)[:12]) for seed in seeds)
         if arm.tuning_cells:
             chosen_later = {*tuned_fields, *arm.tuned[0]}
-            yield from (cell(arm.recipes[0], arm.levels, seed, chosen_later) for seed in study.seeds)
+            code = fingerprint([code_of(recipe) for recipe in arm.recipes])[:12]
+            yield from (cell(arm.recipes[0], arm.levels, seed, code, chosen_later) for seed in study.seeds)
 
 
 def _said(name: str, value: object) -> bool:
@@ -60,17 +64,21 @@ class Edits:
     added: int
     dropped: int
     unchanged: int
-    gained: str  # values that only the new cells have, such as `optimizer muon, seed 2`
-    lost: str  # values that only the old cells had
-    code: bool  # whether the training code has changed
-    source: bool  # whether the activations have changed
+    gained: str  # what only cells have that are asked for now, as in `optimizer muon, seed 2`
+    lost: str  # what only cells had that were asked for then
+    recoded: int  # cells whose training code is another; of those that are unchanged in the study
+    source: bool  # whether the activations are others
 
     def lines(self) -> list[str]:
         """Lines for the user; none if nothing has changed."""
         lines = []
-        changed = [what for what, is_new in (("training code", self.code), ("activations", self.source)) if is_new]
-        if changed:
-            lines.append(f"the {' and the '.join(changed)} changed since the last run: every cell is new")
+        what = ["training code"] * bool(self.recoded) + ["activations"] * self.source
+        if what:
+            all_new = self.source or self.recoded == self.unchanged
+            new = (
+                "every cell is a new one" if all_new else f"{self.recoded} of {self.unchanged} cells are new ones"
+            )
+            lines.append(f"since the last run the {' and the '.join(what)} changed: {new}")
         if self.added or self.dropped:
             parts = [f"+ {_cells_of(self.added, self.gained)}"] if self.added else []
             if self.dropped:
@@ -95,7 +103,7 @@ def edits(before: Asked, now: Asked) -> Edits:
         unchanged=len(old.keys() & new.keys()),
         gained=", ".join(gained),
         lost=", ".join(lost),
-        code=before["code"] != now["code"],
+        recoded=sum(old[key].get("code") != new[key]["code"] for key in old.keys() & new.keys()),
         source=None not in (before["source"], now["source"]) and before["source"] != now["source"],
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, field
-from typing import Any
+from dataclasses import MISSING, dataclass, field
 
 from harness.errors import SettingError
+from harness.fingerprint import fingerprint
 from harness.study.axes import Axis, Setting
-from harness.study.catalogue import parse_layers, parse_shares
-from harness.study.labels import describe
+from harness.study.identity import decisive, inert
+from harness.study.labels import describe, show
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.spec import Study
 from harness.study.yaml_file import Location
@@ -105,29 +105,24 @@ def levels(study: Study) -> dict[str, list[Scalar]]:
 def recipes(study: Study) -> list[tuple[Setting, Recipe]]:
     """Each setting with its recipe (at seed 0). Raises UserError for a setting that cannot be trained."""
     found: list[tuple[Setting, Recipe]] = []
-    seen: dict[tuple[Any, ...], Setting] = {}
+    seen: dict[str, Setting] = {}
     for row in _rows(study):
         setting, recipe = _of_axes(study, row), _recipe(study, row)
-        if (other := seen.setdefault(_training(recipe), setting)) is not setting:
-            axis = next(name for name in setting if setting[name] != other[name])
-            message = (
-                f"expected settings that differ, {describe(setting)!r} trains the same as {describe(other)!r}"
-            )
-            raise study.file.error(("axes", axis), message)
+        if (other := seen.setdefault(fingerprint(decisive(recipe)), setting)) is not setting:
+            raise _same(study, setting, other, recipe)
         found.append((setting, recipe))
     return found
 
 
-def _training(recipe: Recipe) -> tuple[Any, ...]:
-    """What a recipe trains, however it is written: `sparse 1` is `none`, and `dense 2.0-2.0` is `dense 2-2`."""
-    layers = parse_layers(recipe.layers)
-    meaning = {
-        "layers": (layers.encoder, layers.decoder, layers.stack),
-        "prefixes": parse_shares(recipe.prefixes),
-        "k_start": recipe.k_start or recipe.k,
-        "lr": recipe.peak_lr,
-    }
-    return tuple({**asdict(recipe), **meaning}.values())
+def _same(study: Study, setting: Setting, other: Setting, recipe: Recipe) -> Exception:
+    """Two settings train the same weights, so that comparing them would say nothing."""
+    axis = next(axis for axis in study.axes if setting[axis.name] != other[axis.name])
+    message = f"expected settings that differ, {describe(setting)!r} trains the same as {describe(other)!r}"
+    for name, switch in inert(recipe).items():
+        if name in axis.fields(setting[axis.name]):
+            message += f", since {name} does nothing if {switch} is {show(getattr(recipe, switch))}"
+            break
+    return study.file.error(("axes", axis.name), message)
 
 
 def _recipe(study: Study, row: _Row) -> Recipe:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from harness.sae import gpu
-from harness.sae.calibration import calibrate, needs_calibration
+from harness.sae.calibration import calibrate
 from harness.sae.model import SAE, Coded
-from harness.study.catalogue import SPARSIFIERS, architecture, parse_layers, terms_of
+from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, architecture, parse_layers, terms_of
 from harness.study.recipe import Recipe
 from harness.training.backward import Indivisible, Seen, backward
 from harness.training.fused_adam import FusedAdam
@@ -78,7 +78,7 @@ class Cell:
         self.mean = torch.zeros(width, device=device) if mean is None else mean.to(device)
         self.optimizers = build_optimizers(recipe, self.sae)
         unit = self.sae.decoders() if recipe.decoder_norm == "unit" else []
-        fits = FusedAdam.fits(self.optimizers, unit)
+        fits = OPTIMIZERS[recipe.optimizer].fused and FusedAdam.fits(self.optimizers, unit)
         read = [p for c in sae.stack() for p in (c.encoder, c.decoder)] if recipe.precision == "bfloat16" else []
         self._fused = FusedAdam(self.optimizers, unit, recipe.gradient_clip, read) if fits else None
         captured = device.type == "cuda" and gpu.kernels() is not None and micro_batches == 1
@@ -89,7 +89,7 @@ class Cell:
         self.restarted = torch.zeros_like(self.last_fired)  # [N]: token count at the last resampling
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared error, squares, firings
         self.tokens_summed = 0
-        self.calibrated = needs_calibration(sae)  # whether thresholds are set before it is measured
+        self.calibrated = SPARSIFIERS[recipe.sparsifier].calibrated  # before it is measured
         self.calibration: dict[str, Any] | None = None  # what that last came to
 
     @property

@@ -49,8 +49,7 @@ def times_norm(rows: Tensor, mean: Tensor, norm: Tensor | None) -> Tensor:
     return rows * norm
 
 
-INPUTS = {
-    "centred": Inputs(lambda x, mean: Given(x), lambda rows, mean, norm: rows),
-    "uncentred": Inputs(lambda x, mean: Given(x + mean), lambda rows, mean, norm: rows - mean),
-    "unit_norm": Inputs(unit_norm, times_norm),
-}
+CENTRED = Inputs(lambda x, mean: Given(x), lambda rows, mean, norm: rows)
+UNCENTRED = Inputs(lambda x, mean: Given(x + mean), lambda rows, mean, norm: rows - mean)
+UNIT_NORM = Inputs(unit_norm, times_norm)
+INPUTS = {"centred": CENTRED, "uncentred": UNCENTRED, "unit_norm": UNIT_NORM}

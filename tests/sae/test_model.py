@@ -117,6 +117,7 @@ def test_projection_leaves_what_does_not_change_the_norm():
 @pytest.mark.parametrize("layers", ["none", "dense 2-2", "sparse 2"])
 def test_decoders_of_the_encoders_shape_start_tied_and_at_unit_norm(layers):
     from harness.sae.model import build_sae
+    from harness.sae.sparsifiers import TopK
     from harness.study.catalogue import parse_layers
 
     parsed = parse_layers(layers)
@@ -127,6 +128,7 @@ def test_decoders_of_the_encoders_shape_start_tied_and_at_unit_norm(layers):
         encoder=parsed.encoder,
         decoder=parsed.decoder,
         stack=parsed.stack,
+        sparsifier=TopK,
         generator=torch.Generator().manual_seed(0),
     )
     for coder in sae.stack():

@@ -16,7 +16,7 @@ from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.errors import UserError
 from harness.scheduling.ledger import Ledger
-from harness.scheduling.workspace import Workspace, code_fingerprint
+from harness.scheduling.workspace import Workspace
 from harness.secrets import masked
 from harness.study.cells import cells
 from harness.study.spec import load_study
@@ -109,7 +109,7 @@ def test_trials_are_found_again_whose_start_or_end_was_not_heard_of(postgresql, 
     """As if the connection had gone after the commit: what has arrived is read, and nothing added twice."""
     study = small_study.rename(small_study.with_name("unheard.yaml"))
     store = ActivationStore.open(Path("data/random/activations"))
-    one, two, *_ = cells(load_study(study), store.fingerprint, code_fingerprint(), lambda cell: None)
+    one, two, *_ = cells(load_study(study), store.fingerprint, lambda cell: None)
     with closing(ledger(postgresql, study)) as ours:
         before = dict(ours._entries)
         ours.add(one, None, [])

@@ -9,7 +9,7 @@ import pytest
 from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.scheduling.books import Books
-from harness.scheduling.workspace import Workspace, code_fingerprint
+from harness.scheduling.workspace import Workspace
 from harness.study.cells import cells
 from harness.study.spec import load_study
 from tests.scheduling.ledgers import assert_each_cell_once, client, mlflow_runs
@@ -54,7 +54,7 @@ def test_runs_that_are_deleted_while_they_are_written_are_restored(small_study, 
     said: list[str] = []
     study = load_study(small_study)
     store = ActivationStore.open(Path("data/random/activations"))
-    one, *_ = cells(study, store.fingerprint, code_fingerprint(), lambda cell: None)
+    one, *_ = cells(study, store.fingerprint, lambda cell: None)
     books = Books(study, Workspace(Path()), {}, said.append)
     books.add(one)
     books.start(one)

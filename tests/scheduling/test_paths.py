@@ -65,6 +65,6 @@ def test_a_study_of_a_name_that_another_file_has_is_refused(small_study, capsys)
         assert line == f"harness: more/small.yaml: {expected}"
     small_study.unlink()  # the file has moved
     Path("runs/small.asked.json").write_text(
-        json.dumps({"file": "studies/small.yaml", "code": "", "source": None, "cells": {}})
+        json.dumps({"file": "studies/small.yaml", "source": None, "cells": {}})
     )
     main(["plan", "more/small.yaml"])

@@ -19,7 +19,7 @@ from harness.cli import main
 from harness.commands.running import CELLS_FAILED
 from harness.locks import exclusive
 from harness.scheduling.ledger import Ledger
-from harness.scheduling.workspace import Workspace, code_fingerprint
+from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell, cells
 from harness.study.spec import load_study
 from tests.conftest import make_workspace
@@ -220,7 +220,7 @@ def test_cells_that_another_study_finishes_meanwhile_are_taken_over(undisturbed,
     Path("studies/third.yaml").write_text(Path("studies/small.yaml").read_text())
     study = load_study(Path("studies/third.yaml"))
     store = ActivationStore.open(Path("data/random/activations"))
-    waiting = cells(study, store.fingerprint, code_fingerprint())
+    waiting = cells(study, store.fingerprint)
     ledger = Ledger(Workspace(Path()).storage, study)
     for cell in waiting:
         ledger.add(cell, None, [])
@@ -352,7 +352,7 @@ def _states() -> dict[tuple[str, float, int], str]:
 
 def _known(study: Path, score=lambda cell: None) -> list[Cell]:
     store = ActivationStore.open(Path("data/random/activations"))
-    return cells(load_study(study), store.fingerprint, code_fingerprint(), score)
+    return cells(load_study(study), store.fingerprint, score)
 
 
 def _leave_waiting(study: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_setting_that_cannot_be_trained_is_shown_where_the_value_stands(load):
         recipes(load(axes))
 
 
-FIELDS = {"penalty": (0.0, 0.1, 0.3), "sparsity": (None, 0.2), "aux_k": (None, 2), "warmup": (0.05, 0.1, 0.2)}
+FIELDS = {"penalty": (0.0, 0.1, 0.3), "gradient_clip": (0.1, 0.2), "aux_k": (None, 2), "warmup": (0.05, 0.2, 0.4)}
 
 
 @given(st.data())

@@ -4,17 +4,20 @@ import json
 
 import pytest
 
+import harness.study.edits as study_edits
+from harness.study import identity
 from harness.study.edits import asked, edits
 from harness.study.spec import load_study
 
 TUNED = ("seeds: [0, 1]", "seeds: [0, 1]\ntuning_seeds: [5, 6]")  # 24 settings of 8 arms
 
 
-def lines(write_study, before: list[tuple[str, str]], now: list[tuple[str, str]], **fingerprints) -> list[str]:
+def lines(
+    write_study, before: list[tuple[str, str]], now: list[tuple[str, str]], source: str | None = "a"
+) -> list[str]:
     """What is said of an edit, with the first state read back from a file."""
-    known = {"source": "a", "code": "c"}
-    first = json.loads(json.dumps(asked(load_study(write_study(*before)), **known)))
-    return edits(first, asked(load_study(write_study(*now)), **(known | fingerprints))).lines()
+    first = json.loads(json.dumps(asked(load_study(write_study(*before)), "a")))
+    return edits(first, asked(load_study(write_study(*now)), source)).lines()
 
 
 EDITS = {
@@ -73,11 +76,27 @@ def test_what_a_named_setting_stands_for_is_named(write_study):
     assert "+ 12 cells (penalty 0.2) · 12 cells (penalty 0.1) no longer asked for" in line
 
 
-def test_other_code_and_other_activations_are_told_apart_from_an_edit(write_study):
-    assert lines(write_study, [], [], code="d") == [
-        "the training code changed since the last run: every cell is new"
-    ]
-    both = lines(write_study, [], [("[0, 0.1]", "[0]")], code="d", source="b")
-    assert both[0] == "the training code and the activations changed since the last run: every cell is new"
+def test_other_activations_are_told_apart_from_an_edit(write_study):
+    both = lines(write_study, [], [("[0, 0.1]", "[0]")], source="b")
+    assert both[0] == "since the last run the activations changed: every cell is a new one"
     assert both[1].startswith("study edited since the last run: 12 cells (penalty 0.1) no longer asked for")
     assert lines(write_study, [], [], source=None) == []
+
+
+def test_only_the_cells_whose_code_changed_are_new_ones(write_study, monkeypatch):
+    study = load_study(write_study())
+    before = asked(study, "a")
+    real = identity.code_of
+    monkeypatch.setattr(study_edits, "code_of", lambda r: "other" if r.optimizer == "muon" else real(r))
+    assert edits(before, asked(study, "a")).lines() == [
+        "since the last run the training code changed: 8 of 24 cells are new ones"
+    ]
+    both = edits(before, asked(study, "b")).lines()
+    assert both == ["since the last run the training code and the activations changed: every cell is a new one"]
+    monkeypatch.setattr(study_edits, "code_of", lambda r: "other")
+    (line,) = edits(before, asked(study, "a")).lines()
+    assert line.endswith("training code changed: every cell is a new one")
+
+
+def test_a_setting_that_does_nothing_changes_no_cell(write_study):
+    assert lines(write_study, [], [("k: 4", "k: 4\n  aux_weight: 0.5\n  k_decay: 0.1")]) == []

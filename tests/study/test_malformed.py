@@ -312,17 +312,10 @@ def test_anchors_and_merges_of_a_sane_size_are_yaml_too(tmp_path):
 
 def test_one_factor_at_a_time_is_counted_as_such(write_study):
     """All settings of these axes together are millions, of which this design asks for 57."""
-    axes = (
-        "aux_k",
-        "aux_weight",
-        "k_start",
-        "resample",
-        "weight_decay",
-        "gradient_clip",
-        "dead_window",
-        "sparsity",
-    )
-    lines = "".join(f"  {name}: [1, 2, 3, 4]\n" for name in (*axes, "penalty"))
+    wholes = ("aux_k", "aux_weight", "k_start", "gradient_clip", "dead_window", "penalty")
+    lines = "".join(f"  {name}: [1, 2, 3, 4]\n" for name in wholes)
+    lines += "  batch: [16, 32, 64, 128]\n"
+    lines += "".join(f"  {name}: [0.1, 0.2, 0.3, 0.4]\n" for name in ("warmup", "decay"))
     path = write_study(("  penalty: [0, 0.1]\n", lines), ("seeds:", "design: one_factor\nseeds:"))
     assert len(recipes(load_study(path))) == 2 * (1 + 1 + 9 * 3) + 1
 

@@ -40,6 +40,7 @@ OPTIMIZERS = registry(
             default_lr=2e-4,
             kept=2,
             passing=1,
+            fused=True,
         ),
         OptimizerSpec(
             name="adamw",
@@ -49,6 +50,7 @@ OPTIMIZERS = registry(
             default_lr=2e-4,
             kept=2,
             passing=1,
+            fused=True,
         ),
         OptimizerSpec(
             name="muon",

@@ -20,6 +20,7 @@ SPARSIFIERS = registry(
             doc="the k·B largest of a batch of B tokens; a threshold once trained",
             build="harness.sae.sparsifiers:BatchTopK",
             memory=2.5,
+            calibrated=True,
         ),
         SparsifierSpec(
             name="relu",
@@ -36,6 +37,7 @@ SPARSIFIERS = registry(
             build="harness.sae.sparsifiers:JumpReLU",
             reads=("sparsity",),
             memory=6.5,
+            calibrated=True,
             parameters=1,  # thresholds
         ),
     ]

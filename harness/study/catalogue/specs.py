@@ -26,9 +26,9 @@ class Spec:
     name: str  # in study files
     doc: str  # one line
     build: str  # "module:name" of its code
-    reads: tuple[
-        str, ...
-    ] = ()  # recipe fields that matter only to recipes that use it, or another that reads them
+    # Recipe fields that matter only to recipes that use it, or another member that reads them, its own switch
+    # included. Elsewhere they are no part of a cell's identity (harness/study/identity.py).
+    reads: tuple[str, ...] = ()
 
     def load(self) -> Any:
         """Its code. Imports the module, and with it torch."""
@@ -45,6 +45,7 @@ class OptimizerSpec(Spec):
     passing: float  # numbers per parameter during its step, besides weight and gradient
     flops: Callable[[Shape], float] = lambda shape: 0  # of the matrix products in a step, for one matrix
     schedule_free: bool = False  # averages weights itself instead of lowering its learning rate
+    fused: bool = False  # whether a GPU's kernels may take its step: it is torch's Adam or AdamW, and nothing else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ class SparsifierSpec(Spec):
 
     memory: float  # numbers for each pre-activation: itself, and what selects from it and remembers the choice
     parameters: int = 0  # trained numbers for each latent, besides encoder, bias and decoder
-    holds_k: bool = True  # whether k latents are active per token, at least on average
+    holds_k: bool = True  # whether k latents are active per token, at least on average; if not, it does not read k
+    calibrated: bool = False  # whether thresholds are set behind training (harness/sae/calibration.py)
     needs_unit_norm: bool = False  # whether its cost has no minimum where decoder rows are free
 
 

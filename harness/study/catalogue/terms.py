@@ -36,7 +36,7 @@ def penalty(name: str, **more: Any) -> TermSpec:
     def weight(recipe: Recipe) -> float:
         return recipe.penalty if recipe.penalty_on == name else 0.0
 
-    return TermSpec(name=name, weight=weight, reads=("penalty_on",), **more)
+    return TermSpec(name=name, weight=weight, reads=("penalty", "penalty_on"), **more)
 
 
 def _relu_flops(recipe: Recipe, shapes: Shapes, active: float) -> float:
@@ -98,7 +98,7 @@ OTHER_TERMS = registry(
             doc="error of what the strongest dead latents make of the error",
             build="harness.training.loss:aux_k",
             weight=_aux_weight,
-            reads=("aux_weight",),
+            reads=("aux_k", "aux_weight"),
             memory=1.5,
             flops=_aux_k_flops,
         ),
@@ -106,6 +106,7 @@ OTHER_TERMS = registry(
             name="prefixes",
             doc="errors of what the first latents reconstruct alone (matryoshka)",
             build="harness.training.loss:prefixes",
+            reads=("prefixes",),
             weight=lambda recipe: 1.0 if parse_shares(recipe.prefixes) else 0.0,
             reconstructions=lambda recipe: len(parse_shares(recipe.prefixes)),
             flops=_prefix_flops,
