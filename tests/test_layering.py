@@ -14,7 +14,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A room may import itself and what stands below it; `ground` is for every room.
 ROOMS = ["ground", "sae", "study", "activations", "training", "scheduling", "analysis", "top"]
-GROUND = {"__init__", "errors", "files", "ground_truth", "locks", "output", "progress", "muon", "secrets"}
+GROUND = {
+    "__init__",
+    "errors",
+    "files",
+    "ground_truth",
+    "locks",
+    "output",
+    "progress",
+    "muon",
+    "secrets",
+    "yaml_file",
+}
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 TRITON = {f"harness.sae.gpu.{name}" for name in ("adam", "gathers", "jumprelu", "selection")}  # and none else
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from harness.activations.quiet import no_bars
 from harness.errors import UserError
 from harness.study.source import TextSource, source_error
-from harness.study.yaml_file import near
+from harness.yaml_file import near
 
 
 class _Reached(Exception):

@@ -10,8 +10,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import Field
 
 from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar
-from harness.study.source import Strict
-from harness.study.yaml_file import Location, YamlFile, near, shown
+from harness.yaml_file import Location, Strict, YamlFile, near, shown
 
 Setting = dict[str, Scalar]
 Values = Annotated[list[Any], Field(min_length=1)]

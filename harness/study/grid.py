@@ -9,7 +9,7 @@ from typing import Any
 from harness.study.axes import Axis, Setting
 from harness.study.recipe import RECIPE_FIELDS, Layers, Recipe, Scalar, parse_shares
 from harness.study.spec import Study
-from harness.study.yaml_file import Location
+from harness.yaml_file import Location
 
 MOST_CELLS = 100_000  # of a study; each has a folder, a trial and a run
 

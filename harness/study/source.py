@@ -5,23 +5,16 @@ One file under `studies/sources/`; its name is the name of the folder under `dat
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from harness.errors import UserError
 from harness.study.memory import KnownFeatures
-from harness.study.yaml_file import Location, YamlFile, read_yaml
+from harness.yaml_file import Location, Strict, YamlFile, file_name, read_yaml
 
 Positive = Annotated[int, Field(ge=1)]
-
-
-class Strict(BaseModel):
-    """No unknown keys, no silent conversions, no changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Corpus(Strict):
@@ -173,13 +166,6 @@ def _kind(file: YamlFile) -> type[Source]:
     if "synthetic" in keys and (others := sorted(TEXT_KEYS & keys)):
         raise file.error(("synthetic",), f"expected this key alone, got {', '.join(map(repr, others))} too")
     return SyntheticSource if "synthetic" in keys else TextSource
-
-
-def file_name(file: YamlFile) -> str:
-    """The file's name without its ending, which names folders too. Raises UserError if it is unfit for that."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", file.path.stem):
-        raise file.error((), "expected a file name of at most 100 letters, digits, '-' and '_'")
-    return file.path.stem
 
 
 class SourceFolders:

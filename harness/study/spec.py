@@ -12,8 +12,8 @@ from pydantic import Field
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
 from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe
-from harness.study.source import Source, Strict, file_name, load_source
-from harness.study.yaml_file import YamlFile, near, read_yaml
+from harness.study.source import Source, load_source
+from harness.yaml_file import Strict, YamlFile, file_name, near, read_yaml
 
 Design = Literal["factorial", "one_factor"]
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
