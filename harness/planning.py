@@ -62,14 +62,14 @@ def _row(study: Study, arm: Arm) -> list[str]:
     tried = {name: dict.fromkeys(setting[name] for setting in arm.tuned) for name in arm.tuned[0]}
     tuned = ", ".join(f"{name} {' '.join(map(str, values))}" for name, values in tried.items())
     counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
-    price = cost(arm.recipes[0], study.source.width, study.source.known_features)
+    price = cost(arm.recipes[0], study.source.stored.width, study.known_features)
     numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
     return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB"]
 
 
 def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell] | None) -> str:
     """How many cells there are, and how long those that are missing would take."""
-    width = study.source.width
+    width = study.source.stored.width
     results = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by).result() for cell in cells or ()}
     done = {cell: result for cell, result in results.items() if result}
     left = _to_run(found, cells or [], done, width)

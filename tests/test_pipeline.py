@@ -35,6 +35,7 @@ IRRELEVANT = {
     "harness.files",
     "harness.locks",
     "harness.progress",
+    "harness.yaml_file",
     "harness.sae.sizes",  # comes with study/recipe.py; what the stages name of sae/ has it anyway
     "harness.activations.folders",
     "harness.activations.quiet",
@@ -164,7 +165,7 @@ def test_a_fresh_clone_shows_what_would_run(repository):
     shown = dvc(repository, "repro", "--dry", "--force", "report@ground_truth")
     commands = [line.removeprefix("> ") for line in shown.splitlines() if line.startswith("> ")]
     assert commands == [
-        "harness activations studies/sources/synthetic.yaml",
+        "harness prepare studies/sources/synthetic.yaml --step activations",
         "harness run studies/ground_truth.yaml",
         *(f"harness report studies/ground_truth.yaml --step {step}" for step in ("tables", "figures", "page")),
     ]

@@ -9,10 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from harness.sources.kinds import load_source
+from harness.sources.source import Source
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
+from harness.study.memory import KnownFeatures
 from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe
-from harness.study.source import Source, load_source
 from harness.yaml_file import Strict, YamlFile, file_name, near, read_yaml
 
 Design = Literal["factorial", "one_factor"]
@@ -59,6 +61,12 @@ class Study:
         """The baseline's recipe, each tuned axis at its first level. Raises ValueError if it cannot be trained."""
         values = self._baseline()
         return Recipe(**{name: values[name] for name in RECIPE_FIELDS if name in values})  # type: ignore[arg-type]
+
+    @property
+    def known_features(self) -> KnownFeatures | None:
+        """What the latents of a cell are compared with at its end, where the source knows its features."""
+        stored = self.source.stored
+        return KnownFeatures(stored.tokens["held_out"], stored.features) if stored.features else None
 
     def baseline(self) -> Setting:
         """The arm to compare with: the values that the recipe states, or else an axis' first level."""
