@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -17,7 +18,8 @@ from benchmarks.turns import Effort, Entry, in_turns, taking_turns
 from benchmarks.workplace import CONTEXT, Scale, harness, sweep, workplace, write_study
 from harness.activations.capture import TOKENS_AT_ONCE
 from harness.activations.hook import find_module, hidden_states, load_model
-from harness.study.source import SourceFolders, TextSource, load_source
+from harness.sources.docstrings import LANGUAGE_MODEL, Docstrings
+from harness.sources.kinds import load_source
 from harness.training.trainer import CURVE_POINTS
 
 STORED = 800_000  # tokens that are read again and again, where what matters is how a step's are
@@ -48,10 +50,9 @@ def grid(scale: Scale, effort: Effort, *, peers: bool) -> str:
     ]  # the learning rate costs nothing
     entries = {str(shape): Entry("harness", shape) for shape in shapes}
     with workplace(scale) as root, taking_turns(entries, replace(effort, steps=2)) as (times, turn):
-        source = load_source(root / "studies" / "sources" / "bench.yaml")
-        assert isinstance(source, TextSource)
+        source = cast(Docstrings, load_source(root / "studies" / "sources" / "bench.yaml"))
         passes = Passes(source, root, effort.threads)
-        captured = harness(root, "activations", str(source.path), threads=effort.threads, between=passes)
+        captured = harness(root, "prepare", str(source.path), threads=effort.threads, between=passes)
         one_pass = passes.seconds
         turn()
         some = {"k": [scale.base.k // 2, scale.base.k], "lr": scale.axes["lr"]}
@@ -89,8 +90,8 @@ def overhead(scale: Scale, effort: Effort) -> str:
     """A sweep of cells of about a minute, one at a time, against a loop over the same steps and nothing else."""
     with workplace(replace(scale, tokens=min(scale.tokens, STORED))) as root:
         source = load_source(root / "studies" / "sources" / "bench.yaml")
-        harness(root, "activations", str(source.path), threads=effort.threads)
-        store = {"store": str(SourceFolders(source, root / "data").activations)}
+        harness(root, "prepare", str(source.path), threads=effort.threads)
+        store = {"store": str(source.store(root / "data"))}
         entries = {
             "in memory": Entry("harness", scale.base),
             "reading": Entry("harness_reading", replace(scale.base, more=store)),
@@ -124,9 +125,9 @@ def _write_long(root: Path, scale: Scale, steps: int) -> None:
 class Passes:
     """The language model's pass over as many tokens as the activations need, some batches at a time."""
 
-    def __init__(self, source: TextSource, root: Path, threads: int) -> None:
+    def __init__(self, source: Docstrings, root: Path, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._model, _ = load_model(SourceFolders(source, root / "data").language_model)
+        self._model, _ = load_model(source.folder(root / "data") / LANGUAGE_MODEL)
         self._module = find_module(source, self._model)
         self._ids = torch.randint(300, (TOKENS_AT_ONCE // CONTEXT, CONTEXT))
         wanted = source.activations

@@ -95,7 +95,7 @@ def sweep(path: Path) -> float:
         storage and storage_url(storage, "HARNESS_STORAGE"),
         tracking and tracking_url(tracking, "HARNESS_TRACKING"),
     )
-    store = ActivationStore.open(workspace.data / study.source.name / "activations")
+    store = ActivationStore.open(study.source.store(workspace.data))
 
     def known(score: Any) -> list[Any]:
         return cells(study, store.fingerprint, score)
@@ -157,6 +157,7 @@ def _study(root: Path, number: int) -> Path:
         writer.put(split, np.arange(TOKENS), rows)
     writer.finish(hook="transformer.h.0", model="none", model_fingerprint="none")
     source = {
+        "kind": "docstrings",
         "corpus": {"packages": ["rich"]},
         "language_model": {
             "layers": 1,

@@ -41,6 +41,7 @@ def workplace(scale: Scale) -> Iterator[Path]:
     """A folder with a source whose language model is there."""
     base = scale.base
     source = {
+        "kind": "docstrings",
         "corpus": {"packages": TEXT, "held_out": 0.05, "vocabulary": 4096},
         "language_model": {
             "layers": scale.layers,
@@ -62,8 +63,8 @@ def workplace(scale: Scale) -> Iterator[Path]:
         (root / "studies" / "sources").mkdir(parents=True)
         path = root / "studies" / "sources" / "bench.yaml"
         path.write_text(yaml.safe_dump(source), encoding="utf-8")
-        harness(root, "corpus", str(path), threads=2)
-        harness(root, "language-model", str(path), threads=2)
+        for step in ("corpus", "language_model"):
+            harness(root, "prepare", str(path), "--step", step, threads=2)
         yield root
 
 

@@ -67,7 +67,7 @@ def _row(study: Study, arm: Arm) -> list[str]:
         f"{name} {' '.join(_words(name, level) for level in values)}" for name, values in tried.items()
     )
     counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
-    price = cost(arm.recipes[0], study.source.width, study.source.known_features)
+    price = cost(arm.recipes[0], study.source.stored.width, study.known_features)
     numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
     return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB"]
 
@@ -77,8 +77,8 @@ def _words(axis: str, level: Scalar) -> str:
 
 
 def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell] | None) -> str:
-    """How many cells there are, and how long the missing ones would take."""
-    width = study.source.width
+    """How many cells there are, and how long those that are missing would take."""
+    width = study.source.stored.width
     results = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by).result() for cell in cells or ()}
     done = {cell: result for cell, result in results.items() if result}
     left = _to_run(found, cells or [], done, width)
@@ -100,7 +100,7 @@ def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cel
 
 def _kept(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell]) -> str:
     """How many trained SAEs stay on disk and the room that they take, while the study runs and when it is done."""
-    width = study.source.width
+    width = study.source.stored.width
     while_running, finally_kept = [], []  # bytes of each SAE
     for arm in found:
         each = [FLOAT * cost(recipe, width).parameters for recipe in arm.recipes]

@@ -23,6 +23,7 @@ settings.load_profile("suite")
 WIDTH = 16
 
 SOURCE = """
+kind: docstrings
 corpus: {packages: [rich]}
 language_model: {layers: 1, width: 16, heads: 2, context: 16, tokens: 1000, batch: 4, lr: 1e-3}
 activations: {hook: transformer.h.0, tokens: 8192, held_out_tokens: 1024, dtype: float32}

@@ -139,7 +139,7 @@ ASKED = {
     "hook: expected 'transformer.h.1'": ("transformer.h.0", "transformer.h.1"),
     "width: expected 32": ("width: 16", "width: 32"),
     "dtype: expected 'float16'": ("float32", "float16"),
-    "tokens: expected {'train': 8000, 'held_out': 1024}": ("8192", "8000"),
+    "tokens.train: expected 8000": ("8192", "8000"),
     "context: expected 32": ("context: 16", "context: 32"),
     "seed: expected 1": ("dtype:", "seed: 1, dtype:"),
 }
@@ -187,7 +187,9 @@ def test_a_closed_pipe_is_no_error(small_study):
     assert done.stderr == ""
 
 
-SYNTHETIC = "synthetic: {width: 8, features: 24, tokens: 600, held_out_tokens: 300, active: 2, dtype: float32}\n"
+SYNTHETIC = (
+    "{kind: synthetic, width: 8, features: 24, tokens: 600, held_out_tokens: 300, active: 2, dtype: float32}\n"
+)
 
 
 @pytest.mark.parametrize("stream", ["1", "2"], ids=["standard output", "standard error"])
@@ -226,24 +228,25 @@ def _said(capsys, *arguments: str) -> str:
     return str(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("command", ["corpus", "language-model"])
-def test_known_features_have_no_text(synthetic_study, command, capsys):
+@pytest.mark.parametrize("step", ["corpus", "language_model", "activation"])
+def test_a_step_that_a_source_does_not_have_is_one_line(synthetic_study, step, capsys):
     source = "studies/sources/random.yaml"
-    line = fails(capsys, command, source)
-    assert line == (
-        f"harness: {source}:1: synthetic: expected a source with text; "
-        f"this one needs only: harness activations {source}"
+    expected = "expected one of activations, the steps of kind 'synthetic'"
+    assert (
+        fails(capsys, "prepare", source, "--step", step) == f"harness: {source}: --step: {expected}, got {step!r}"
     )
 
 
 def test_activations_of_other_settings_or_of_the_other_kind_are_refused(synthetic_study, capsys):
     source = Path("studies/sources/random.yaml")
-    assert "600 + 300 tokens (24 known features)" in _said(capsys, "activations", str(source))
+    assert "600 + 300 tokens (24 known features)" in _said(capsys, "prepare", str(source))
     text = source.read_text()
     source.write_text(text.replace("active: 2", "active: 3"))
     line = fails(capsys, "plan", str(synthetic_study))
-    assert line.endswith(f"says now, got other settings; make them again: harness activations {source}")
+    again = f"make them again: harness prepare {source} --step activations"
+    assert line.endswith(f"synthetic.active: expected 3.0, as {source} says, got 2.0; {again}")
     source.write_text(
+        "kind: docstrings\n"
         "corpus: {packages: [rich]}\n"
         "language_model: {layers: 1, width: 8, heads: 2, context: 16, tokens: 99, batch: 4, lr: 1e-3}\n"
         "activations: {hook: transformer.h.0, tokens: 600, held_out_tokens: 300}\n"

@@ -20,9 +20,9 @@ COMMANDS = {
     "report": ["report", STUDY],
     "summary": ["report", STUDY, "--step", "summary"],
     "run": ["run", STUDY],
-    "corpus": ["corpus", SOURCE],
-    "language model": ["language-model", SOURCE],
-    "activations": ["activations", SOURCE],
+    "corpus": ["prepare", SOURCE, "--step", "corpus"],
+    "language model": ["prepare", SOURCE, "--step", "language_model"],
+    "activations": ["prepare", SOURCE, "--step", "activations"],
     "ui": ["ui"],
 }
 OF_A_STUDY = ["plan", "status", "report", "summary", "run"]

@@ -37,6 +37,7 @@ IRRELEVANT = {
     *(f"harness.fingerprint{part}" for part in ("", ".code", ".modules", ".names", ".text", ".walk")),
     "harness.locks",
     "harness.progress",
+    "harness.yaml_file",
     "harness.sae.sizes",  # comes with study/recipe.py; what the stages name of sae/ has it anyway
     "harness.activations.folders",
     "harness.activations.quiet",
@@ -166,7 +167,7 @@ def test_a_fresh_clone_shows_what_would_run(repository):
     shown = dvc(repository, "repro", "--dry", "--force", "report@ground_truth")
     commands = [line.removeprefix("> ") for line in shown.splitlines() if line.startswith("> ")]
     assert commands == [
-        "harness activations studies/sources/synthetic.yaml",
+        "harness prepare studies/sources/synthetic.yaml --step activations",
         "harness run studies/ground_truth.yaml",
         *(f"harness report studies/ground_truth.yaml --step {step}" for step in ("tables", "figures", "page")),
     ]

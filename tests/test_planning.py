@@ -27,7 +27,7 @@ def planned(capsys, study: Path) -> str:
 @pytest.mark.parametrize("state", ["complete", "diverged"])
 def test_a_cell_counts_with_what_it_did_in_its_time(small_study, capsys, state):
     study, workspace = load_study(small_study), Workspace(Path())
-    store = ActivationStore.open(workspace.data / "random" / "activations")
+    store = ActivationStore.open(study.source.store(workspace.data))
     found = cells(study, store.fingerprint)
     for number, cell in enumerate(found[:3]):
         price = cost(cell.recipe, WIDTH)

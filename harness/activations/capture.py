@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from harness.activations.store import MANIFEST, model_fingerprint
 from harness.activations.store_writer import StoreWriter, Unfit
 from harness.activations.tokens import Ids, packed_contexts
 from harness.progress import track
-from harness.study.source import TextSource, source_error
+
+if TYPE_CHECKING:
+    from harness.sources.docstrings import Docstrings
 
 TOKENS_AT_ONCE = 8192  # per forward pass
 
@@ -35,7 +37,7 @@ class Positions(NamedTuple):
         return f"token {token!r} at position {position} of context {context}"
 
 
-def capture_activations(source: TextSource, corpus: Path, language_model: Path, out: Path) -> dict[str, Any]:
+def capture_activations(source: Docstrings, corpus: Path, language_model: Path, out: Path) -> dict[str, Any]:
     """Fill the folder `out` with activations of a local model on both splits; see `ActivationStore`.
 
     Documents are taken in a seeded order over the whole corpus, packed into contexts, and run once.
@@ -46,7 +48,7 @@ def capture_activations(source: TextSource, corpus: Path, language_model: Path, 
     value is not finite, or if there is too little text.
     """
     wanted = source.activations
-    with replacing(out, MANIFEST, source) as folder:
+    with replacing(out, MANIFEST) as folder:
         fingerprint = model_fingerprint(language_model)
         model, tokenizer = load_model(language_model)
         check_model(source, language_model, model, tokenizer)
@@ -57,7 +59,7 @@ def capture_activations(source: TextSource, corpus: Path, language_model: Path, 
         }
         counts = {split: int(p.kept.sum()) for split, p in positions.items()}
         check_hook(source, model, module, torch.from_numpy(positions["train"].ids[:2]))
-        writer = StoreWriter(folder, counts, source.width, wanted.dtype)
+        writer = StoreWriter(folder, counts, source.language_model.width, wanted.dtype)
         for number, split in enumerate(positions):
             places = np.random.default_rng([wanted.seed, number]).permutation(counts[split])
             done = 0
@@ -66,7 +68,7 @@ def capture_activations(source: TextSource, corpus: Path, language_model: Path, 
                     writer.put(split, places[done : done + len(rows)], rows)
                 except Unfit as failure:
                     where = positions[split].where(done + failure.row, tokenizer)
-                    raise source_error(source, ("activations", "dtype"), f"{split}, {where}: {failure}") from None
+                    raise source.error(("activations", "dtype"), f"{split}, {where}: {failure}") from None
                 done += len(rows)
         return writer.finish(
             model=str(language_model),
@@ -79,7 +81,7 @@ def capture_activations(source: TextSource, corpus: Path, language_model: Path, 
         )
 
 
-def _positions(source: TextSource, corpus: Path, split: Split, tokens: int, tokenizer: Any) -> Positions:
+def _positions(source: Docstrings, corpus: Path, split: Split, tokens: int, tokenizer: Any) -> Positions:
     """Contexts with exactly `tokens` positions to keep. Raises UserError if the text has fewer."""
     documents, context = read_documents(corpus, split), source.language_model.context
     ids = packed_contexts(documents, tokenizer, context, tokens, source.activations.seed)
@@ -87,7 +89,7 @@ def _positions(source: TextSource, corpus: Path, split: Split, tokens: int, toke
     if (count := int(kept.sum())) < tokens:
         key = "tokens" if split == "train" else "held_out_tokens"
         message = f"expected at most {count:,}, the tokens of the {split} text, got {tokens:,}"
-        raise source_error(source, ("activations", key), message)
+        raise source.error(("activations", key), message)
     return Positions(ids, kept)
 
 

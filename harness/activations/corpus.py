@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -15,12 +15,14 @@ from harness.activations.docstrings import docstrings_of, package_files
 from harness.activations.documents import END_OF_TEXT, MANIFEST, TOKENIZER, Document, Split
 from harness.activations.folders import replacing
 from harness.files import write_json
-from harness.study.source import TextSource, source_error
+
+if TYPE_CHECKING:
+    from harness.sources.docstrings import Docstrings
 
 ENCODED_AT_ONCE = 4096  # documents
 
 
-def build_corpus(source: TextSource, out: Path) -> dict[str, Any]:
+def build_corpus(source: Docstrings, out: Path) -> dict[str, Any]:
     """Write `train.parquet`, `held_out.parquet`, `tokenizer.json` and `manifest.json` to the folder `out`.
 
     A document is one docstring, kept only at its first occurrence in the corpus. All documents of a module
@@ -29,7 +31,7 @@ def build_corpus(source: TextSource, out: Path) -> dict[str, Any]:
 
     Raises UserError if a package is not installed, or the text is too short for the activations asked for.
     """
-    with replacing(out, MANIFEST, source) as folder:
+    with replacing(out, MANIFEST) as folder:
         documents, dropped = _documents(source)
         splits: dict[Split, list[Document]] = {"train": [], "held_out": []}
         for document in documents:
@@ -70,7 +72,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def _documents(source: TextSource) -> tuple[list[Document], dict[str, int]]:
+def _documents(source: Docstrings) -> tuple[list[Document], dict[str, int]]:
     """The documents, and how many docstrings and files were left out."""
     files = _files(source)
     seen: set[str] = set()
@@ -85,14 +87,14 @@ def _documents(source: TextSource) -> tuple[list[Document], dict[str, int]]:
     return documents, {"duplicates_dropped": duplicates, "unparsable_files": unparsable}
 
 
-def _files(source: TextSource) -> list[tuple[str, Path]]:
+def _files(source: Docstrings) -> list[tuple[str, Path]]:
     """Files of all packages, sorted, so that the order in the source file does not matter."""
     files: dict[str, Path] = {}
     for index, name in enumerate(source.corpus.packages):
         found = package_files(name)
         if found is None:
             where = ("corpus", "packages", index)
-            raise source_error(source, where, f"expected an installed package, {name!r} is not installed")
+            raise source.error(where, f"expected an installed package, {name!r} is not installed")
         files.update(found)
     return sorted(files.items())
 
@@ -125,13 +127,13 @@ def _count_tokens(tokenizer: Tokenizer, texts: list[str]) -> int:
     return sum(len(encoding) for chunk in chunks for encoding in tokenizer.encode_batch_fast(chunk))
 
 
-def _check_size(source: TextSource, tokens: dict[Split, int]) -> None:
+def _check_size(source: Docstrings, tokens: dict[Split, int]) -> None:
     asked = {"train": "tokens", "held_out": "held_out_tokens"}
     for split, count in tokens.items():
         wanted = getattr(source.activations, asked[split])
         if count < wanted:
             message = f"expected at most {count:,}, the tokens of the {split} text, got {wanted:,}"
-            raise source_error(source, ("activations", asked[split]), message)
+            raise source.error(("activations", asked[split]), message)
 
 
 def _versions(packages: list[str]) -> dict[str, str]:

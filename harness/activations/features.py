@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.study.source import MAX_RATE, OF_PARENT, Synthetic
+if TYPE_CHECKING:
+    from harness.sources.synthetic import Synthetic
+
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-MEAN, STD, LEAST = 1.0, 0.25, 0.1  # of a feature's value when it fires
+MEAN, STD, LEAST = 1.0, 0.25, 0.1  # of a feature's value where it fires
+MAX_RATE = 0.5  # the largest share of tokens that a feature fires on
+OF_PARENT = 0.5  # the largest share of its parent's tokens that a child fires on
 
 
 class FeatureLaw:
@@ -51,6 +56,11 @@ class FeatureLaw:
         values = np.zeros(fires.shape, np.float32)
         values[fires] = np.maximum(MEAN + STD * size, LEAST).astype(np.float16)
         return values
+
+
+def most_active(features: int, hierarchy: float) -> float:
+    """The largest mean number of features that can fire on a token, where the share `hierarchy` are children."""
+    return MAX_RATE * features * (1 - (1 - OF_PARENT) * hierarchy)
 
 
 def draw_parents(features: int, hierarchy: float, random: np.random.Generator) -> Indices:

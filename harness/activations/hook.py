@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.activations.quiet import no_bars
 from harness.errors import UserError
-from harness.study.source import TextSource, source_error
-from harness.study.yaml_file import near
+from harness.yaml_file import near
+
+if TYPE_CHECKING:
+    from harness.sources.docstrings import Docstrings
 
 
 class _Reached(Exception):
@@ -45,28 +47,28 @@ def _loading(folder: Path, what: str) -> Iterator[None]:
         raise UserError(f"{folder}: expected {what}: {reason}") from None
 
 
-def check_model(source: TextSource, folder: Path, model: Any, tokenizer: Any) -> None:
+def check_model(source: Docstrings, folder: Path, model: Any, tokenizer: Any) -> None:
     """Raise UserError if the model in the folder is not the one that the source file describes."""
     sizes, config = source.language_model, model.config
     width, positions = (getattr(config, name, None) for name in ("hidden_size", "max_position_embeddings"))
     if width is not None and sizes.width != width:
         message = f"expected {width}, the width of the model in {folder}, got {sizes.width}"
-        raise source_error(source, ("language_model", "width"), message)
+        raise source.error(("language_model", "width"), message)
     if positions is not None and sizes.context > positions:
         message = f"expected at most the {positions} positions of the model in {folder}, got {sizes.context}"
-        raise source_error(source, ("language_model", "context"), message)
+        raise source.error(("language_model", "context"), message)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: eos_token: expected a tokenizer with one, to stand between documents")
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers' result without tokenizer files
         raise UserError(f"{folder}: expected its tokenizer, found none with a vocabulary")
 
 
-def check_hook(source: TextSource, model: Any, module: torch.nn.Module, ids: Tensor) -> None:
+def check_hook(source: Docstrings, model: Any, module: torch.nn.Module, ids: Tensor) -> None:
     """Raise UserError if the module's output is not a tensor of activations of the source's width.
 
     ids: some contexts [batch, context] to try it on.
     """
-    expected = [*ids.shape, source.width]
+    expected = [*ids.shape, source.language_model.width]
     states = hidden_states(model, module, ids)
     if isinstance(states, Tensor) and list(states.shape) == expected:
         return
@@ -75,17 +77,17 @@ def check_hook(source: TextSource, model: Any, module: torch.nn.Module, ids: Ten
     else:
         got = str(list(states.shape)) if isinstance(states, Tensor) else type(states).__name__
     message = f"expected a module whose output is a tensor {expected} of [contexts, context, width], got {got}"
-    raise source_error(source, ("activations", "hook"), message)
+    raise source.error(("activations", "hook"), message)
 
 
-def find_module(source: TextSource, model: Any) -> torch.nn.Module:
+def find_module(source: Docstrings, model: Any) -> torch.nn.Module:
     """The module that `activations.hook` names. Raises UserError with similar names."""
     hook = source.activations.hook
     modules: dict[str, torch.nn.Module] = dict(model.named_modules())
     if hook in modules and hook:
         return modules[hook]
     message = f"no module {hook!r} in the model{near(hook, [name for name in modules if name])}"
-    raise source_error(source, ("activations", "hook"), message)
+    raise source.error(("activations", "hook"), message)
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,7 +21,9 @@ from harness.activations.tokens import Ids, packed_contexts
 from harness.files import write_json
 from harness.muon import Muon
 from harness.progress import track
-from harness.study.source import TextSource, source_error
+
+if TYPE_CHECKING:
+    from harness.sources.docstrings import Docstrings
 
 METRICS = "metrics.json"
 EVALUATED = 100_000  # held-out tokens, at most
@@ -30,7 +32,7 @@ BETAS = (0.9, 0.95)
 WARMUP, FINAL = 0.05, 0.05  # share of the steps; share of the learning rate at the end
 
 
-def train_language_model(source: TextSource, corpus: Path, out: Path) -> dict[str, Any]:
+def train_language_model(source: Docstrings, corpus: Path, out: Path) -> dict[str, Any]:
     """Train a GPT-2-architecture model on the corpus and save it with its tokenizer to the folder `out`.
 
     `out` can be given to `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`; it is
@@ -40,7 +42,7 @@ def train_language_model(source: TextSource, corpus: Path, out: Path) -> dict[st
     in nats per token, on the same held-out tokens and after the same training tokens; `tokens` trained on;
     `parameters`. Raises UserError if the sizes do not fit each other or there is no corpus.
     """
-    with replacing(out, METRICS, source) as folder:
+    with replacing(out, METRICS) as folder:
         model = new_model(source, tokenizer := load_tokenizer(source, corpus))
         wanted = source.language_model
         budgets: dict[Split, int] = {"train": wanted.tokens, "held_out": EVALUATED}
@@ -64,7 +66,7 @@ def train_language_model(source: TextSource, corpus: Path, out: Path) -> dict[st
     return metrics
 
 
-def load_tokenizer(source: TextSource, corpus: Path) -> Any:
+def load_tokenizer(source: Docstrings, corpus: Path) -> Any:
     """The corpus' tokenizer as a `transformers` one."""
     return PreTrainedTokenizerFast(
         tokenizer_file=str(corpus / TOKENIZER),
@@ -74,12 +76,12 @@ def load_tokenizer(source: TextSource, corpus: Path) -> Any:
     )
 
 
-def new_model(source: TextSource, tokenizer: Any) -> Any:
+def new_model(source: Docstrings, tokenizer: Any) -> Any:
     """A model of the source's sizes with seeded weights; torch's global generator is left as it was."""
     sizes = source.language_model
     if sizes.width % sizes.heads:
         message = f"expected a divisor of the width {sizes.width}, got {sizes.heads}"
-        raise source_error(source, ("language_model", "heads"), message)
+        raise source.error(("language_model", "heads"), message)
     config = GPT2Config(
         vocab_size=len(tokenizer),
         n_positions=sizes.context,
@@ -121,7 +123,7 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (FINAL + (1 - FINAL) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _train(model: Any, contexts: Ids, source: TextSource) -> int:
+def _train(model: Any, contexts: Ids, source: Docstrings) -> int:
     """Train in place. Returns the number of tokens trained on, counted with repetitions."""
     sizes = source.language_model
     steps = max(1, sizes.tokens // (sizes.batch * sizes.context))

@@ -21,7 +21,7 @@ MANIFEST = "manifest.json"
 FEATURES = "features.safetensors"
 SPLITS = ("train", "held_out")
 VERIFIED = 2**28  # bytes: about half a second
-AGAIN = "make the activations again: harness activations"
+AGAIN = "make the activations again: harness prepare SOURCE --step activations"
 DECISIVE = ("format", "hook", "dtype", "width", "tokens", "shards", "features", "mean", "scale")  # of a manifest
 
 

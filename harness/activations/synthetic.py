@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,50 +12,41 @@ from harness.activations.features import FeatureLaw, Floats
 from harness.activations.folders import replacing
 from harness.activations.store import MANIFEST
 from harness.activations.store_writer import StoreWriter, Unfit
-from harness.fingerprint import fingerprint
 from harness.progress import track
-from harness.study.source import Synthetic, SyntheticSource, source_error
 
-BLOCK = 4096  # tokens drawn at a time; another number would give other activations
-MEASURED = 8192  # tokens of a separate draw, on which the means and sizes below are measured
-HIDDEN = 4  # units of the nonlinear network per dimension
+if TYPE_CHECKING:
+    from harness.sources.synthetic import Synthetic
+
+BLOCK = 4096  # tokens drawn at a time; another number would draw others
+MEASURED = 8192  # tokens of a draw of their own, on which the means and sizes below are measured
+HIDDEN = 4  # units of the nonlinear network a dimension
+HOOK = "synthetic"  # in the place of a module of a model
 STREAMS = {"law": 0, "mixture": 1, "train": 2, "held_out": 3}  # of random numbers
 
 
-def make_synthetic(source: SyntheticSource, out: Path) -> dict[str, Any]:
+def make_synthetic(source: Synthetic, out: Path) -> dict[str, Any]:
     """Fill the folder `out` with activations of both splits and the true features of the held-out one.
 
     The splits are separate draws of the same features; see `FeatureLaw`, `Mixture` and `ActivationStore`.
     The same source, threads and CPU kind give the same bits. Returns the manifest. `out` is replaced as a
     whole, or left as it was. Raises UserError if the dtype cannot hold the values.
     """
-    wanted = source.synthetic
-    law = FeatureLaw(wanted, np.random.default_rng([wanted.seed, STREAMS["law"]]))
-    mixture = Mixture(wanted, law, np.random.default_rng([wanted.seed, STREAMS["mixture"]]))
-    with replacing(out, MANIFEST, source) as folder:
-        counts = {"train": wanted.tokens, "held_out": wanted.held_out_tokens}
-        writer = StoreWriter(folder, counts, wanted.width, wanted.dtype)
-        truth = np.empty((wanted.held_out_tokens, wanted.features), np.float16)
+    law = FeatureLaw(source, np.random.default_rng([source.seed, STREAMS["law"]]))
+    mixture = Mixture(source, law, np.random.default_rng([source.seed, STREAMS["mixture"]]))
+    with replacing(out, MANIFEST) as folder:
+        counts = {"train": source.tokens, "held_out": source.held_out_tokens}
+        writer = StoreWriter(folder, counts, source.width, source.dtype)
+        truth = np.empty((source.held_out_tokens, source.features), np.float16)
         for split, count in counts.items():
             starts = range(0, count, BLOCK)
             for start in track(starts, len(starts), f"make {split}"):
-                random = np.random.default_rng([wanted.seed, STREAMS[split], start])
+                random = np.random.default_rng([source.seed, STREAMS[split], start])
                 features = law.draw(min(BLOCK, count - start), random)
                 _put(source, writer, split, start, mixture.activations(features, random))
                 if split == "held_out":
                     truth[start : start + BLOCK] = features
         writer.write_features(truth, mixture.directions)
-        return writer.finish(
-            model="synthetic",
-            model_fingerprint=settings_fingerprint(wanted),
-            hook=source.hook,
-            synthetic=wanted.model_dump(),
-        )
-
-
-def settings_fingerprint(wanted: Synthetic) -> str:
-    """sha256 of the settings, stored where a language model's fingerprint would be."""
-    return fingerprint(wanted.model_dump())
+        return writer.finish(hook=HOOK, synthetic=source.settings())
 
 
 class Mixture:
@@ -115,9 +106,9 @@ def _with_one(inputs: Floats) -> Floats:
     return np.concatenate([inputs, np.ones((len(inputs), 1), np.float32)], axis=1)
 
 
-def _put(source: SyntheticSource, writer: StoreWriter, split: str, start: int, rows: Floats) -> None:
+def _put(source: Synthetic, writer: StoreWriter, split: str, start: int, rows: Floats) -> None:
     try:
         writer.put(split, np.arange(start, start + len(rows)), rows)
     except Unfit as failure:
         where = f"token {start + failure.row} of {split}"
-        raise source_error(source, ("synthetic", "dtype"), f"{where}: {failure}") from None
+        raise source.error(("dtype",), f"{where}: {failure}") from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.commands.command import Command, source_argument, study_argument
+from harness.commands.command import Command, study_argument
 from harness.commands.looking import plan, report, report_arguments, status, status_arguments, ui, ui_arguments
+from harness.commands.prepare import prepare, prepare_arguments
 from harness.commands.running import run, run_arguments
-from harness.commands.sources import activations, corpus, language_model
 
 SOURCE = "studies/sources/docstrings.yaml"
 STUDY = "studies/depth.yaml"
@@ -42,16 +42,10 @@ COMMANDS = (
         ui,
     ),
     Command(
-        "corpus", "Collect a source's text and train its tokenizer.", f"corpus {SOURCE}", source_argument, corpus
-    ),
-    Command(
-        "language-model",
-        "Train a source's language model.",
-        f"language-model {SOURCE}",
-        source_argument,
-        language_model,
-    ),
-    Command(
-        "activations", "Capture a source's activations.", f"activations {SOURCE}", source_argument, activations
+        "prepare",
+        "Make what a source needs: text, language model, activations.",
+        f"prepare {SOURCE}",
+        prepare_arguments,
+        prepare,
     ),
 )

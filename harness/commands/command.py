@@ -31,10 +31,6 @@ class Command:
     run: Callable[[Namespace, Console], object]
 
 
-def source_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("source", type=Path, help="a source file, such as studies/sources/docstrings.yaml")
-
-
 def study_argument(parser: ArgumentParser) -> None:
     parser.add_argument("study", type=Path, help="a study file, such as studies/depth.yaml")
 
@@ -87,14 +83,13 @@ def _variable(name: str) -> str:
 
 def load(options: Namespace) -> tuple[Study, Workspace, Path]:
     from harness.scheduling.claims import check_name
-    from harness.study.source import SourceFolders
     from harness.study.spec import load_study
 
     study = load_study(options.study)
     workspace = workspace_of(options)
     check_name(study, workspace)
     results = getattr(options, "results", None) or workspace.results(study.name)
-    check_folders(SourceFolders(study.source, workspace.data).activations, workspace.cell(""), results)
+    check_folders(study.source.store(workspace.data), workspace.cell(""), results)
     return study, workspace, results
 
 

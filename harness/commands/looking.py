@@ -30,8 +30,8 @@ def plan(options: Namespace, console: Console) -> None:
     from harness.study.fit import check_fits
 
     study, workspace, _ = load(options)
-    check_fits(study, study.source.tokens, study.source.path)
-    prepared = (workspace.data / study.source.name / "activations").exists()
+    check_fits(study, study.source.stored.tokens, study.source.path)
+    prepared = study.source.store(workspace.data).exists()
     cells = cells_of(study, workspace) if prepared else None
     source = store_of(study, workspace).fingerprint if prepared else None
     show_plan(study, workspace, cells, source, console)

@@ -20,7 +20,7 @@ from harness.commands.command import (
     study_argument,
 )
 from harness.commands.paths import check_files, check_writable
-from harness.commands.sources import prepare
+from harness.commands.prepare import prepare_missing
 from harness.errors import UserError
 from harness.output import dispensable_output
 
@@ -94,10 +94,10 @@ def _run(options: Namespace, console: Console) -> None:
     from harness.study.fit import check_fits
 
     study, workspace, results = load(options)
-    check_fits(study, study.source.tokens, study.source.path)  # before anything long starts
+    check_fits(study, study.source.stored.tokens, study.source.path)  # before anything long starts
     check_owner(results, study, workspace)
     _check_paths(study, workspace, results)
-    prepare(study.source, options, console)
+    prepare_missing(study.source, workspace, console)
     store = store_of(study, workspace)
     store.verify()
     sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options))

@@ -179,7 +179,7 @@ class Sweep:
         yield [cell for cell in known if cell.id not in self.cells]
 
     def _costs(self, cells: list[Cell]) -> dict[str, Cost]:
-        known = self.study.source.known_features
+        known = self.study.known_features
         return {cell.id: cost(cell.recipe, self.store.width, known) for cell in cells}
 
     def _take_up(self, cells: list[Cell]) -> tuple[dict[str, Cell], dict[str, Cost]]:

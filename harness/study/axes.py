@@ -12,8 +12,7 @@ from pydantic import Field
 from harness.errors import SettingError
 from harness.study.catalogue import parse_layers
 from harness.study.recipe import NAMED, OFF, RECIPE_FIELDS, RECIPE_TYPES, Scalar, zero_refused
-from harness.study.source import Strict
-from harness.study.yaml_file import Location, YamlFile, near, shown
+from harness.yaml_file import Location, Strict, YamlFile, near, shown
 
 Setting = dict[str, Scalar]
 Values = Annotated[list[Any], Field(min_length=1)]

@@ -12,7 +12,7 @@ from harness.study.identity import decisive, inert
 from harness.study.labels import describe, show
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
 from harness.study.spec import Study
-from harness.study.yaml_file import Location
+from harness.yaml_file import Location
 
 MOST_CELLS = 100_000  # of a study; each cell has a folder, a trial and a run
 

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.study.source import Strict
-from harness.study.yaml_file import YamlFile
+from harness.yaml_file import Strict, YamlFile
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1, le=10_000)]

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from harness.sources.kinds import load_source
+from harness.sources.source import Source
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
+from harness.study.memory import KnownFeatures
 from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe
-from harness.study.source import Source, Strict, file_name, load_source
-from harness.study.yaml_file import YamlFile, near, read_yaml
+from harness.yaml_file import Strict, YamlFile, file_name, near, read_yaml
 
 Design = Literal["factorial", "one_factor"]
 Keep = Literal["reported", "all", "none"]  # of which cells the trained SAEs stay on disk
@@ -62,6 +64,12 @@ class Study:
         """The baseline's recipe, with each tuned axis at its first level. Raises SettingError."""
         values = self._baseline()
         return Recipe(**{name: values[name] for name in RECIPE_FIELDS if name in values})  # type: ignore[arg-type]
+
+    @property
+    def known_features(self) -> KnownFeatures | None:
+        """What the latents of a cell are compared with at its end, where the source knows its features."""
+        stored = self.source.stored
+        return KnownFeatures(stored.tokens["held_out"], stored.features) if stored.features else None
 
     def baseline(self) -> Setting:
         """The arm to compare with: the values stated in the recipe, or else each axis' first level."""

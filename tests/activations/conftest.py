@@ -5,14 +5,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import pytest
 
 from harness.activations.capture import capture_activations
 from harness.activations.corpus import build_corpus
 from harness.activations.language_model import train_language_model
-from harness.study.source import Source, SourceFolders, load_source
+from harness.sources.docstrings import Docstrings
+from harness.sources.kinds import load_source
 
 TINY = """\
 corpus:
@@ -31,36 +32,44 @@ activations:
   hook: transformer.h.0
   tokens: 6_000
   held_out_tokens: 1_500
+kind: docstrings
 """
 
-MakeSource = Callable[..., Source]
+MakeSource = Callable[..., Docstrings]
+
+
+class Folders(NamedTuple):
+    corpus: Path
+    language_model: Path
+    activations: Path
 
 
 @pytest.fixture(scope="session")
 def make_source(tmp_path_factory: pytest.TempPathFactory) -> MakeSource:
     """Write the tiny source with some text of it replaced, and load it."""
 
-    def make(*changes: tuple[str, str]) -> Source:
+    def make(*changes: tuple[str, str]) -> Docstrings:
         text = TINY
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
         path = tmp_path_factory.mktemp("source") / "tiny.yaml"
         path.write_text(text)
-        return load_source(path)
+        return cast(Docstrings, load_source(path))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def source(make_source: MakeSource) -> Source:
+def source(make_source: MakeSource) -> Docstrings:
     return make_source()
 
 
 @pytest.fixture(scope="session")
-def folders(source: Source, tmp_path_factory: pytest.TempPathFactory) -> SourceFolders:
+def folders(source: Docstrings, tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """The tiny source, built; tests only read it."""
-    folders = SourceFolders(source, tmp_path_factory.mktemp("data"))
+    root = tmp_path_factory.mktemp("data")
+    folders = Folders(*(root / step.name for step in source.steps()))
     build_corpus(source, folders.corpus)
     train_language_model(source, folders.corpus, folders.language_model)
     capture_activations(source, folders.corpus, folders.language_model, folders.activations)

@@ -21,12 +21,12 @@ from harness.activations.language_model import load_tokenizer
 from harness.activations.store import ActivationStore
 from harness.activations.tokens import packed_contexts
 from harness.errors import UserError
-from harness.study.source import Source, SourceFolders
+from harness.sources.docstrings import Docstrings
 
-from .conftest import MakeSource, snapshot
+from .conftest import Folders, MakeSource, snapshot
 
 
-def test_the_hook_reads_the_hidden_state_and_nothing_after_it_runs(folders: SourceFolders) -> None:
+def test_the_hook_reads_the_hidden_state_and_nothing_after_it_runs(folders: Folders) -> None:
     model, _ = load_model(folders.language_model)
     ids = torch.arange(64).reshape(2, 32)
     expected = model(input_ids=ids, output_hidden_states=True).hidden_states[1]
@@ -54,7 +54,7 @@ def test_the_hook_reads_the_first_of_a_tuple() -> None:
     assert torch.equal(hidden_states(model, model.pair, torch.zeros(1, 2)), torch.ones(1, 2))
 
 
-def test_the_store_holds_the_rows_of_the_text_in_another_order(source: Source, folders: SourceFolders) -> None:
+def test_the_store_holds_the_rows_of_the_text_in_another_order(source: Docstrings, folders: Folders) -> None:
     model, tokenizer = load_model(folders.language_model)
     ids = packed_contexts(read_documents(folders.corpus, "held_out"), tokenizer, 32, 1_500, 0)
     states = hidden_states(model, model.get_submodule("transformer.h.0"), torch.from_numpy(ids))
@@ -64,7 +64,7 @@ def test_the_store_holds_the_rows_of_the_text_in_another_order(source: Source, f
     assert np.array_equal(kept[np.lexsort(kept.T)], rows[np.lexsort(rows.T)])
 
 
-def test_the_manifest_says_what_was_done(source: Source, folders: SourceFolders) -> None:
+def test_the_manifest_says_what_was_done(source: Docstrings, folders: Folders) -> None:
     manifest = ActivationStore.open(folders.activations).manifest
     assert manifest["tokens"] == {"train": 6_000, "held_out": 1_500}
     assert manifest["hook"] == source.activations.hook
@@ -72,7 +72,7 @@ def test_the_manifest_says_what_was_done(source: Source, folders: SourceFolders)
     assert all(count > 0 for count in manifest["special_left_out"].values())
 
 
-def test_a_second_capture_has_the_same_fingerprint(source: Source, folders: SourceFolders, tmp_path: Path) -> None:
+def test_a_second_capture_has_the_same_fingerprint(source: Docstrings, folders: Folders, tmp_path: Path) -> None:
     again = capture_activations(source, folders.corpus, folders.language_model, tmp_path / "again")
     assert again["fingerprint"] == ActivationStore.open(folders.activations).fingerprint
 
@@ -90,7 +90,7 @@ def test_a_second_capture_has_the_same_fingerprint(source: Source, folders: Sour
     ],
 )
 def test_errors_name_the_line_and_leave_the_old_store(
-    make_source: MakeSource, folders: SourceFolders, change: tuple[str, str], message: str
+    make_source: MakeSource, folders: Folders, change: tuple[str, str], message: str
 ) -> None:
     before = snapshot(folders.activations)
     with pytest.raises(UserError, match=message):
@@ -99,12 +99,12 @@ def test_errors_name_the_line_and_leave_the_old_store(
     assert not list(folders.activations.parent.glob(".*.*"))
 
 
-def test_no_model_there(source: Source, folders: SourceFolders, tmp_path: Path) -> None:
+def test_no_model_there(source: Docstrings, folders: Folders, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected a language model, found no config\.json with \*\.safetensors"):
         capture_activations(source, folders.corpus, tmp_path / "none", tmp_path / "out")
 
 
-def test_activations_of_another_model_are_refused(folders: SourceFolders, tmp_path: Path) -> None:
+def test_activations_of_another_model_are_refused(folders: Folders, tmp_path: Path) -> None:
     store = ActivationStore.open(folders.activations)
     store.check_model(folders.language_model)
     other = shutil.copytree(folders.language_model, tmp_path / "other")
@@ -115,7 +115,7 @@ def test_activations_of_another_model_are_refused(folders: SourceFolders, tmp_pa
 
 
 @pytest.fixture(scope="session")
-def llama(source: Source, folders: SourceFolders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def llama(source: Docstrings, folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of another architecture, of the sizes that the tiny source says."""
     folder = tmp_path_factory.mktemp("llama")
     tokenizer = load_tokenizer(source, folders.corpus)
@@ -138,7 +138,7 @@ HOOKS = {
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_hook_that_gives_no_activations_is_one_line(
-    make_source: MakeSource, folders: SourceFolders, llama: Path, tmp_path: Path, hook: str
+    make_source: MakeSource, folders: Folders, llama: Path, tmp_path: Path, hook: str
 ) -> None:
     with pytest.raises(UserError) as error:
         capture_activations(make_source(("transformer.h.0", hook)), folders.corpus, llama, tmp_path / "out")
@@ -150,7 +150,7 @@ def test_a_hook_that_gives_no_activations_is_one_line(
 
 
 def test_a_hook_of_another_architecture_is_captured(
-    make_source: MakeSource, folders: SourceFolders, llama: Path, tmp_path: Path
+    make_source: MakeSource, folders: Folders, llama: Path, tmp_path: Path
 ) -> None:
     source = make_source(("transformer.h.0", "model.layers.0"))
     assert capture_activations(source, folders.corpus, llama, tmp_path / "out")["width"] == 16
@@ -170,7 +170,7 @@ def test_a_hook_of_another_architecture_is_captured(
     ],
 )
 def test_a_model_of_other_sizes_is_one_line(
-    make_source: MakeSource, folders: SourceFolders, tmp_path: Path, change: tuple[str, str], message: str
+    make_source: MakeSource, folders: Folders, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         capture_activations(make_source(change), folders.corpus, folders.language_model, tmp_path / "out")
@@ -205,7 +205,7 @@ def with_another_configuration(folder: Path) -> None:
     ],
 )
 def test_a_model_that_cannot_be_used_is_one_line(
-    source: Source, folders: SourceFolders, tmp_path: Path, damage: Callable[[Path], None], message: str
+    source: Docstrings, folders: Folders, tmp_path: Path, damage: Callable[[Path], None], message: str
 ) -> None:
     model = shutil.copytree(folders.language_model, tmp_path / "model")
     damage(model)
@@ -224,7 +224,7 @@ VALUES = {
 
 @pytest.mark.parametrize("value", VALUES)
 def test_a_value_that_cannot_be_kept_is_named_with_its_token(
-    make_source: MakeSource, folders: SourceFolders, tmp_path: Path, value: float
+    make_source: MakeSource, folders: Folders, tmp_path: Path, value: float
 ) -> None:
     source = make_source(("transformer.h.0", "transformer.wte"))  # attention would spread it over the context
     model, tokenizer = load_model(folders.language_model)

@@ -13,12 +13,12 @@ from tokenizers import Tokenizer
 from harness.activations.corpus import build_corpus, split_of
 from harness.activations.documents import read_documents
 from harness.errors import UserError
-from harness.study.source import Source, SourceFolders
+from harness.sources.docstrings import Docstrings
 
-from .conftest import MakeSource, snapshot
+from .conftest import Folders, MakeSource, snapshot
 
 
-def test_no_file_and_no_text_is_in_both_splits(folders: SourceFolders) -> None:
+def test_no_file_and_no_text_is_in_both_splits(folders: Folders) -> None:
     train, held_out = (read_documents(folders.corpus, split) for split in ("train", "held_out"))
     assert train
     assert held_out
@@ -26,7 +26,7 @@ def test_no_file_and_no_text_is_in_both_splits(folders: SourceFolders) -> None:
     assert not {d.text for d in train} & {d.text for d in held_out}
 
 
-def test_a_second_build_is_the_same(source: Source, folders: SourceFolders, tmp_path: Path) -> None:
+def test_a_second_build_is_the_same(source: Docstrings, folders: Folders, tmp_path: Path) -> None:
     build_corpus(source, tmp_path / "again")
     assert snapshot(tmp_path / "again") == snapshot(folders.corpus)
 
@@ -54,7 +54,7 @@ def test_repeated_docstrings_are_dropped_and_broken_files_counted(
     assert more["packages"]["hx_more"] == "unknown"
 
 
-def test_the_counts_are_those_of_the_files(folders: SourceFolders) -> None:
+def test_the_counts_are_those_of_the_files(folders: Folders) -> None:
     stats = json.loads((folders.corpus / "manifest.json").read_text())["splits"]["held_out"]
     texts = [d.text for d in read_documents(folders.corpus, "held_out")]
     tokenizer = Tokenizer.from_file(str(folders.corpus / "tokenizer.json"))
@@ -81,17 +81,17 @@ def test_about_the_share_that_was_asked_for_is_held_out() -> None:
     ],
 )
 def test_errors_name_the_line_and_leave_the_old_corpus(
-    make_source: MakeSource, folders: SourceFolders, tmp_path: Path, change: tuple[str, str], message: str
+    make_source: MakeSource, folders: Folders, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     shutil.copytree(folders.corpus, tmp_path / "corpus")
     before = snapshot(tmp_path / "corpus")
     with pytest.raises(UserError, match=message):
         build_corpus(make_source(change), tmp_path / "corpus")
     assert snapshot(tmp_path / "corpus") == before
-    assert sorted((p.name for p in tmp_path.iterdir()), reverse=True) == ["corpus", ".lock"]
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus"]
 
 
-def test_a_folder_of_something_else_is_not_overwritten(source: Source, tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_overwritten(source: Docstrings, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match=r"expected a folder with manifest\.json, an empty one, or none"):
         build_corpus(source, tmp_path)

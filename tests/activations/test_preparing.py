@@ -13,25 +13,29 @@ import pytest
 
 from harness.activations.capture import capture_activations
 from harness.activations.corpus import build_corpus
-from harness.activations.folders import MadeMeanwhile, replacing
+from harness.activations.folders import replacing
 from harness.activations.language_model import train_language_model
 from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
 from harness.cli import main
 from harness.errors import UserError
 from harness.locks import exclusive
-from harness.study.source import Source, SourceFolders
+from harness.sources.docstrings import Docstrings
+from harness.sources.prepare import prepare_step
+from harness.sources.source import Made, Source, Step
 from tests.scheduling.test_sweep import wait_until
 
-from .conftest import MakeSource
+from .conftest import Folders, MakeSource
 
-SYNTHETIC = "synthetic: {width: 8, features: 24, tokens: 100, held_out_tokens: 50, active: 2, dtype: float32}\n"
+SYNTHETIC = (
+    "{kind: synthetic, width: 8, features: 24, tokens: 100, held_out_tokens: 50, active: 2, dtype: float32}\n"
+)
 ROWS = np.arange(1, 401, dtype=np.float32).reshape(100, 4)  # no zero among them
 
 
-def write(out: Path, source: Source, half_way: Callable[[], object] = lambda: None) -> None:
+def write(out: Path, half_way: Callable[[], object] = lambda: None) -> None:
     """Make a store of `ROWS`, as every maker of activations does."""
-    with replacing(out, "manifest.json", source) as folder:
+    with replacing(out, "manifest.json") as folder:
         writer = StoreWriter(folder, {"train": 100, "held_out": 1}, 4, "float32", 50)
         writer.put("train", np.arange(40), ROWS[:40])
         half_way()
@@ -40,27 +44,35 @@ def write(out: Path, source: Source, half_way: Callable[[], object] = lambda: No
         writer.finish(hook="h", model="m", model_fingerprint="f")
 
 
-def test_of_two_that_make_the_same_one_waits_and_finds_it_done(source: Source, tmp_path: Path, capsys) -> None:
-    out, outcome = tmp_path / "activations", []
+def prepare(
+    source: Source, data: Path, half_way: Callable[[], object] = lambda: None, name: str = "activations"
+) -> list[str]:
+    """Make a step of a source anew, as `harness prepare` does; returns what is said of it."""
+    said: list[str] = []
 
-    def second() -> None:
-        try:
-            write(out, source)
-        except MadeMeanwhile as made:
-            outcome.append(str(made))
+    def make(folder: Path) -> Made:
+        write(folder / name, half_way)
+        return Made("made")
+
+    prepare_step(source, Step(name, make), data, data / "results", said.append)
+    return said
+
+
+def test_of_two_that_make_the_same_one_waits_and_finds_it_done(source: Source, tmp_path: Path, capsys) -> None:
+    outcome: list[str] = []
 
     def half_way() -> None:
         thread.start()
         wait_until(lambda: "waiting for" in said())
 
     said = collector(capsys)
-    thread = threading.Thread(target=second)
-    write(out, source, half_way)
+    thread = threading.Thread(target=lambda: outcome.extend(prepare(source, tmp_path)))
+    assert prepare(source, tmp_path, half_way) == ["made"]
     thread.join()
-    here = f"process {os.getpid()} on "
-    assert re.match(re.escape(f"{tmp_path}: waiting for {here}") + r".* since .*, which is making it\n$", said())
-    assert outcome[0].startswith(f"{out}: made meanwhile by {here}")
-    assert np.array_equal(ActivationStore.open(out).read("train", 0, 100), ROWS)
+    here, folder = f"process {os.getpid()} on ", source.folder(tmp_path)
+    assert re.match(re.escape(f"{folder}: waiting for {here}") + r".* since .*, which is preparing it\n$", said())
+    assert outcome[0].startswith(f"{folder}/activations: made meanwhile by {here}")
+    assert np.array_equal(ActivationStore.open(source.store(tmp_path)).read("train", 0, 100), ROWS)
 
 
 def collector(capsys) -> Callable[[], str]:
@@ -76,14 +88,15 @@ def collector(capsys) -> Callable[[], str]:
 def test_one_that_waited_for_something_else_makes_its_own(
     source: Source, make_source: MakeSource, tmp_path: Path
 ) -> None:
-    for other in (make_source(("h.0", "h.1")), source):  # another source; the same, but another folder of it
-        waiter = threading.Thread(target=write, args=(tmp_path / "activations", source))
-        before = tmp_path / ("corpus" if other is source else "activations")
-        write(before, other, waiter.start)
+    for other in (make_source(("h.0", "h.1")), source):  # another source; the same, but another step of it
+        waiter = threading.Thread(target=prepare, args=(source, tmp_path))
+        name = "corpus" if other is source else "activations"
+        prepare(other, tmp_path, waiter.start, name)
+        before = source.folder(tmp_path) / name
         inode = before.stat().st_ino
         waiter.join()
         assert before.stat().st_ino == inode or other is not source
-        assert (tmp_path / "activations/manifest.json").exists()
+        assert (source.store(tmp_path) / "manifest.json").exists()
 
 
 def test_a_command_waits_for_another_and_says_so(tmp_path: Path, monkeypatch) -> None:
@@ -92,18 +105,18 @@ def test_a_command_waits_for_another_and_says_so(tmp_path: Path, monkeypatch) ->
     lock = Path("data/known/.lock")
     with exclusive(lock):
         lock.write_text("process 1\n")
-        command = [sys.executable, "-m", "harness", "activations", "known.yaml"]
+        command = [sys.executable, "-m", "harness", "prepare", "known.yaml"]
         waiting = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
-        assert waiting.stderr.readline() == "data/known: waiting for process 1, which is making it\n"
+        assert waiting.stderr.readline() == "data/known: waiting for process 1, which is preparing it\n"
         assert list(lock.parent.iterdir()) == [lock]
     assert "100 + 50 tokens" in waiting.communicate(timeout=60)[0]
     assert ActivationStore.open(lock.parent / "activations").tokens("train") == 100
 
 
-def test_rows_that_nobody_wrote_are_not_published(source: Source, tmp_path: Path) -> None:
+def test_rows_that_nobody_wrote_are_not_published(tmp_path: Path) -> None:
     def write_a_part() -> None:
-        with replacing(tmp_path / "out", "manifest.json", source) as folder:
+        with replacing(tmp_path / "out", "manifest.json") as folder:
             writer = StoreWriter(folder, {"train": 10, "held_out": 1}, 4, "float32")
             writer.put("train", np.arange(4), ROWS[:4])
             writer.finish(hook="h")
@@ -138,7 +151,7 @@ def test_a_full_disk_is_one_line(disk, tmp_path: Path, monkeypatch, capsys, kib:
     Path("known.yaml").write_text(SYNTHETIC.replace("tokens: 100", "tokens: 20_000"))
     place = disk(kib)
     with pytest.raises(SystemExit) as stop:
-        main(["--root", str(place), "activations", "known.yaml"])
+        main(["--root", str(place), "prepare", "known.yaml"])
     assert stop.value.code == 2
     assert capsys.readouterr().err == (
         f"harness: {place}/data/known/activations: the disk is full; "
@@ -148,7 +161,7 @@ def test_a_full_disk_is_one_line(disk, tmp_path: Path, monkeypatch, capsys, kib:
 
 
 @pytest.mark.parametrize("kib", [8, 60, 200])
-def test_a_disk_that_fills_at_any_step_is_one_line(source: Source, folders: SourceFolders, disk, kib: int) -> None:
+def test_a_disk_that_fills_at_any_step_is_one_line(source: Docstrings, folders: Folders, disk, kib: int) -> None:
     place = disk(kib)
     steps: dict[str, Callable[[Path], object]] = {
         "corpus": lambda out: build_corpus(source, out),
@@ -157,7 +170,7 @@ def test_a_disk_that_fills_at_any_step_is_one_line(source: Source, folders: Sour
     }
     ends = {name: end_of(lambda make=make, name=name: make(place / name)) for name, make in steps.items()}
     assert {end for end in ends.values() if end} == {"the disk is full"}
-    assert {path.name for path in place.iterdir()} == {".lock", *(name for name in ends if not ends[name])}
+    assert {path.name for path in place.iterdir()} == {name for name in ends if not ends[name]}
 
 
 def end_of(make: Callable[[], object]) -> str | None:

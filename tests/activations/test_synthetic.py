@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,9 +19,11 @@ from harness.activations.features import FeatureLaw
 from harness.activations.store import ActivationStore
 from harness.activations.synthetic import make_synthetic
 from harness.errors import UserError
-from harness.study.source import Synthetic, SyntheticSource, load_source
+from harness.sources.kinds import load_source
+from harness.sources.synthetic import Synthetic
 
 SMALL: dict[str, Any] = {
+    "kind": "synthetic",
     "width": 8,
     "features": 24,
     "tokens": 6_000,  # more than one block
@@ -31,13 +33,15 @@ SMALL: dict[str, Any] = {
 }
 
 
-def source(folder: Path, **changes: Any) -> SyntheticSource:
-    lines = [f"  {key}: {value}\n" for key, value in {**SMALL, **changes}.items()]
+def source(folder: Path, **changes: Any) -> Synthetic:
+    lines = [f"{key}: {value}\n" for key, value in {**SMALL, **changes}.items()]
     path = folder / "made_up.yaml"
-    path.write_text("synthetic:\n" + "".join(lines))
-    loaded = load_source(path)
-    assert isinstance(loaded, SyntheticSource)
-    return loaded
+    path.write_text("".join(lines))
+    return cast(Synthetic, load_source(path))
+
+
+def settings_of(**changes: Any) -> Synthetic:
+    return Synthetic(**{"name": "made_up", "path": Path("made_up.yaml"), **SMALL, **changes})
 
 
 def store(folder: Path, **changes: Any) -> ActivationStore:
@@ -52,7 +56,7 @@ def raw(made: ActivationStore, split: str) -> np.ndarray[Any, Any]:
 
 def drawn(tokens: int = 40_000, **changes: Any) -> tuple[FeatureLaw, np.ndarray[Any, Any]]:
     """A law, and where its features fire on `tokens` tokens."""
-    law = FeatureLaw(Synthetic(**{**SMALL, **changes}), np.random.default_rng(0))
+    law = FeatureLaw(settings_of(**changes), np.random.default_rng(0))
     return law, law.draw(tokens, np.random.default_rng(1)) > 0
 
 
@@ -93,7 +97,7 @@ def test_what_clipping_takes_from_one_the_others_get() -> None:
 @given(zipf=st.sampled_from([0.0, 1.0]), correlation=st.sampled_from([0.0, 0.9]), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=10)
 def test_a_child_never_fires_without_its_parent(zipf: float, correlation: float, seed: int) -> None:
-    wanted = Synthetic(**{**SMALL, "hierarchy": 0.5, "zipf": zipf, "correlation": correlation, "groups": 2})
+    wanted = settings_of(hierarchy=0.5, zipf=zipf, correlation=correlation, groups=2)
     law = FeatureLaw(wanted, np.random.default_rng(seed))
     children = np.flatnonzero(law.parents != np.arange(24))
     parents = law.parents[children]
@@ -123,7 +127,7 @@ def test_features_of_one_group_fire_together() -> None:
 
 
 def test_values_are_about_one_where_features_fire() -> None:
-    law = FeatureLaw(Synthetic(**SMALL), np.random.default_rng(0))
+    law = FeatureLaw(settings_of(), np.random.default_rng(0))
     values = law.draw(20_000, np.random.default_rng(1))
     values = values[values != 0]
     assert values.min() >= np.float16(0.1)
@@ -167,7 +171,7 @@ def test_the_same_file_makes_the_same_store_and_another_seed_another(tmp_path: P
     again, other = store(tmp_path, nonlinearity=1, noise=0.1), store(tmp_path, nonlinearity=1, noise=0.1, seed=1)
     assert again.manifest == first.manifest
     assert other.fingerprint != first.fingerprint
-    assert other.manifest["model_fingerprint"] != first.manifest["model_fingerprint"]
+    assert other.manifest["synthetic"] != first.manifest["synthetic"]
 
 
 def test_the_splits_are_other_draws_of_the_same_features(tmp_path: Path) -> None:
@@ -233,7 +237,7 @@ def test_values_beyond_float16_leave_the_old_store(tmp_path: Path) -> None:
     before = store(tmp_path).fingerprint
     with pytest.raises(
         UserError,
-        match=r"synthetic\.dtype: token \d+ of train: float16 cannot hold the value [\d.e+-]+; expected float32",
+        match=r": dtype: token \d+ of train: float16 cannot hold the value [\d.e+-]+; expected float32",
     ):
         make_synthetic(source(tmp_path, noise=1e6, dtype="float16"), tmp_path / "out")
     assert ActivationStore.open(tmp_path / "out").fingerprint == before

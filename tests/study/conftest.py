@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = """
+kind: docstrings
 corpus: {packages: [rich]}
 language_model: {layers: 1, width: 16, heads: 2, context: 16, tokens: 1000, batch: 4, lr: 1e-3}
 activations: {hook: transformer.h.0, tokens: 1000, held_out_tokens: 500}

@@ -20,19 +20,20 @@ axes:
 """
 REFUSED = {
     "sparsity: [null, 0.1, 1]": "'sparsity 0.1' trains the same as 'sparsity none', since sparsity does "
-    "nothing where sparsifier is topk",
+    "nothing if sparsifier is topk",
     "weight_decay: [0, 0.1]": "since weight_decay does nothing if optimizer is adam",
     "aux_weight: [0.1, 1]": "since aux_weight does nothing if aux_k is none",
     "k_decay: [0.1, 1]": "since k_decay does nothing if k_start is none",
     "penalty_on: [relu, linear]": "since penalty_on does nothing if penalty is 0",
-    "k_start: [null, 4]": "'k_start 4' trains what 'k_start",
+    "k_start: [null, 4]": "'k_start 4' trains the same as 'k_start",
     "tokens: [1000, 1099]": "'tokens 1099' trains the same as 'tokens 1000'",
-    "resample: [null, 900]": "'resample 900' trains what 'resample",
+    "resample: [null, 900]": "'resample 900' trains the same as 'resample",
     "layers: [none, sparse 1]": "'sparse 1' trains the same as 'none'",
     "optimizer: [schedule_free_adam]\n  decay: {tune: true, values: [0.1, 0.2]}": "since decay does nothing if "
     "optimizer is schedule_free_adam",
     "sparsifier: [relu]\n  sparsity: [0.1]\n  k: [4, 8]": "since k does nothing if sparsifier is relu",
-    "sparsifier: [topk, jumprelu]\n  sparsity: [0.1, 1]": "'topk, sparsity 1' trains what 'topk, sparsity 0.1'",
+    "sparsifier: [topk, jumprelu]\n  sparsity: [0.1, 1]": "'topk, sparsity 1' trains the same as "
+    "'topk, sparsity 0.1'",
     "remedy: {settings: {plain: {}, weighted: {aux_weight: 1}}}": "aux_weight does nothing if aux_k is none",
 }
 ALLOWED = {

@@ -16,7 +16,7 @@ from harness.study.spec import load_study
 from tests.study.conftest import SOURCE, STUDY
 
 SYNTHETIC = """
-synthetic: {width: 8, features: 16, tokens: 1000, held_out_tokens: 500, active: 2}
+{kind: synthetic, width: 8, features: 16, tokens: 1000, held_out_tokens: 500, active: 2}
 """
 BOMB = "".join(
     f"{name}: &{name} [{before}]\n"
@@ -215,7 +215,10 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
     "a source with NUL": (changed("source.yaml", '"a\\0b"'), ":2: source: expected printable text"),
     "an endless source": (changed("source.yaml", "x" * 5000), ":2: source: expected a source file"),
     "a device as source": (changed("source.yaml", "/dev/zero"), "/dev/zero: expected a file"),
-    "the study itself as source": (changed("source.yaml", "study.yaml"), "study.yaml:1: expected either 'corpus'"),
+    "the study itself as source": (
+        changed("source.yaml", "study.yaml"),
+        "study.yaml:1: kind: this key is missing",
+    ),
 }
 
 # What the source file holds, and what its line says.
@@ -224,32 +227,42 @@ SOURCES: dict[str, tuple[str | bytes, str]] = {
     "a list": ("- corpus\n", ":1: expected keys and values"),
     "binary": (b"\xff\xfe", "expected UTF-8 text"),
     "a billion laughs": (f"a: &a [ha, ha]\n{BOMB}", "expected at most 50,000 keys and values"),
-    "both kinds": (SOURCE + SYNTHETIC, "synthetic: expected this key alone"),
-    "neither kind": ("text: x\n", "expected either 'corpus', 'language_model' and 'activations', or 'synthetic'"),
+    "both kinds": (
+        SOURCE + "active: 2\n",
+        ":6: active: 'kind: docstrings' has no such key, only 'kind: synthetic'",
+    ),
+    "no kind": ("text: x\n", ":1: kind: this key is missing; expected one of docstrings, synthetic"),
+    "an unknown kind": (
+        changed("docstrings", "hub", SOURCE),
+        ":2: kind: expected one of docstrings, synthetic, got",
+    ),
     "an unknown key": (changed("context", "contxt", SOURCE), "contxt: unknown key; did you mean 'context'?"),
     "a text as list": (
         changed("[rich]", "rich", SOURCE),
-        ":2: corpus.packages: expected a list, got 'rich'",
+        ":3: corpus.packages: expected a list, got 'rich'",
     ),
-    "no width": (changed("width: 16", "width: 0", SOURCE), ":3: language_model.width: expected at least"),
+    "no width": (changed("width: 16", "width: 0", SOURCE), ":4: language_model.width: expected at least"),
     "an infinite rate": (
         changed("1e-3", ".inf", SOURCE),
-        ":3: language_model.lr: expected a finite number, got inf",
+        ":4: language_model.lr: expected a finite number, got inf",
     ),
-    "NaN": (changed("1e-3", ".nan", SOURCE), ":3: language_model.lr: expected a finite number, got nan"),
+    "NaN": (changed("1e-3", ".nan", SOURCE), ":4: language_model.lr: expected a finite number, got nan"),
     "a pickle tag": (
         changed("[rich]", "!!python/tuple [rich]", SOURCE),
-        ":2: corpus.packages: expected text, a number",
+        ":3: corpus.packages: expected text, a number",
     ),
     "too many features": (
         changed("active: 2", "active: 9", SYNTHETIC),
-        ":2: synthetic.active: expected at most 8",
+        ":2: active: expected at most 8",
     ),
     "NaN features": (
         changed("active: 2", "active: .nan", SYNTHETIC),
-        ":2: synthetic.active: expected a finite number",
+        ":2: active: expected a finite number",
     ),
-    "its own name": ("name: other\n" + SYNTHETIC, "name: unknown key"),
+    "its own name": (
+        SYNTHETIC.replace("width", "name: other, width"),
+        "name: unknown key; a source is named by its file",
+    ),
 }
 
 

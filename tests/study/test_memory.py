@@ -80,15 +80,16 @@ from harness.activations.synthetic import make_synthetic
 from harness.scheduling.cell_run import run_cell
 from harness.training.data import Data
 from harness.study.recipe import Recipe
-from harness.study.source import Synthetic, SyntheticSource
+from harness.sources.synthetic import Synthetic
 from harness.training.cohort import Cohort
 
 def status(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
 
 def make(name, tokens, features):
-    known = Synthetic(width=16, active=4, tokens=512, features=features, held_out_tokens=tokens)
-    make_synthetic(SyntheticSource(name=name, path=folder / name, synthetic=known), folder / name)
+    file = {"kind": "synthetic", "name": name, "path": folder / name}
+    known = Synthetic(**file, width=16, active=4, tokens=512, features=features, held_out_tokens=tokens)
+    make_synthetic(known, folder / name)
     return Data(folder / name, torch.device("cpu"))
 
 def train(name, data, latents):

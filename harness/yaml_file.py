@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.errors import UserError
@@ -47,6 +47,12 @@ for kind, form, first in (
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"(?:{form})$"), list(first))
 LEADING_ZERO = re.compile(r"[-+]?0[\d_]+")  # YAML 1.1 reads it as octal
+
+
+class Strict(BaseModel):
+    """No unknown keys, no silent conversions, no changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -185,6 +191,13 @@ class _Walk:
     def _error(self, where: Location, message: str, line: int | None = None) -> UserError:
         lines = self.lines if line is None else {where: line}
         return YamlFile(self.path, None, lines).error(where, message)
+
+
+def file_name(file: YamlFile) -> str:
+    """The file's name without its ending, which names folders too. Raises UserError if it is unfit for that."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", file.path.stem):
+        raise file.error((), "expected a file name of at most 100 letters, digits, '-' and '_'")
+    return file.path.stem
 
 
 def near(word: object, known: list[str]) -> str:

@@ -1,0 +1,105 @@
+"""Activations of a small language model that is trained here, on docstrings: nothing has to be downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from harness.sources.source import ACTIVATIONS, Made, Source, Step, Stored
+from harness.yaml_file import Strict
+
+if TYPE_CHECKING:
+    from harness.activations.store import ActivationStore
+
+CORPUS, LANGUAGE_MODEL = "corpus", "language_model"
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Corpus(Strict):
+    """Text that every installation has: the docstrings of installed packages."""
+
+    packages: Annotated[list[str], Field(min_length=1)]  # import names, as in `numpy`, `sklearn`
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.05  # share of the documents
+    vocabulary: Annotated[int, Field(ge=300)] = 4096  # of the byte-level BPE tokenizer
+
+
+class LanguageModel(Strict):
+    """A GPT-2-architecture model trained on the corpus."""
+
+    layers: Positive
+    width: Positive
+    heads: Positive
+    context: Annotated[int, Field(ge=8)]  # tokens of one sequence
+    tokens: Positive  # trained on; the corpus is gone through again where it is shorter
+    batch: Positive  # sequences a step
+    lr: Annotated[float, Field(gt=0)]
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Activations(Strict):
+    """What is kept of the forward passes."""
+
+    hook: str  # module path whose output is read, as in `transformer.h.2`
+    tokens: Positive  # to train SAEs on
+    held_out_tokens: Positive  # to compare them on
+    dtype: Literal["float16", "float32"] = "float16"
+    seed: Annotated[int, Field(ge=0)] = 0  # of the shuffle
+
+
+class Docstrings(Source):
+    """From text to activations, by way of a language model."""
+
+    kind: Literal["docstrings"]
+    corpus: Corpus
+    language_model: LanguageModel
+    activations: Activations
+
+    @property
+    def stored(self) -> Stored:
+        wanted = self.activations
+        return Stored(
+            hook=wanted.hook,
+            width=self.language_model.width,
+            tokens={"train": wanted.tokens, "held_out": wanted.held_out_tokens},
+            dtype=wanted.dtype,
+            settings={"seed": wanted.seed, "context": self.language_model.context},
+        )
+
+    def steps(self) -> tuple[Step, ...]:
+        return (
+            Step(CORPUS, self._make_corpus),
+            Step(LANGUAGE_MODEL, self._make_language_model, has_metrics=True),
+            Step(ACTIVATIONS, self._make_activations),
+        )
+
+    def check(self, store: ActivationStore) -> None:
+        """As every source does; a language model that lies beside the store must be the one that was captured."""
+        super().check(store)
+        if (model := store.path.parent / LANGUAGE_MODEL).exists():
+            store.check_model(model)
+
+    def _make_corpus(self, folder: Path) -> Made:
+        from harness.activations.corpus import build_corpus
+
+        splits = build_corpus(self, folder / CORPUS)["splits"]
+        train, held_out = (splits[split]["tokens"] for split in ("train", "held_out"))
+        return Made(f"corpus {self.name}: {train:,} + {held_out:,} tokens")
+
+    def _make_language_model(self, folder: Path) -> Made:
+        from harness.activations.language_model import train_language_model
+
+        metrics = train_language_model(self, folder / CORPUS, folder / LANGUAGE_MODEL)
+        held_out, bigram = metrics["held_out_loss"], metrics["bigram_held_out_loss"]
+        summary = f"held-out loss {held_out:.3f} nats per token (bigram {bigram:.3f})"
+        return Made(f"language model {self.name}: {summary}", metrics)
+
+    def _make_activations(self, folder: Path) -> Made:
+        from harness.activations.capture import capture_activations
+
+        manifest = capture_activations(self, folder / CORPUS, folder / LANGUAGE_MODEL, folder / ACTIVATIONS)
+        left_out = sum(manifest["special_left_out"].values())
+        tokens = "{train:,} + {held_out:,} tokens".format(**manifest["tokens"])
+        where = f"activations {self.name} at {self.activations.hook}"
+        return Made(f"{where}: {tokens} ({left_out:,} special ones left out)")
