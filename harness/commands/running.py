@@ -119,8 +119,10 @@ def _keep_saes(study: Study, sweep: Sweep, results: Path, console: Console) -> N
     """Delete the trained SAEs that nobody keeps, now that it is known which cells the tables report."""
     from harness.analysis.tables import reported_cells
 
-    kept = {"reported": lambda: reported_cells(results), "all": lambda: set(sweep.cells), "none": set[str]}
-    sweep.kept.keep_only(kept[study.keep]())
+    if study.keep == "reported":
+        sweep.kept.keep_only(reported_cells(results))
+    else:
+        sweep.kept.keep_only(sweep.cells if study.keep == "all" else ())
     if gone := sweep.kept.gone():
         console.print(
             f"{gone} cells were trained before this study kept their SAEs, which are gone: to have them, delete "
