@@ -158,7 +158,8 @@ def _saes(view: View) -> dict[str, str]:
     """Where those of the reported cells are."""
     seeds = view.tables["seeds"]
     there = [row["sae"] for row in seeds if row.get("sae")]
-    counted = {"kept": f"{len(there)} of {plural(len(seeds), 'reported cell')}"}
+    others = "; the others are not kept" if 0 < len(there) < len(seeds) else ""
+    counted = {"kept": f"{len(there)} of {plural(len(seeds), 'reported cell')}{others}"}
     if not there:
         return counted
     return {**counted, "where": "column sae of tables/seeds.csv", "how": f'harness.load_sae("{there[0]}")'}

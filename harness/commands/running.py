@@ -104,7 +104,7 @@ def _run(options: Namespace, console: Console) -> None:
     progress = sweep.run(console)
     export(study, list(sweep.cells.values()), store, workspace, results)
     if progress.done == progress.cells:
-        sweep.kept.keep_only(_to_keep(study, sweep, results))
+        _keep_saes(study, sweep, results, console)
         export(study, list(sweep.cells.values()), store, workspace, results)  # without what is gone now
     if plain := without_kernels(list(sweep.cells.values()), workspace):
         console.print(
@@ -119,13 +119,20 @@ def _run(options: Namespace, console: Console) -> None:
         raise SystemExit(CELLS_FAILED)
 
 
-def _to_keep(study: Study, sweep: Sweep, results: Path) -> set[str]:
-    """The cells of a sweep that is done whose trained SAEs stay; the tables' own code says which they report."""
+def _keep_saes(study: Study, sweep: Sweep, results: Path, console: Console) -> None:
+    """Delete the trained SAEs that nobody keeps, now that it is known which cells the tables report."""
     from harness.analysis.tables import reported_cells
 
     if study.keep == "reported":
-        return reported_cells(results)
-    return set(sweep.cells) if study.keep == "all" else set()
+        sweep.kept.keep_only(reported_cells(results))
+    else:
+        sweep.kept.keep_only(sweep.cells if study.keep == "all" else ())
+    if gone := sweep.kept.gone():
+        console.print(
+            f"{gone} cells were trained before this study kept their SAEs, which are gone: to have them, delete "
+            "the folders of these cells in runs/cells and run again (docs/trained_sae.md)",
+            soft_wrap=True,
+        )
 
 
 def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:

@@ -51,8 +51,13 @@ class KeptSAEs:
             self._write(self._read_own() | set(cells))
 
     def keep_only(self, cells: Iterable[str]) -> None:
-        """Keep just these, and delete the SAEs that no study keeps."""
+        """Keep just these, and delete the SAEs that no study keeps.
+
+        Does neither if another sweep of the study has begun meanwhile, which may keep others.
+        """
         with self._alone():
+            if self._read_own() != self._cells:
+                return
             self._write(set(cells))
             self._delete(path.parent.name for path in self._workspace.cell("").glob("*/sae"))
 
@@ -61,6 +66,12 @@ class KeptSAEs:
         if cell not in self._cells:
             with self._alone():
                 self._delete([cell])
+
+    def gone(self) -> int:
+        """How many of these cells were trained, and have no SAE any more."""
+        folders = [CellFolder(self._workspace.cell(cell)) for cell in self._cells]
+        results = [folder.result() for folder in folders if not folder.keeps_sae()]
+        return sum(result is not None and result["state"] == "complete" for result in results)
 
     def _delete(self, cells: Iterable[str]) -> None:
         kept: set[str] = set()
@@ -84,7 +95,7 @@ class KeptSAEs:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """While no other sweep says what it keeps, or deletes."""
-        lock = self._workspace.runs / "kept.lock"
+        lock = self._workspace.runs / "kept"  # no study's own: these have an extension
         with exclusive(lock, PATIENCE) as mine:
             if not mine:
                 raise UserError(f"{lock}: expected other sweeps to let go of it within {PATIENCE:g} seconds")

@@ -95,11 +95,17 @@ def kill_again_and_again(size: Size, log: Path) -> int:
     return kills
 
 
+def trained_saes() -> dict[str, bytes]:
+    """Of each cell whose SAE is kept, its weights."""
+    return {path.parts[-3]: path.read_bytes() for path in Path("runs/cells").glob("*/sae/sae.safetensors")}
+
+
 @pytest.mark.parametrize("size", [SHORT, pytest.param(LONG, marks=pytest.mark.chaos)], ids=["short", "long"])
 def test_the_tables_are_those_of_an_undisturbed_run_bit_for_bit(size, tmp_path, databases, monkeypatch):
     monkeypatch.chdir(workspace(tmp_path / "undisturbed", databases, size))
     main(["run", "studies/small.yaml", "--workers", "2"])
     undisturbed = {name: Path("results/small", name).read_bytes() for name in FILES}
+    undisturbed_saes = trained_saes()
 
     root = workspace(tmp_path / "disturbed", databases, size)
     monkeypatch.chdir(root)
@@ -109,5 +115,7 @@ def test_the_tables_are_those_of_an_undisturbed_run_bit_for_bit(size, tmp_path, 
     assert len(rows) == size.cells
     assert {row["state"] for row in rows} == {"complete"}
     assert_each_cell_once(root, [row["cell"] for row in rows], points(root))
-    assert not list(Path("runs").rglob("*.safetensors"))
+    assert not list(Path("runs").rglob("checkpoints/*.safetensors"))
+    assert trained_saes().keys() == {row["cell"] for row in rows if row["sae"]}
+    assert trained_saes() == undisturbed_saes
     assert "Traceback" not in (tmp_path / "said").read_text()

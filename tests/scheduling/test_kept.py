@@ -13,6 +13,7 @@ from harness import load_sae
 from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.errors import UserError
+from harness.locks import exclusive
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.kept import KeptSAEs, may_keep
 from harness.scheduling.workspace import Workspace
@@ -71,7 +72,10 @@ def finished(tmp_path_factory, databases) -> Path:
     shutil.copytree(databases, root / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        ended: list[str] = []
+        patch.setattr(KeptSAEs, "drop", lambda kept, cell: ended.append(cell))
         run("study", "reported")
+    assert len(ended) == 8  # each cell is asked about when it ends, so that `keep: none` never needs much room
     return root
 
 
@@ -105,33 +109,28 @@ def test_a_kept_sae_says_where_it_comes_from(workspace):
     assert config["calibration"]["layers"][0]["l0"] == pytest.approx(4, rel=0.01)
 
 
-def test_the_report_says_where_they_are(workspace, capsys):
-    main(["report", "studies/study.yaml"])
+def test_the_report_says_where_they_are(workspace):
+    for step in ("figures", "page"):
+        main(["report", "studies/study.yaml", "--step", step])
     page = Path("results/study/report.html").read_text()
     assert "4 of 4 reported cells" in page
     assert seeds_table()[0]["sae"] in page
 
 
-def test_studies_share_cells_and_none_deletes_what_another_one_keeps(workspace):
+def test_studies_share_cells_and_none_deletes_what_another_one_keeps(workspace, capsys):
     reported = {row["cell"] for row in seeds_table()}
     both = run("all", "all", PART)  # takes all its cells over
     assert {row["cell"] for row in both if row["sae"]} == {row["cell"] for row in both} & reported
+    assert "2 cells were trained before this study kept their SAEs" in capsys.readouterr().out
     taken = {row["cell"] for row in both}
-    run("study", "none")
+    rows = run("study", "none")
     assert there() == taken & reported
+    assert all(row["sae"] is None for row in rows)
     rows = run("study", "reported")  # what has been deleted is not kept, whatever the study says later
     assert {row["cell"] for row in rows if row["sae"]} == taken & reported
     assert all(row["sae"] is None for row in rows if row["arm"] == "schedule_free_adam")
     run("all", "none", PART)
     assert there() == taken & reported
-
-
-def test_a_study_that_keeps_none_leaves_none(workspace):
-    rows = run("none", "none", {"seeds: [0, 1]": "seeds: [2]", **PART})
-    assert [row["sae"] for row in rows] == [None]
-    assert there() == {row["cell"] for row in seeds_table()}
-    main(["report", "studies/none.yaml"])
-    assert "0 of 1 reported cell" in Path("results/none/report.html").read_text()
 
 
 def test_what_a_study_keeps_is_no_part_of_a_cells_identity(workspace):
@@ -249,8 +248,21 @@ def test_deleting_goes_on_where_it_was_interrupted(saes, monkeypatch):
 
 
 def test_a_lock_that_nobody_lets_go_of_gets_one_line(saes, monkeypatch):
-    from harness.locks import exclusive
-
     monkeypatch.setattr("harness.scheduling.kept.PATIENCE", 0.0)
-    with exclusive(saes.runs / "kept.lock"), pytest.raises(UserError, match="expected other sweeps"):
+    with exclusive(saes.runs / "kept"), pytest.raises(UserError, match="expected other sweeps"):
         KeptSAEs(saes, "one").add("a")
+
+
+def test_a_study_may_be_named_kept(saes):
+    with exclusive(saes.controller("kept")):
+        KeptSAEs(saes, "kept").add("a")
+
+
+def test_a_sweep_that_has_begun_meanwhile_keeps_what_it_may_come_to_report(saes):
+    done, edited = KeptSAEs(saes, "one"), KeptSAEs(saes, "one")
+    done.add("ab")
+    edited.add("c")
+    done.keep_only("a")
+    assert left(saes) == "abcde"
+    edited.keep_only("c")
+    assert left(saes) == "c"

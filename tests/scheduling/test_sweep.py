@@ -150,7 +150,7 @@ def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(
         assert (tmp_path / "results" / "small" / name).read_bytes() == expected, name
     assert_each_cell_once(tmp_path, [c["cell"] for c in records(tmp_path, "cells.jsonl")], points(tmp_path))
     assert phases(tmp_path) == phases(undisturbed)
-    assert not list((tmp_path / "runs").rglob("*.safetensors"))
+    assert not list((tmp_path / "runs").rglob("checkpoints/*.safetensors"))
 
 
 def test_a_second_controller_is_told_who_runs_the_study(small_study, capsys):
