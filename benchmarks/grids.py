@@ -20,7 +20,7 @@ from harness.activations.capture import TOKENS_AT_ONCE
 from harness.activations.hook import find_module, hidden_states, load_model
 from harness.sources.docstrings import LANGUAGE_MODEL, Docstrings
 from harness.sources.kinds import load_source
-from harness.training.trainer import CURVE_POINTS
+from harness.study.curve import POINTS
 
 STORED = 800_000  # tokens that are read again and again, where what matters is how a step's are
 
@@ -98,18 +98,18 @@ def overhead(scale: Scale, effort: Effort) -> str:
         }
         with taking_turns(entries, replace(effort, steps=4)) as (times, turn):
             turn()
-            steps = max(CURVE_POINTS, round(1e3 * scale.minute / times["reading"].median))
+            steps = max(POINTS, round(1e3 * scale.minute / times["reading"].median))
             _write_long(root, scale, steps)
             whole = sweep(root, "minutes", effort.threads, cohort=1, between=turn)
             least = sweep(root, "moments", effort.threads, cohort=1, between=turn)
     cells = scale.minutes
     in_memory, alone = (steps * cells * times[name].mean / 1e3 for name in entries)
-    around = least - CURVE_POINTS / steps * alone
+    around = least - POINTS / steps * alone
     rows: list[list[Value]] = [
         [f"{cells} cells of {steps:,} steps on batches in memory", in_memory, in_memory / alone],
         ["the same, with batches read from disk: the plain loop", alone, 1.0],
         ["the sweep, from command to results", whole, whole / alone],
-        [f"a sweep of {cells} cells of {CURVE_POINTS} steps, less those steps", around, around / alone],
+        [f"a sweep of {cells} cells of {POINTS} steps, less those steps", around, around / alone],
     ]
     return table(["", "seconds", "relative to the loop"], rows)
 
@@ -117,7 +117,7 @@ def overhead(scale: Scale, effort: Effort) -> str:
 def _write_long(root: Path, scale: Scale, steps: int) -> None:
     """Studies of cells of so many steps, and of as few as make all points of a curve."""
     cheap = {"lr": scale.axes["lr"]}  # costs nothing, so that all cells' steps cost the same
-    for name, count in {"minutes": steps, "moments": CURVE_POINTS}.items():
+    for name, count in {"minutes": steps, "moments": POINTS}.items():
         tokens = count * scale.base.batch
         write_study(root, name, scale.base, tokens, cheap, range(scale.minutes // 2))
 

@@ -33,8 +33,9 @@ from harness.scheduling.engine import Event
 from harness.scheduling.job import Job
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import cells
+from harness.study.curve import POINTS, logging_steps
+from harness.study.recipe import Recipe
 from harness.study.spec import load_study
-from harness.training.trainer import logging_steps
 from tests.scheduling.servers import PostgreSQL, binaries
 
 WORKERS = 4
@@ -56,7 +57,7 @@ class Instant:
 
     def __init__(self, steps: int) -> None:
         points = [
-            {"step": step, "tokens": 64 * step, "measured_tokens": 64} for step in sorted(logging_steps(steps))
+            {"step": step, "tokens": 64 * step, "measured_tokens": 64} for step in logging_steps(steps, POINTS)
         ]
         figures = {"train_fvu": 0.5, "train_l0": 4.0, "train_dead_fraction": 0.1}
         figures |= {f"heldout_{name}": QUALITY[name] for name in ("mse", "nmse", "fvu", "l0")}
@@ -68,10 +69,12 @@ class Instant:
 
     def submit(self, slot: int, job: Job) -> None:
         ran = {"torch": "none", "device": "cpu", "threads": 1, "seconds": 0.0, "parameters": 1, "tokens": 640}
-        for path in job.cells:
+        for path, recipe in job.cells.items():
             folder = CellFolder(Path(path))
             folder.curve.write_text(self._curve, encoding="utf-8")
-            folder.publish({"state": "complete", "reason": None, "heldout": QUALITY, "layers": [], **ran})
+            for measurement in job.measurements:
+                folder.record_measured(measurement, Recipe(**recipe), QUALITY)
+            folder.publish({"state": "complete", "reason": None, "score": QUALITY["fvu"], **ran})
             self._events.append(Event(slot, {"cell": folder.path.name, "end": "done"}))
 
     def wait(self, seconds: float) -> list[Event]:

@@ -15,8 +15,8 @@ Place: TypeAlias = Literal["final", "layer", "heldout", "train"]
 CURVES: tuple[Place, ...] = ("heldout", "train")
 
 TRAINING = "harness.training.cell:Cell.drain"
-QUALITY = "harness.training.metrics:evaluate"
-FEATURES = "harness.ground_truth:recovery"
+QUALITY = "harness.evaluation.quality:measure"
+FEATURES = "harness.evaluation.known_features:measure"
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,48 @@ DEAD = Metric(
     bounds=(0, 1),
     places=("final", "layer"),
 )
+SILENT = replace(  # the same of training
+    DEAD,
+    label="latents that are silent in training",
+    axis="silent for the last\n{dead_window} training\ntokens, %",
+    definition="share of the latents that did not fire on the last {dead_window} training tokens, while the "
+    "weights changed",
+    optional="where as many tokens were trained on",
+    measured_by=TRAINING,
+    places=("train",),
+)
+
+
+def _within(name: str, tokens: str) -> tuple[Metric, Metric]:
+    """Death within a window that other packages have, on held-out activations and in training."""
+    final = replace(
+        DEAD,
+        name=name,
+        label=f"dead within {tokens} tokens",
+        axis=f"dead on {tokens} held-out tokens, %",
+        definition=f"share of the latents that did not fire on the first {tokens} held-out tokens",
+        optional="where there are as many held-out tokens",
+        change=None,
+        places=("final",),
+    )
+    silent = replace(
+        SILENT,
+        name=name,
+        label=f"latents that are silent for {tokens} training tokens",
+        axis=f"silent for the last\n{tokens} training\ntokens, %",
+        definition=f"share of the latents that did not fire on the last {tokens} training tokens, while the "
+        "weights changed",
+        change=None,
+    )
+    return final, silent
+
+
 MCC = _feature(
     "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
 )
+
+_WITHIN_1_5M = _within("dead_fraction_1_5m_tokens", "1.5 million")
+_WITHIN_10M = _within("dead_fraction_10m_tokens", "10 million")
 
 METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
     FVU,
@@ -163,6 +202,17 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
     ),
     L0,
     DEAD,
+    _WITHIN_1_5M[0],
+    _WITHIN_10M[0],
+    replace(
+        DEAD,
+        name="dead_fraction_all_tokens",
+        label="dead on all held-out tokens",
+        axis="dead on all held-out tokens, %",
+        definition="share of the latents that fired on no held-out token",
+        change=None,
+        places=("final",),
+    ),
     Metric(
         "alive",
         "alive latents",
@@ -213,16 +263,9 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         measured_by=TRAINING,
         places=("train",),
     ),
-    replace(
-        DEAD,
-        label="latents that are silent in training",
-        axis="silent for the last\n{dead_window} training\ntokens, %",
-        definition="share of the latents that did not fire on the last {dead_window} training tokens, while the "
-        "weights changed",
-        optional="where as many tokens were trained on",
-        measured_by=TRAINING,
-        places=("train",),
-    ),
+    SILENT,
+    _WITHIN_1_5M[1],
+    _WITHIN_10M[1],
 )
 
 

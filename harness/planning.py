@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from statistics import fmean
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.evaluation.measurements import measurements
 from harness.files import read_record
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.display import duration
@@ -48,6 +50,8 @@ def show_plan(
     console.print(table)
     console.print(_total(study, found, workspace, cells), soft_wrap=True)
     console.print(_kept(study, found, workspace, cells or []), soft_wrap=True)
+    for line in _to_measure(study, workspace, cells or [], source):
+        console.print(line, soft_wrap=True)
     for line in _edits(study, workspace, source):
         console.print(line, soft_wrap=True)
 
@@ -82,12 +86,9 @@ def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cel
     results = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by).result() for cell in cells or ()}
     done = {cell: result for cell, result in results.items() if result}
     left = _to_run(found, cells or [], done, width)
-    rate, basis = ASSUMED_RATE, f"assumed: {ASSUMED}" + ("; no activations yet" if cells is None else "")
-    if timed := {cell: result for cell, result in done.items() if "seconds" in result}:  # pruned cells have none
-        seconds = sum(result["seconds"] for result in timed.values())
-        prices = {cell.id: cost(cell.recipe, width) for cell in cells or () if cell.id in timed}
-        worked = sum(price.work_on(timed[cell]["tokens"]) for cell, price in prices.items())
-        rate, basis = worked / max(seconds, 1e-3), "at the speed of the cells that are done"
+    rate, basis = _rate(cells or [], done, width)
+    if cells is None:
+        basis += "; no activations yet"
 
     def time(works: list[float]) -> str:
         return f"about {duration(sum(works) / rate)}"
@@ -96,6 +97,42 @@ def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cel
     text = f"{_count(study, found)}; {counted}{time([work for _, work in left])} on one worker ({basis})"
     tuning = [work for phase, work in left if phase == "tuning"]
     return f"{text}; of which tuning: {len(tuning)} cells, {time(tuning)}" if study.tuning_seeds else text
+
+
+def _rate(cells: list[Cell], done: Mapping[str, dict[str, Any]], width: int) -> tuple[float, str]:
+    """FLOPs per second and worker, and where that is from; `done`: results by cell."""
+    timed = {cell: result for cell, result in done.items() if "seconds" in result}  # not of pruned ones
+    if not timed:
+        return ASSUMED_RATE, f"assumed: {ASSUMED}"
+    seconds = sum(result["seconds"] for result in timed.values())
+    prices = {cell.id: cost(cell.recipe, width) for cell in cells if cell.id in timed}
+    worked = sum(price.work_on(timed[cell]["tokens"]) for cell, price in prices.items())
+    return worked / max(seconds, 1e-3), "at the speed of the cells that are done"
+
+
+def _to_measure(study: Study, workspace: Workspace, cells: list[Cell], source: str | None) -> list[str]:
+    """What of trained cells is not measured as it would be now, and what it would take to do so."""
+    if source is None:
+        return []
+    asked, width = measurements(source), study.source.stored.width
+    folders = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells}
+    lacking = [cell for cell in cells if folders[cell.id].stale(asked, cell.recipe)]
+    results = {cell: result for cell, folder in folders.items() if (result := folder.result())}
+    rate, _ = _rate(cells, results, width)
+    kept = [cell for cell in lacking if folders[cell.id].keeps_sae()]
+    gone = [cell for cell in lacking if not folders[cell.id].keeps_sae()]
+    tokens = study.source.stored.tokens["held_out"]
+    measuring = sum(cost(cell.recipe, width).work_on(tokens) / 3 for cell in kept)  # no backward pass
+    training = sum(cost(cell.recipe, width).work for cell in gone)
+    lines = []
+    if kept:
+        lines.append(f"{len(kept)} cells to measure: about {duration(measuring / rate)} on one worker")
+    if gone:
+        lines.append(
+            f"{len(gone)} cells are not measured and their SAEs were not kept: training them again "
+            f"(harness run --train-again) takes about {duration(training / rate)} on one worker"
+        )
+    return lines
 
 
 def _kept(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell]) -> str:

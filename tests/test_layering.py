@@ -34,7 +34,9 @@ TRITON = {f"harness.sae.gpu.{name}" for name in ("adam", "gathers", "jumprelu", 
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
 # The core reads recipes, not studies, and rows of activations, wherever they come from.
 CATALOGUE = "harness.study.catalogue"  # what there is to choose from, and where its code is
-SHARED = {"harness.study.recipe", "harness.files", "harness.muon", "harness.errors", "harness.activations.store"}
+SHARED = {"harness.study.recipe", "harness.study.curve"}
+SHARED |= {"harness.files", "harness.muon", "harness.errors", "harness.activations.store"}
+MEASURING = {"harness.metrics", "harness.fingerprint"}  # for evaluation alone: a new metric is no new training
 
 
 def room_of(module: str) -> str:

@@ -23,9 +23,10 @@ COMMANDS = {
     "corpus": ["prepare", SOURCE, "--step", "corpus"],
     "language model": ["prepare", SOURCE, "--step", "language_model"],
     "activations": ["prepare", SOURCE, "--step", "activations"],
+    "evaluate": ["evaluate", STUDY],
     "ui": ["ui"],
 }
-OF_A_STUDY = ["plan", "status", "report", "summary", "run"]
+OF_A_STUDY = ["plan", "status", "report", "summary", "run", "evaluate"]
 OF_A_SOURCE = ["corpus", "language model", "activations"]
 FOLDERS = {
     "data": list(COMMANDS),
@@ -38,14 +39,14 @@ FOLDERS = {
     "results/random": ["language model"],
 }
 FILES = {
-    "results/small/study.json": ["report", "run"],
-    "results/small/cells.jsonl": ["run"],
-    "results/small/curves.jsonl": ["run"],
+    "results/small/study.json": ["report", "run", "evaluate"],
+    "results/small/cells.jsonl": ["run", "evaluate"],
+    "results/small/curves.jsonl": ["run", "evaluate"],
     "results/random/language_model.json": ["language model"],
-    "runs/small.lock": ["run"],
-    "runs/small.asked.json": ["run"],
-    "runs/small.settled": ["run"],
-    "runs/small.log": ["run"],
+    "runs/small.lock": ["run", "evaluate"],
+    "runs/small.asked.json": ["run", "evaluate"],
+    "runs/small.settled": ["run", "evaluate"],
+    "runs/small.log": ["run", "evaluate"],
 }
 
 

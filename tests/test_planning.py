@@ -33,7 +33,7 @@ def test_a_cell_counts_with_what_it_did_in_its_time(small_study, capsys, state):
         price = cost(cell.recipe, WIDTH)
         ended = state if number else "complete"
         tokens = 256 if ended == "diverged" else price.tokens
-        result = {"state": ended, "reason": None, "heldout": {"fvu": 0.5}, "tokens": tokens}
+        result = {"state": ended, "reason": None, "score": 0.5, "tokens": tokens}
         CellFolder(workspace.cell(cell.id)).path.mkdir(parents=True)
         CellFolder(workspace.cell(cell.id)).publish({**result, "seconds": price.work_on(tokens) / RATE})
     left = cost(found[3].recipe, WIDTH).work  # one tuning cell, and four whose setting is not chosen yet

@@ -28,15 +28,19 @@ class Arm:
         """For each seed the cell that it is reported with, or None where that cell was never listed."""
         return {seed: self.settings[s].get(seed) for seed, s in self.choice.by_seed.items()}
 
-    def values(self, metric: str) -> dict[int, float]:
-        """A held-out figure of each seed that has one; none at all where a seed was pruned.
+    def finished(self) -> dict[int, Cell]:
+        """By seed the complete cells that it is reported with; none at all where a seed was pruned.
 
-        Its figure is censored, and the mean of those that were not worth stopping would look too good.
+        Its figures are censored, and the mean of those that were not worth stopping would look too good.
         """
-        if any(cell is not None and cell.state == "pruned" for cell in self.reported.values()):
+        cells = {seed: cell for seed, cell in self.reported.items() if cell is not None}
+        if any(cell.state == "pruned" for cell in cells.values()):
             return {}
-        cells = {seed: cell for seed, cell in self.reported.items() if cell is not None and cell.fvu is not None}
-        figures = {seed: cell.figure(metric) for seed, cell in cells.items()}
+        return {seed: cell for seed, cell in cells.items() if cell.chosen_by is not None}
+
+    def values(self, metric: str) -> dict[int, float]:
+        """A held-out figure of each seed that is finished and has one."""
+        figures = {seed: cell.figure(metric) for seed, cell in self.finished().items()}
         return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
 
     def searched(self, study: Study) -> list[int]:
@@ -69,7 +73,7 @@ def _arm(study: Study, levels: dict[str, Any], label: str, cells: list[Cell]) ->
 
 
 def _score(cell: Cell) -> float:
-    return math.inf if cell.fvu is None else cell.fvu
+    return math.inf if cell.chosen_by is None else cell.chosen_by
 
 
 def arm_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -104,7 +108,7 @@ def seed_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list
 
 
 def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Sequence[str]) -> dict[str, Any]:
-    known = cell if cell is not None and cell.fvu is not None else None
+    known = cell if cell is not None and cell.chosen_by is not None else None
     return {
         "arm": arm.label,
         **columns(arm.levels),

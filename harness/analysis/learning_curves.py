@@ -34,10 +34,11 @@ def curve_rows(arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]
     points = {cell: part.sort("tokens") for (cell,), part in curves.group_by("cell")}
     rows = []
     for arm in arms:
-        # cells with a final figure only: a curve that breaks off would shift the mean where it ends
-        used = [cell.cell for seed, cell in arm.reported.items() if cell is not None and seed in arm.values("fvu")]
-        parts = [points[cell] for cell in used if cell in points]
+        # complete cells only: a curve that breaks off would shift the mean where it ends
+        parts = [points[cell.cell] for cell in arm.finished().values() if cell.cell in points]
         for (tokens,), at in pl.concat(parts).group_by("tokens") if parts else []:
+            if at.height < len(parts):  # a cell that another study has trained may have points of its own
+                continue
             row = {"arm": arm.label, **columns(arm.levels), "trained_tokens": tokens, "n": at.height}
             for curve in measured:
                 figures = at[curve].to_list() if not at[curve].has_nulls() else []

@@ -91,10 +91,8 @@ def _shares(pair: Pair, points: Mapping[str, Curve], part: float) -> list[float 
 
 
 def _reported(arm: Arm, points: Mapping[str, Curve]) -> dict[int, Curve]:
-    """By seed: the curve of the cell that the arm is reported with, where that cell has a final figure."""
-    finished = arm.values("fvu")
-    cells = {seed: cell.cell for seed, cell in arm.reported.items() if cell is not None and seed in finished}
-    return {seed: points[cell] for seed, cell in cells.items() if cell in points}
+    """By seed: the curve of the cell that the arm is reported with, where that cell is complete."""
+    return {seed: points[cell.cell] for seed, cell in arm.finished().items() if cell.cell in points}
 
 
 def _curves(curves: pl.DataFrame) -> dict[str, Curve]:

@@ -27,8 +27,9 @@ class Cell(Record):
     """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step.
 
     `heldout`: figures on the held-out activations; `layers`: those of each sparse layer.
+    `score`: held-out FVU when training ended. `not_measured`: metrics that lack their figures, though the cell is
+    complete. `not_finite`: figures that were left out, see `harness.analysis.finite`.
     `sae`: the folder of its trained SAE, from the workspace's root; None where it is not kept.
-    `not_finite`: figures that were left out, see `harness.analysis.finite`.
     """
 
     cell: str
@@ -37,9 +38,11 @@ class Cell(Record):
     seed: int
     state: State
     reason: str | None = None
+    sae: str | None = None
+    score: float | None = None
+    not_measured: tuple[str, ...] = ()
     heldout: Figures | None = None
     layers: list[Figures] = []
-    sae: str | None = None
     parameters: int
     flops_per_token: float
     tokens: int
@@ -49,6 +52,11 @@ class Cell(Record):
     def fvu(self) -> float | None:
         """Held-out FVU of a complete cell."""
         return self.figure("fvu") if self.state == "complete" else None
+
+    @property
+    def chosen_by(self) -> float | None:
+        """The score of a complete cell, by which tuned values are chosen; results without one have the FVU."""
+        return None if self.state != "complete" else self.fvu if self.score is None else self.score
 
     def figure(self, metric: str) -> float | None:
         """A figure on the held-out activations, None where there is none."""

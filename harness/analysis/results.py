@@ -15,7 +15,6 @@ from harness.errors import UserError
 from harness.metrics import curve_columns
 
 POINT = {"cell": pl.String, "step": pl.Int64, "tokens": pl.Int64}  # what a point of a curve has beside figures
-NEEDED = ("heldout_fvu", "heldout_l0")
 TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning", "layers")
 
 
@@ -44,7 +43,7 @@ def read_curves(results: Path) -> pl.DataFrame:
     for number, line in enumerate(_text(results, "curves.jsonl").splitlines(), start=1):
         try:
             point = json.loads(line)
-            rows.append({c: point[c] if c in POINT or c in NEEDED else point.get(c) for c in schema})
+            rows.append({c: point[c] if c in POINT else point.get(c) for c in schema})
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{results}/curves.jsonl:{number}: not a point of a curve: {error}") from error
     return pl.DataFrame(rows, schema=schema)
@@ -53,7 +52,7 @@ def read_curves(results: Path) -> pl.DataFrame:
 def _check(cell: Cell, study: Study, seen: set[str], where: str) -> None:
     if cell.cell in seen:
         raise UserError(f"{where}: cell: {cell.cell} is here twice, expected each cell once")
-    if cell.state == "complete" and cell.fvu is None:
+    if cell.state == "complete" and cell.fvu is None and "fvu" not in cell.not_measured:
         raise UserError(f"{where}: heldout: expected figures, since the cell is complete")
     if cell.seed not in (seeds := [*study.seeds, *study.tuning_seeds]):
         raise UserError(f"{where}: seed: expected one of {seeds} (study.json), got {cell.seed}")

@@ -17,7 +17,7 @@ def layer_rows(arms: Sequence[Arm], metrics: Sequence[Metric]) -> list[dict[str,
 
 
 def _rows(arm: Arm, metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    stacks = [cell.layers for cell in arm.reported.values() if cell is not None and cell.fvu is not None]
+    stacks = [cell.layers for cell in arm.finished().values() if cell.layers]
     depths = {len(stack) for stack in stacks}  # a tuned axis may change the depth: then there is no mean
     if len(depths) != 1 or depths == {0} or depths == {1}:
         return []

@@ -71,7 +71,11 @@ def _measured(figures: Iterable[Figures | None]) -> set[str]:
 def _cell_rows(
     study: Study, cells: Sequence[Cell], metrics: Sequence[str], bad_points: Mapping[str, Sequence[str]]
 ) -> list[dict[str, Any]]:
-    """One row a cell; `not_finite` names the figures that were left out as no numbers, those of its curve too."""
+    """One row a cell. `score`: held-out FVU when training ended, by which tuned values were chosen.
+
+    `not_measured` names the metrics that a complete cell has no figures of; `not_finite` names figures that were
+    left out as no numbers, those of its curve too.
+    """
 
     def order(cell: Cell) -> tuple[Any, ...]:
         arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
@@ -85,10 +89,12 @@ def _cell_rows(
             "seed": cell.seed,
             "state": cell.state,
             "reason": cell.reason,
+            "score": cell.chosen_by,
             **{metric: cell.figure(metric) for metric in metrics},
             "parameters": cell.parameters,
             "flops_per_token": cell.flops_per_token,
             "trained_tokens": cell.tokens,
+            "not_measured": "; ".join(cell.not_measured),
             "not_finite": "; ".join([*cell.not_finite, *bad_points.get(cell.cell, [])]),
         }
         for cell in sorted(cells, key=order)

@@ -22,7 +22,7 @@ def tuning_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
 def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
     searched = arm.searched(study)
     cells = [cell for seed, cell in arm.settings[setting].items() if seed in searched]
-    values = [cell.fvu for cell in cells if cell.fvu is not None]
+    values = [cell.chosen_by for cell in cells if cell.chosen_by is not None]
     edges = _edges(study, arm, setting)
     return {
         "arm": arm.label,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from harness.analysis.l0 import TOLERANCE, against, unequal
@@ -20,6 +21,7 @@ def warnings(view: View) -> list[str]:
         *_l0(view),
         *_pruned(view),
         *_lost(view),
+        *_not_measured(view),
         *_not_finite(view),
         *_selection(view),
         *_not_compared(view),
@@ -85,6 +87,16 @@ def _cell_name(view: View, cell: Row) -> str:
     tuned = describe(levels_in(cell, view.study.tuned))
     seed = f"{'tuning ' * (cell['seed'] in view.study.tuning_seeds)}seed {cell['seed']}"
     return ", ".join(part for part in (arm, tuned, seed) if part)
+
+
+def _not_measured(view: View) -> Iterator[str]:
+    """One warning for all cells that lack the same figures: a changed metric may concern hundreds."""
+    lacking = Counter(cell["not_measured"] for cell in view.tables["cells"] if cell["not_measured"])
+    for names, count in lacking.items():
+        yield (
+            f"{plural(count, 'cell')}: not measured: {names}. `harness evaluate` measures those whose SAEs were "
+            "kept; `harness plan` says what training the others again would cost."
+        )
 
 
 def _not_finite(view: View) -> Iterator[str]:

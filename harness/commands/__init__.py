@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.commands.command import Command, study_argument
 from harness.commands.looking import plan, report, report_arguments, status, status_arguments, ui, ui_arguments
 from harness.commands.prepare import prepare, prepare_arguments
-from harness.commands.running import run, run_arguments
+from harness.commands.running import evaluate, evaluate_arguments, run, run_arguments
 
 SOURCE = "studies/sources/docstrings.yaml"
 STUDY = "studies/depth.yaml"
@@ -19,6 +19,13 @@ COMMANDS = (
     ),
     Command(
         "run", "Run all cells of a study that have no result yet.", f"run {STUDY} --workers 2", run_arguments, run
+    ),
+    Command(
+        "evaluate",
+        "Measure a study's trained cells where a metric is new or has changed; train nothing.",
+        f"evaluate {STUDY}",
+        evaluate_arguments,
+        evaluate,
     ),
     Command(
         "status",

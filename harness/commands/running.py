@@ -1,4 +1,4 @@
-"""The command that runs a study, on this machine or on a cluster."""
+"""Running a study, here or on a cluster: training its cells and measuring them, or measuring alone."""
 
 from __future__ import annotations
 
@@ -31,17 +31,41 @@ if TYPE_CHECKING:
     from harness.study.spec import Study
 
 
+CHECKPOINT_SECONDS = 30.0
+EVALUATED = """`harness run` does this, too. A cell can be measured again if its SAE was kept (`keep` in the study
+file); for the others, the tables say which figures are not measured."""
 CELLS_FAILED = 3  # exit code: DVC then takes the stage as failed, and runs it again
 EXIT_CODES = """exit codes:
   0    every cell has a result (diverged and pruned cells have one, too)
   1    an error of harness itself
   2    a mistake that you can correct: one line says which
-  3    some cells failed; results are written, and the same command tries these cells again
+  3    some cells failed, or could not be measured; results are written, and the same command tries these again
   130  stopped by Ctrl-C, SIGTERM or SIGHUP; the same command continues from there"""
 
 
 def run_arguments(parser: ArgumentParser) -> None:
     parser.description = f"{parser.description}\n\n{EXIT_CODES}"
+    _arguments(parser)
+    parser.add_argument(
+        "--checkpoint-seconds",
+        type=seconds,
+        default=CHECKPOINT_SECONDS,
+        help=f"time between two checkpoints (default: {CHECKPOINT_SECONDS:g})",
+    )
+    parser.add_argument(
+        "--train-again",
+        action="store_true",
+        help="also train the cells again that lack a measurement and whose SAEs were not kept",
+    )
+
+
+def evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.description = f"{parser.description}\n\n{EVALUATED}\n\n{EXIT_CODES}"
+    _arguments(parser)
+    parser.set_defaults(checkpoint_seconds=CHECKPOINT_SECONDS)
+
+
+def _arguments(parser: ArgumentParser) -> None:
     study_argument(parser)
     results_argument(parser)
     databases_arguments(parser)
@@ -72,9 +96,6 @@ def run_arguments(parser: ArgumentParser) -> None:
         "cluster that this machine is part of)",
     )
     parser.add_argument(
-        "--checkpoint-seconds", type=seconds, default=30.0, help="time between two checkpoints (default: 30)"
-    )
-    parser.add_argument(
         "--patience-seconds",
         type=patience,
         default=1800.0,
@@ -90,7 +111,7 @@ def run(options: Namespace, console: Console) -> None:
 
 def _run(options: Namespace, console: Console) -> None:
     from harness.scheduling.controller import Sweep
-    from harness.scheduling.export import check_owner, export, without_kernels
+    from harness.scheduling.export import check_owner
     from harness.study.fit import check_fits
 
     study, workspace, results = load(options)
@@ -100,10 +121,42 @@ def _run(options: Namespace, console: Console) -> None:
     prepare_missing(study.source, workspace, console)
     store = store_of(study, workspace)
     store.verify()
-    sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options))
+    sweep = Sweep(
+        study, known_cells(study, store), store, workspace, *_engine(options), train_again=options.train_again
+    )
+    _sweep(sweep, options, results, console)
+
+
+def evaluate(options: Namespace, console: Console) -> None:
+    with dispensable_output():
+        _evaluate(options, console)
+
+
+def _evaluate(options: Namespace, console: Console) -> None:
+    from harness.scheduling.controller import Sweep
+    from harness.scheduling.export import check_owner
+
+    study, workspace, results = load(options)
+    check_owner(results, study, workspace)
+    _check_paths(study, workspace, results)
+    store = store_of(study, workspace)
+    store.verify()
+    sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options), train=False)
+    if not sweep.progress.cells:
+        raise UserError(
+            f"{options.study}: expected cells that are trained; train them: harness run {options.study}"
+        )
+    _sweep(sweep, options, results, console)
+
+
+def _sweep(sweep: Sweep, options: Namespace, results: Path, console: Console) -> None:
+    """Run a sweep, write its results, and say what is wrong with them."""
+    from harness.scheduling.export import export, not_measured, without_kernels
+
+    study, workspace, store = sweep.study, sweep.workspace, sweep.store
     progress = sweep.run(console)
     export(study, list(sweep.cells.values()), store, workspace, results)
-    if progress.done == progress.cells:
+    if sweep.done:
         _keep_saes(study, sweep, results, console)
         export(study, list(sweep.cells.values()), store, workspace, results)  # without what is gone now
     if plain := without_kernels(list(sweep.cells.values()), workspace):
@@ -112,10 +165,20 @@ def _run(options: Namespace, console: Console) -> None:
             "differently; they need a C++ compiler (g++ or $CXX), and are not used with HARNESS_NATIVE=0",
             soft_wrap=True,
         )
+    failed, not_kept = not_measured(study, list(sweep.cells.values()), store, workspace)
+    if not_kept:
+        console.print(
+            f"{not_kept} cells are not measured, since their SAEs were not kept: `harness plan {options.study}` "
+            "says what training them again (--train-again) would cost",
+            soft_wrap=True,
+        )
+    for reason, cells in failed.items():
+        console.print(f"{len(cells)} cells could not be measured: {reason}; log: {cells[0]}", soft_wrap=True)
     if progress.failed:
         console.print(
             f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"
         )
+    if progress.failed or failed:
         raise SystemExit(CELLS_FAILED)
 
 

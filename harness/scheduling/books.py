@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -17,6 +17,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import UserError
+from harness.evaluation.measurements import Measurement
 from harness.scheduling.account import Account, reason_of
 from harness.scheduling.cell_folder import CellFolder, Record
 from harness.scheduling.database_files import make_ready, shown
@@ -24,6 +25,7 @@ from harness.scheduling.ledger import Ledger
 from harness.scheduling.shared_study import create_tables as create_trials
 from harness.scheduling.tracking import Tracker
 from harness.scheduling.tracking import create_tables as create_runs
+from harness.scheduling.trial import CURVE
 from harness.scheduling.verdicts import Verdicts
 from harness.scheduling.workspace import Workspace
 from harness.study.cells import Cell
@@ -47,14 +49,17 @@ class Books:
         activations: dict[str, float],
         say: Callable[[str], Any] = lambda _: None,
         verdicts: Verdicts | None = None,
+        measurements: Sequence[Measurement] = (),
     ) -> None:
         """activations: figures of the study's activations, by name. say: prints a line for the user.
 
         verdicts: of a study that prunes; points that may still be pruned away are written later, or not at all.
+        measurements: those that every cell must have.
         """
         self._workspace = workspace
         self._study = study
         self._verdicts = verdicts or Verdicts(None, self.folder)
+        self.measurements = tuple(measurements)
         name = workspace.name()
         with opening(OPTUNA, workspace.storage):
             make_ready(workspace.storage, create_trials, ours=workspace.storage_url is None, say=say)
@@ -77,6 +82,10 @@ class Books:
     def pruned_by(self) -> str | None:
         return self._study.pruned_by
 
+    @property
+    def curve_points(self) -> int:
+        return self._study.curve_points
+
     def folder(self, cell: str) -> CellFolder:
         return CellFolder(self._workspace.cell(cell), self._study.pruned_by)
 
@@ -84,7 +93,12 @@ class Books:
         """Add a cell, which gets its trial later (`enter`). Returns whether it is done already."""
         self._cells[cell.id] = cell
         self._to_enter[cell.id] = cell
-        return self._final_result(cell.id) is not None
+        return self._final_result(cell.id) is not None and self.done(cell)
+
+    def done(self, cell: Cell) -> bool:
+        """Whether a cell has its result, and all measurements that can be made of it."""
+        folder = self.folder(cell.id)
+        return folder.result() is not None and not folder.to_measure(self.measurements, cell.recipe)
 
     def enter(self, seconds: float = math.inf) -> bool:
         """Make trials for cells that were added, for at most this long. Returns whether some are left.
@@ -101,8 +115,7 @@ class Books:
         cell = self._to_enter.pop(cell_id, None)
         if cell is None:
             return
-        if (result := self._final_result(cell.id)) is not None:
-            result = {**result, "retries": self.folder(cell.id).retries()}
+        result = self._outcome(cell.id) if self._final_result(cell.id) is not None else None
         self._trials.tell(partial(self._ledger.add, cell, result, self._points(cell.id) if result else []))
         if result is not None and not self._tracker.finished(cell, result):
             self._runs.tell(partial(self._tracker.start, cell))
@@ -125,14 +138,15 @@ class Books:
         self._trials.tell(partial(self._ledger.start, cell.id))
         self._runs.tell(partial(self._tracker.start, cell))
 
-    def pass_on(self, cell: str) -> Record | None:
-        """Write new points of the cell's curve. Returns its last point, if it has any."""
+    def pass_on(self, cell: str) -> float | None:
+        """Write new points of the cell's curve. Returns its last held-out FVU, if it has any."""
         points = self._points(cell)
         if new := points[self._sent.get(cell, 0) :]:
             self._runs.tell(partial(self._tracker.log, cell, new))
             self._trials.tell(partial(self._ledger.report, cell, new))
             self._sent[cell] = len(points)
-        return points[-1] if points else None
+        known = [point[CURVE] for point in points if CURVE in point]
+        return float(known[-1]) if known else None
 
     def _points(self, cell: str) -> list[Record]:
         return [point for point in self.folder(cell).points() if point["step"] <= self._verdicts.judged(cell)]
@@ -147,7 +161,8 @@ class Books:
 
     def _outcome(self, cell: str) -> Record:
         folder = self.folder(cell)
-        outcome = folder.result() or folder.failure() or {"state": "failed", "reason": "unknown"}
+        done = folder.outcome(self.measurements, self._cells[cell].recipe)
+        outcome = done or folder.failure() or {"state": "failed", "reason": "unknown"}
         return {**outcome, "retries": folder.retries()}
 
     def catch_up(self) -> None:

@@ -1,5 +1,6 @@
 """A cell on disk: recipe.json, lock, curve.jsonl, checkpoints/, retries.json if there were any, and in the end
-result.json or failure.json; beside a result, sae/ as long as a study keeps the trained SAE (docs/trained_sae.md).
+result.json or failure.json; beside a result, measurements/ of its trained SAE, and sae/ as long as a study keeps
+that (docs/trained_sae.md).
 
 A cell is done when its result is there, complete or diverged; a failure is tried again by the next run. A study
 that has pruned it takes it as done, too: `pruned-<pruned_by>.json` says so to that study alone, and the checkpoint
@@ -11,18 +12,21 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from harness.evaluation.measurements import Figures, Measurement, merged, metrics_of
 from harness.files import read_record, say_once, write_json, write_json_lines
+from harness.study.recipe import Recipe
 
 if TYPE_CHECKING:
     from harness.training.checkpoint import Checkpoints
 
 Record = dict[str, Any]
 ENDED = ("state", "reason")  # what a record of a cell's end has at least
-POINT = ("step", "tokens", "heldout_fvu")  # likewise a point of its curve
+POINT = ("step", "tokens")  # likewise a point of its curve
 
 
 class CellFolder:
@@ -73,14 +77,63 @@ class CellFolder:
         result = self.result()
         if result is None:
             return None if self.failure() is None else math.inf
-        fvu = result["heldout"]["fvu"] if result["state"] == "complete" else math.inf
-        return fvu if math.isfinite(fvu) else math.inf
+        return float(result["score"]) if result["state"] == "complete" else math.inf
 
     def publish(self, result: Record) -> None:
         """Make the result known, once and whole; checkpoints are then of no more use."""
         write_json(self.path / "result.json", result)
         (self.path / "failure.json").unlink(missing_ok=True)
         self.checkpoints.clear()
+
+    def measured(self, measurement: Measurement, recipe: Recipe) -> Figures | None:
+        """The figures of a measurement, or None where it was not made, failed, or would be made otherwise now."""
+        stamp = measurement.stamp(recipe)
+        record = read_record(self._measurement(measurement), stamp)
+        if record is None or {name: record[name] for name in stamp} != stamp:
+            return None
+        figures: Figures | None = record.get("figures")
+        return figures
+
+    def record_measured(self, measurement: Measurement, recipe: Recipe, figures: Figures) -> None:
+        """Write what was measured. A figure that is not finite stays one, so that tables can name it."""
+        self._record(measurement, {**measurement.stamp(recipe), "figures": figures})
+
+    def record_not_measured(self, measurement: Measurement, recipe: Recipe, reason: str) -> None:
+        """Write why a measurement failed."""
+        self._record(measurement, {**measurement.stamp(recipe), "reason": reason})
+
+    def why_not_measured(self, measurement: Measurement) -> str:
+        """Why its last try failed, if there was one: of it alone, or of the cell."""
+        record = read_record(self._measurement(measurement)) or {}
+        return str(record.get("reason") or (self.failure() or {}).get("reason") or "it was not tried")
+
+    def _record(self, measurement: Measurement, record: Record) -> None:
+        write_json(self._measurement(measurement), record)
+
+    def _measurement(self, measurement: Measurement) -> Path:
+        return self.path / "measurements" / f"{measurement.name}.json"
+
+    def stale(self, measurements: Sequence[Measurement], recipe: Recipe) -> list[Measurement]:
+        """Those that a complete cell lacks."""
+        result = self.result()
+        if result is None or result["state"] != "complete":
+            return []
+        return [one for one in measurements if self.measured(one, recipe) is None]
+
+    def to_measure(self, measurements: Sequence[Measurement], recipe: Recipe) -> bool:
+        """Whether it lacks some, and its SAE was kept."""
+        return self.keeps_sae() and bool(self.stale(measurements, recipe))
+
+    def outcome(self, measurements: Sequence[Measurement], recipe: Recipe) -> Record | None:
+        """Its result and what was measured: `heldout`, `layers`, and the metrics that were `not_measured`."""
+        result = self.result()
+        if result is None or result["state"] != "complete":
+            return result
+        found = [self.measured(one, recipe) for one in measurements]
+        heldout, layers = merged([figures for figures in found if figures is not None])
+        lacking = [one for one, figures in zip(measurements, found, strict=True) if figures is None]
+        names = [name for one in lacking for name in metrics_of(one.function)]
+        return {**result, "heldout": heldout or None, "layers": layers, "not_measured": names}
 
     def keeps_sae(self) -> bool:
         """Whether the trained SAE is there, whole: its config.json is written last and deleted first."""
@@ -97,6 +150,10 @@ class CellFolder:
         """Delete the trained SAE, if it is there."""
         (self.sae / "config.json").unlink(missing_ok=True)
         shutil.rmtree(self.sae, ignore_errors=True)
+
+    def forget_result(self) -> None:
+        """Have the cell trained again, from its beginning."""
+        (self.path / "result.json").unlink(missing_ok=True)
 
     def fail(self, reason: str) -> None:
         write_json(self.path / "failure.json", {"state": "failed", "reason": reason})

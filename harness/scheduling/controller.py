@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.activations.store import ActivationStore
+from harness.evaluation.measurements import GIVEN, measurements
 from harness.files import once_there_is_room, write_atomically, write_json
 from harness.fingerprint import fingerprint
 from harness.locks import exclusive, is_held, this_process
@@ -63,7 +64,14 @@ class Sweep:
         workspace: Workspace,
         options: Options,
         start: Start = start_here,
+        *,
+        train: bool = True,
+        train_again: bool = False,
     ) -> None:
+        """`train`: whether cells are trained, too; else those that are trained are only measured.
+
+        train_again: whether those are trained again that lack a measurement and cannot be measured any more.
+        """
         self.study = study
         self.known = known
         self.store = store
@@ -71,12 +79,18 @@ class Sweep:
         self.options = options
         self.start = start
         self.cells: dict[str, Cell] = {}  # added so far, in the order of the study
-        self.progress = SweepProgress(study.name, size(study))
+        self.train = train
+        self.train_again = train_again
+        self.measurements = measurements(store.fingerprint)
+        trained = [cell for cell in self._known() if self._folder(cell.id).result() is not None]
+        self.progress = SweepProgress(study.name, size(study) if train else len(trained))
         self.verdicts = Verdicts(study.pruning, self._folder)
         self.kept = KeptSAEs(workspace, study.name)
 
     def run(self, console: Console) -> SweepProgress:
-        """Run all cells that have no result yet. Raises UserError if another controller runs this study.
+        """Run all cells that have no result yet, and measure those that lack a measurement and have their SAEs.
+
+        Raises UserError if another controller runs this study.
 
         Ctrl-C and SIGTERM raise KeyboardInterrupt, after the workers have saved checkpoints.
         """
@@ -86,18 +100,35 @@ class Sweep:
                 raise already_run(self.study, lock.read_text())
             once_there_is_room(lock, partial(lock.write_text, this_process()))
             self.interrupts = Interrupts()
-            now = asked(self.study, self.store.fingerprint)
-            now |= {"file": self.workspace.file(self.study.file.path)}
-            write_json(self.workspace.asked(self.study.name), now)
-            self.kept.add(may_keep(self.study, self._possible_cells()))
+            if self.train_again:
+                self._forget_results()
+            if self.train:
+                self._write_asked()
+                self.kept.add(may_keep(self.study, self._possible_cells()))
             self._run(console)
         return self.progress
+
+    @property
+    def done(self) -> bool:
+        """Whether every cell of the study has a result, and every measurement that can be made of it."""
+        return self.progress.done == size(self.study)
+
+    def _forget_results(self) -> None:
+        for cell in self._known():
+            folder = self._folder(cell.id)
+            if folder.stale(self.measurements, cell.recipe) and not folder.keeps_sae():
+                folder.forget_result()
+
+    def _write_asked(self) -> None:
+        now = asked(self.study, self.store.fingerprint)
+        now |= {"file": self.workspace.file(self.study.file.path)}
+        write_json(self.workspace.asked(self.study.name), now)
 
     def _run(self, console: Console) -> None:
         if self._settled():
             with Display(self.progress, console):
                 return
-        options = replace(self.options, workers=min(self.options.workers, self.progress.cells))
+        options = replace(self.options, workers=max(1, min(self.options.workers, self.progress.cells)))
         engine = self.start(options, self.workspace.log(self.study.name), self._shared_bytes(), self._roots())
         books = None
         try:  # workers start while the databases are opened
@@ -106,7 +137,9 @@ class Sweep:
 
                 known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-                self.books = books = Books(self.study, self.workspace, known, say, self.verdicts)
+                self.books = books = Books(
+                    self.study, self.workspace, known, say, self.verdicts, self.measurements
+                )
                 books.keep_only(self._possible())
             dispatcher = Dispatcher(
                 engine, books, self.progress, options, self.store, self.verdicts, say, self.kept
@@ -120,17 +153,17 @@ class Sweep:
         finally:
             engine.stop(GRACE)
             if books is not None:
-                books.close(complete=self.progress.done == self.progress.cells)
-        if self.progress.done == self.progress.cells:
+                books.close(complete=self.done)
+        if self.done:
             write_atomically(self.workspace.settled(self.study.name), self._told(list(self.cells.values())))
 
     def _settled(self) -> bool:
         """Whether all cells are done and the databases are known to have exactly these; if so, adds them."""
-        cells = self.known(lambda cell: self._folder(cell).score())
+        cells = self._known()
         path = self.workspace.settled(self.study.name)
-        if len(cells) < self.progress.cells or not path.exists() or path.read_bytes() != self._told(cells):
+        if len(cells) < size(self.study) or not path.exists() or path.read_bytes() != self._told(cells):
             return False
-        if any(self._folder(cell.id).result() is None for cell in cells):
+        if any(self._folder(cell.id).result() is None or self._to_measure(cell) for cell in cells):
             return False
         self.cells = {cell.id: cell for cell in cells}
         self.progress.done = len(cells)
@@ -139,12 +172,19 @@ class Sweep:
     def _told(self, cells: list[Cell]) -> bytes:
         """Identifies what the databases hold about finished cells, and the databases themselves."""
         said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
-        return fingerprint(
-            [self.study.question, sorted(said, key=str), self.workspace.databases(self.study.name)]
-        ).encode()
+        measured = [[one.function, one.code] for one in self.measurements]
+        databases = self.workspace.databases(self.study.name)
+        return fingerprint([self.study.question, sorted(said, key=str), measured, databases]).encode()
 
     def _folder(self, cell: str) -> CellFolder:
         return CellFolder(self.workspace.cell(cell), self.study.pruned_by)
+
+    def _known(self) -> list[Cell]:
+        """The cells that are known from what is on disk."""
+        return self.known(lambda cell: self._folder(cell).score())
+
+    def _to_measure(self, cell: Cell) -> bool:
+        return self._folder(cell.id).to_measure(self.measurements, cell.recipe)
 
     def _possible(self) -> set[str]:
         """All cells that the study may ask for, whichever settings are chosen at its tuning seeds."""
@@ -154,8 +194,9 @@ class Sweep:
         return possible_cells(self.study, self.store.fingerprint)
 
     def _roots(self) -> Roots:
-        """Of the code of all its cells."""
-        return tuple(sorted({root for _, recipe in recipes(self.study) for root in roots(recipe)}))
+        """Of the code that trains and measures its cells."""
+        training = {root for _, recipe in recipes(self.study) for root in roots(recipe)}
+        return tuple(sorted({*training, *GIVEN, *(one.function for one in self.measurements)}))
 
     def _shared_bytes(self) -> int:
         """Memory of the held-out activations, which every worker holds."""
@@ -164,16 +205,16 @@ class Sweep:
     def _phases(self) -> Iterator[list[Cell]]:
         """The cells of each phase; those of the second phase are computed when the first is over."""
 
-        def score(cell: str) -> float | None:
-            return self._folder(cell).score()
-
+        if not self.train:
+            yield self._known()
+            return
         tuning = [cell for cell in self.known(lambda cell: None) if cell.phase == "tuning"]
         self.verdicts.add(in_order(tuning, self._costs(tuning)))
         if any(self._folder(cell.id).result() is None for cell in tuning):
             self.progress.phase = "tuning"
             yield tuning
         self.progress.phase = "reported" if tuning else None
-        known = self.known(score)
+        known = self._known()
         reported = [cell for cell in known if cell.phase == "reported"]
         self.verdicts.add(in_order(reported, self._costs(reported)))
         yield [cell for cell in known if cell.id not in self.cells]
@@ -185,14 +226,20 @@ class Sweep:
     def _take_up(self, cells: list[Cell]) -> tuple[dict[str, Cell], dict[str, Cost]]:
         """Add cells and count those with a result. Returns the others by id, and the costs of all."""
         self.cells |= {cell.id: cell for cell in cells}
-        costs = self._costs(cells)
+        costs = self._costs(cells) | {cell.id: self._measuring(cell) for cell in cells if self._to_measure(cell)}
         left = {}
         for cell in in_order(cells, costs):
             if self.books.add(cell):
                 self.progress.done += 1
-            else:
+            elif self.train or self._folder(cell.id).result() is not None:
                 left[cell.id] = cell
         return left, costs
+
+    def _measuring(self, cell: Cell) -> Cost:
+        """What measuring a trained cell takes: for each held-out token about a third of a training step."""
+        price = self._costs([cell])[cell.id]
+        tokens = self.store.tokens("held_out")
+        return replace(price, tokens=tokens, flops_per_token=price.flops_per_token // 3)
 
 
 def read_lock(path: Path) -> str | None:

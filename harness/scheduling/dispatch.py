@@ -109,8 +109,8 @@ class Dispatcher:
             self._close(cell)
 
     def _pass_on(self, cell: str) -> None:
-        if last := self._books.pass_on(cell):
-            self._progress.running[cell].fvu = last["heldout_fvu"]
+        if (fvu := self._books.pass_on(cell)) is not None:
+            self._progress.running[cell].fvu = fvu
 
     def _hand_out(self) -> None:
         """Give each free slot a cohort."""
@@ -132,11 +132,12 @@ class Dispatcher:
             if cell.id not in self._begun:
                 self._begun.add(cell.id)
                 self._books.start(cell)
-            tokens = 0 if self._books.folder(cell.id).new() else None
+            folder = self._books.folder(cell.id)
+            tokens = 0 if folder.new() and not folder.trained() else None
             work = self._costs[cell.id].work
             self._progress.running[cell.id] = CellProgress(slot, cell.label, cell.recipe.tokens, work, tokens)
             self._pass_on(cell.id)
-            if self._books.folder(cell.id).result() is not None:  # another process has finished it
+            if self._books.done(cell):  # another process has finished it
                 self._finish(cell.id)
         if names := self._progress.on(slot):
             self._watch.given_work(slot)
@@ -152,6 +153,8 @@ class Dispatcher:
             checkpoint_seconds=self._options.checkpoint_seconds,
             micro_batches=self._queue.micro_batches(names),
             pruned_by=self._books.pruned_by,
+            points=self._books.curve_points,
+            measurements=self._books.measurements,
         )
 
     def _on(self, event: Event) -> None:

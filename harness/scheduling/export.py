@@ -10,6 +10,7 @@ from typing import Any
 
 from harness.activations.store import ActivationStore
 from harness.errors import UserError
+from harness.evaluation.measurements import measurements
 from harness.files import write_json, write_json_lines
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.kept import KeptSAEs
@@ -46,7 +47,11 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     check_owner(results, study, workspace)
     results.mkdir(parents=True, exist_ok=True)
     folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
-    outcomes = [folder.result() or folder.failure() or {"state": "missing", "reason": None} for folder in folders]
+    asked = measurements(store.fingerprint)
+    outcomes = [
+        folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
+        for folder, cell in zip(folders, cells, strict=True)
+    ]
     kept = KeptSAEs(workspace, study.name).cells
     saes = [
         folder.sae.relative_to(workspace.root).as_posix() if cell.id in kept and folder.keeps_sae() else None
@@ -86,8 +91,10 @@ def _row(cell: Cell, outcome: dict[str, Any], width: int, sae: str | None) -> di
         "state": outcome["state"],
         "reason": outcome["reason"],
         "sae": sae,
+        **({"score": outcome["score"]} if "score" in outcome else {}),
         "heldout": outcome.get("heldout"),
         "layers": outcome.get("layers", []),
+        **({"not_measured": lacking} if (lacking := outcome.get("not_measured")) else {}),
         **({"calibration": outcome["calibration"]} if "calibration" in outcome else {}),
         "parameters": price.parameters,
         "flops_per_token": price.flops_per_token,
@@ -126,6 +133,24 @@ def _environment(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
         return {}
     kernels = ", ".join(sorted({outcome["kernels"] for outcome in outcomes if "kernels" in outcome}))
     return {**{name: outcomes[0][name] for name in ("torch", "device", "threads")}, "kernels": kernels}
+
+
+def not_measured(
+    study: Study, cells: list[Cell], store: ActivationStore, workspace: Workspace
+) -> tuple[dict[str, list[Path]], int]:
+    """Cells that lack a measurement: the logs of those whose SAEs are there, by what went wrong, and how many
+    whose SAEs were not kept."""
+    asked = measurements(store.fingerprint)
+    failed: dict[str, list[Path]] = {}
+    not_kept = 0
+    for cell in cells:
+        folder = CellFolder(workspace.cell(cell.id), study.pruned_by)
+        lacking = folder.stale(asked, cell.recipe)
+        if lacking and not folder.keeps_sae():
+            not_kept += 1
+        elif lacking:
+            failed.setdefault(folder.why_not_measured(lacking[0]), []).append(folder.log)
+    return failed, not_kept
 
 
 def without_kernels(cells: list[Cell], workspace: Workspace) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -44,11 +45,12 @@ class _Entry:
 
     trial_id: int
     state: TrialState
+    attributes: dict[str, Any]
     steps: set[int] = field(default_factory=set)  # points of the curve that it has
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Entry:
-        return cls(trial._trial_id, trial.state, set(trial.intermediate_values))
+        return cls(trial._trial_id, trial.state, trial.user_attrs, set(trial.intermediate_values))
 
 
 class Ledger:
@@ -114,11 +116,20 @@ class Ledger:
             self.start(cell.id)
             self.report(cell.id, points)
             self.finish(cell.id, result)
+        else:
+            self._measured_again(entry, result)
+
+    def _measured_again(self, entry: _Entry, result: Result | None) -> None:
+        """Say in a finished trial what its cell's measurements have come to since."""
+        known = entry.attributes
+        if new := {name: value for name, value in attributes(result).items() if known.get(name) != value}:
+            set_attributes(self._storage, {entry.trial_id: new})
+            entry.attributes = {**known, **new}
 
     def _add(self, cell: Cell, result: Result | None, points: Sequence[Point]) -> None:
         trial = trial_of(cell, self._distributions, result, points)
         trial_id = self._storage.create_new_trial(self._study._study_id, trial)
-        self._entries[cell.id] = _Entry(trial_id, trial.state)
+        self._entries[cell.id] = _Entry(trial_id, trial.state, trial.user_attrs)
 
     def start(self, cell: str) -> None:
         """Mark a cell's waiting trial as running. Not by `ask`, which may return another trial."""
@@ -165,7 +176,7 @@ class Ledger:
         """Add new points of the curve to a trial, if it is running."""
         entry = self._entries[cell]
         for point in points if entry.state == TrialState.RUNNING else ():
-            if point["step"] not in entry.steps:
+            if CURVE in point and point["step"] not in entry.steps:
                 self._storage.set_trial_intermediate_value(entry.trial_id, point["step"], point[CURVE])
                 entry.steps.add(point["step"])
 
@@ -173,8 +184,10 @@ class Ledger:
         """Finish a cell's trial with its result or failure."""
         entry = self._entries[cell]
         if entry.state.is_finished():
+            self._measured_again(entry, result)
             return
         set_attributes(self._storage, {entry.trial_id: attributes(result)})
         value = value_of(result)
         self._storage.set_trial_state_values(entry.trial_id, state_of(result), None if value is None else [value])
         entry.state = state_of(result)
+        entry.attributes = {**entry.attributes, **attributes(result)}

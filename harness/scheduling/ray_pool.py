@@ -88,7 +88,8 @@ class Host:
                 f"{here}: expected to see {folder} of the machine that runs the sweep, shared with all"
             )
         if other := other_code(roots, code):
-            raise UserError(f"{here}: expected the training code of the machine that runs the sweep; here {other}")
+            expected = "expected the training and measuring code of the machine that runs the sweep"
+            raise UserError(f"{here}: {expected}; here {other}")
         self._pool = Pool([0], self._threads, log)
         return share(free_bytes(device), _workers_here(), shared)
 

@@ -182,12 +182,15 @@ class Tracker:
         tags = [RunTag("state", result["state"])]
         if result["reason"]:
             tags.append(RunTag("reason", result["reason"][:5000]))
-        final = {**(result.get("heldout") or {}), **_by_layer(result), "seconds": result.get("seconds", 0.0)}
         if result.get("retries"):
             tags.append(RunTag("retries", str(result["retries"])))
-        # At step 0 the UI compares them as bars, not as curves of one point.
+        # At step 0 the UI compares them as bars, not as curves of one point. MLflow shows the latest value, so
+        # what was measured again replaces what was there.
+        known = self._runs[cell].data.metrics
         metrics = [
-            Metric(f"final/{k}", float(v), info.start_time, 0) for k, v in final.items() if math.isfinite(v)
+            Metric(name, value, _now() if name in known else info.start_time, 0)
+            for name, value in _final(result).items()
+            if known.get(name) != value
         ]
         self._client.log_batch(info.run_id, metrics=metrics, tags=tags)
         self._with_figures.add(cell)
@@ -206,12 +209,18 @@ class Tracker:
         return cell in self._runs
 
     def finished(self, cell: Cell, result: dict[str, Any]) -> bool:
-        """Whether the cell's run was closed with this result before this sweep, and has the study's tags."""
+        """Whether the cell's run was closed with this result before this sweep, and has the study's tags.
+
+        Its measurements are part of the result: they may have been made again since.
+        """
         run = self._runs.get(cell.id)
         if run is None or run.info.status not in ("FINISHED", "FAILED", "KILLED"):
             return False
         said = {**self._tags(cell), "state": result["state"]}
-        return all(run.data.tags.get(name) == value for name, value in said.items())
+        known = run.data.metrics
+        return all(run.data.tags.get(name) == value for name, value in said.items()) and all(
+            known.get(name) == value for name, value in _final(result).items()
+        )
 
     def _tags(self, cell: Cell) -> dict[str, str]:
         """What the study says about a cell, as tags: parameters cannot be changed in MLflow."""
@@ -247,6 +256,12 @@ def create_tables(url: str, artifacts: Path) -> None:
     finally:
         if engine := SqlAlchemyStore._engine_map.pop(url, None):
             engine.dispose()  # MLflow keeps it by its URL, even if the file is replaced
+
+
+def _final(result: dict[str, Any]) -> dict[str, float]:
+    """A cell's final figures as metrics, `final/fvu`, ...; those that are not finite break MLflow's pages."""
+    final = {**(result.get("heldout") or {}), **_by_layer(result), "seconds": result.get("seconds", 0.0)}
+    return {f"final/{name}": float(value) for name, value in final.items() if math.isfinite(value)}
 
 
 def _by_layer(result: dict[str, Any]) -> dict[str, float]:

@@ -78,7 +78,7 @@ def trial_of(
             **_recipe(cell),
             **attributes(result),
         },
-        intermediate_values={p["step"]: p[CURVE] for p in points} if result else {},
+        intermediate_values={p["step"]: p[CURVE] for p in points if CURVE in p} if result else {},
     )
 
 
@@ -98,10 +98,10 @@ def state_of(result: Result | None) -> TrialState:
 
 
 def value_of(result: Result | None) -> float | None:
-    """Held-out FVU, if the cell has one."""
-    if result is None or result["state"] != "complete" or not math.isfinite(result["heldout"]["fvu"]):
+    """Held-out FVU when training ended, if the cell has one."""
+    if result is None or result["state"] != "complete" or not math.isfinite(result["score"]):
         return None
-    return float(result["heldout"]["fvu"])
+    return float(result["score"])
 
 
 def attributes(result: Result | None) -> dict[str, Any]:

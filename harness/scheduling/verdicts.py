@@ -24,7 +24,7 @@ class _Course:
 
     cell: str
     steps: int  # of its recipe
-    points: dict[int, Record] = field(default_factory=dict)  # by step, in order
+    points: dict[int, Record] = field(default_factory=dict)  # those with held-out figures, by step, in order
     ended: bool = False  # no more points will follow
     judged: int = 0  # the last step with a decision
     pruned: bool = False  # at that step
@@ -94,7 +94,8 @@ class Verdicts:
 
     def _read(self, course: _Course) -> None:
         if not course.pruned:
-            course.points |= {point["step"]: point for point in self._folder(course.cell).points()}
+            points = [point for point in self._folder(course.cell).points() if "heldout_fvu" in point]
+            course.points |= {point["step"]: point for point in points}
 
     def _settle(self) -> None:
         """Decide about each cell at each step, after the cells before it and the earlier steps."""

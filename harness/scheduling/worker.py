@@ -1,4 +1,4 @@
-"""A worker: trains one cohort of cells after another, as it reads them from its standard input.
+"""A worker: trains and measures one cohort of cells after another, as it reads them from its standard input.
 
 Run as `python -m harness.scheduling.worker`. Each line is a Job in JSON; the worker answers with JSON lines:
 `{"tokens": {cell: n, ...}}` while cells train, `{"full": path}` while a file waits for space on a full disk, and
@@ -24,7 +24,10 @@ import torch
 
 from harness.files import when_full
 from harness.sae import native
-from harness.scheduling.cell_run import End, run_cell
+from harness.scheduling.cell_folder import CellFolder
+from harness.scheduling.cell_measure import measure_cell
+from harness.scheduling.cell_run import run_cell
+from harness.scheduling.failures import End
 from harness.scheduling.job import Job
 from harness.study.recipe import Recipe
 from harness.training.cohort import Cohort, Stopped
@@ -76,16 +79,29 @@ class Messages:
 
 
 def run_job(job: Job, messages: Messages) -> None:
-    """Train the cells of a job to their ends, or until SIGTERM."""
+    """Train the cells of a job to their ends and measure them, or until SIGTERM."""
     torch.set_num_threads(job.threads)
     data = partial(open_data, job.activations, job.device, job.fingerprint)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
     shared = next(iter(recipes.values()))  # they agree in what decides the batches
     batches = Batches(data, shared)
-    cells = {
-        path.name: run_cell(path, recipe, data, micro_batches=job.micro_batches, pruned_by=job.pruned_by)
-        for path, recipe in recipes.items()
-    }
+    cells = {}
+    for path, recipe in recipes.items():
+        if CellFolder(path, job.pruned_by).result() is None:
+            cells[path.name] = run_cell(
+                path,
+                recipe,
+                data,
+                micro_batches=job.micro_batches,
+                pruned_by=job.pruned_by,
+                points=job.points,
+                measurements=job.measurements,
+            )
+        elif messages.stop:
+            messages.end(path.name, "stopped")
+        else:
+            how = measure_cell(path, recipe, data, job.measurements, micro_batches=job.micro_batches)
+            messages.end(path.name, how)
     cohort = Cohort(cells, messages.end)
     cohort.train(
         batches.read,
@@ -102,7 +118,7 @@ def main() -> None:
     when_full.set(messages.full)
     _get_ready()
     for line in sys.stdin:
-        run_job(Job(**json.loads(line)), messages)
+        run_job(Job.from_line(line), messages)
         if messages.stop:
             break
 

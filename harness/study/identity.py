@@ -30,7 +30,8 @@ from harness.study.recipe import Recipe
 FLAGS = ("schedule_free", "fused", "calibrated", "every_pre_activation")
 Roots = tuple[str, ...]  # definitions, as in harness.fingerprint
 
-# What trains every cell; the members that a recipe uses come on top, and all that these reach.
+# What trains every cell, and measures its curve and its score, which cannot be measured again; the members that a
+# recipe uses come on top, and all that these reach.
 CORE = (
     "harness.training.cell:Cell.step",
     "harness.training.cell:Cell.state",
@@ -39,6 +40,9 @@ CORE = (
     "harness.training.data:Batches",
     "harness.training.data:Data.read",
     "harness.training.data:Data.centred",
+    "harness.training.cell:Cell.trained_sae",
+    "harness.training.trainer:curve_point",
+    "harness.training.trainer:score",
 )
 
 
@@ -59,6 +63,7 @@ ONLY_IF: dict[str, Callable[[Recipe], bool]] = {
     "harness.sae.calibration:calibrate": _calibrated,
     "harness.training.cell:Cell.calibrate": _calibrated,
     "harness.training.data:Data.training": _calibrated,
+    "harness.training.trainer:CALIBRATION_TOKENS": _calibrated,
     "harness.training.fused_adam:FusedAdam": _fused,
     "harness.training.inputs:CENTRED": lambda recipe: recipe.inputs == "centred",
     "harness.training.inputs:UNCENTRED": lambda recipe: recipe.inputs == "uncentred",

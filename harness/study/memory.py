@@ -21,9 +21,9 @@ ROW = 4  # numbers for each dimension of a reconstruction
 EVALUATED = 2048  # tokens at a time, when a cell is measured
 COPIES = 2  # of the state, while a checkpoint is written
 FLOAT = 4  # bytes
-# Bytes that comparing with known features takes (harness/ground_truth.py): for each held-out token and feature,
-# and as many more while these are read; for each active latent of a token; for each latent and feature; for each
-# feature and token of a block.
+# Bytes that comparing with known features takes (harness/evaluation/known_features.py): for each held-out token
+# and feature, and as many more while these are read; for each active latent of a token; for each latent and
+# feature; for each feature and token of a block.
 FEATURE, READ, CODE, PAIR, BLOCK = 4, 4, 20, 17, 20
 
 
@@ -66,7 +66,7 @@ def memory(
     optimizer = OPTIMIZERS[recipe.optimizer]
     kept = round(FLOAT * parameters * (1 + optimizer.kept))
     step = FLOAT * (parameters * (1 + optimizer.passing) + recipe.batch * _per_token(recipe, width, latents))
-    evaluation = FLOAT * EVALUATED * _per_token(recipe, width, latents)
+    evaluation = FLOAT * (parameters + EVALUATED * _per_token(recipe, width, latents))  # of a copy of the weights
     compared = known.bytes(latents, recipe.k, evaluation) if known else 0
     return Memory(kept, round(max(step, evaluation, compared, COPIES * kept)))
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from harness.sources.kinds import load_source
 from harness.sources.source import Source
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
+from harness.study.curve import POINTS
 from harness.study.memory import KnownFeatures
 from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe
@@ -20,6 +21,9 @@ from harness.yaml_file import Strict, YamlFile, file_name, near, read_yaml
 Design = Literal["factorial", "one_factor"]
 Keep = Literal["reported", "all", "none"]  # of which cells the trained SAEs stay on disk
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+
+
+CurvePoints = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class StudyForm(Strict):
@@ -33,6 +37,7 @@ class StudyForm(Strict):
     seeds: Seeds
     pruning: Any = "none"  # harness/study/pruning.py
     keep: Keep = "reported"
+    curve_points: CurvePoints = POINTS  # of each learning curve: harness/study/curve.py
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
 
 
@@ -51,6 +56,7 @@ class Study:
     tuning_seeds: tuple[int, ...] = ()
     pruning: Pruning | None = None
     keep: Keep = "reported"
+    curve_points: int = POINTS
 
     @property
     def pruned_by(self) -> str | None:
@@ -115,6 +121,7 @@ def load_study(path: Path) -> Study:
         tuning_seeds=tuple(form.tuning_seeds),
         pruning=read_pruning(file, form.pruning),
         keep=form.keep,
+        curve_points=form.curve_points,
     )
 
 

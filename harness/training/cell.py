@@ -24,7 +24,7 @@ from harness.training.fused_adam import FusedAdam
 from harness.training.graph import Graph
 from harness.training.inputs import INPUTS
 from harness.training.loss import active_at, resamples_at
-from harness.training.metrics import EVALUATION_BATCH
+from harness.training.metrics import EVALUATION_BATCH, WINDOWS
 from harness.training.optimizers import averaged_weights, build_optimizers, clip, learning_rate, set_learning_rate
 from harness.training.resampling import Source, resample
 from harness.training.state import pack, unpack
@@ -97,9 +97,9 @@ class Cell:
         """Tokens trained on so far."""
         return self.step_index * self.recipe.batch
 
-    def silent(self) -> Tensor:
-        """Latents that have not fired within the last `dead_window` tokens: [N], bool."""
-        return self.tokens - self.last_fired >= self.recipe.dead_window
+    def silent(self, window: int) -> Tensor:
+        """Latents that have not fired within the last `window` tokens: [N], bool."""
+        return self.tokens - self.last_fired >= window
 
     def dead(self) -> Tensor:
         """Those of them that remedies are for, [N], bool: a latent that started again has a window of its own."""
@@ -211,16 +211,20 @@ class Cell:
     def drain(self) -> dict[str, float]:
         """Training figures since the last call. One synchronisation with the device.
 
-        The dead fraction is that of the last `dead_window` tokens, and not there before as many have been seen.
+        Dead fractions are those of the last `dead_window` tokens and of `WINDOWS`, all from the same counter, and
+        not there before as many tokens have been seen.
         """
         error, squares, firings = self.sums.tolist()
         tokens = max(1, self.tokens_summed)
         self.sums.zero_()
         self.tokens_summed = 0
         figures = {"fvu": error / squares if squares else 0.0, "l0": firings / tokens}
-        if self.tokens >= self.recipe.dead_window:
-            figures["dead_fraction"] = float(self.silent().float().mean())
-        return figures
+        windows = {"dead_fraction": self.recipe.dead_window, **WINDOWS}
+        return figures | {
+            name: float(self.silent(window).float().mean())
+            for name, window in windows.items()
+            if self.tokens >= window
+        }
 
     def state(self) -> dict[str, Tensor]:
         """Weights, optimizer moments, counters and position, as a flat mapping of tensors."""

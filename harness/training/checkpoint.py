@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -36,15 +35,18 @@ class Checkpoints:
         for old in self._paths()[KEEP:]:
             old.unlink()
 
-    def load(self, before: float = math.inf) -> dict[str, Tensor] | None:
-        """The newest checkpoint of a step below `before` that is whole, or None.
+    def load(
+        self, usable: Callable[[int, Mapping[str, Tensor]], bool] = lambda step, tensors: True
+    ) -> dict[str, Tensor] | None:
+        """The newest checkpoint that is whole and `usable`, given its step and its tensors, or None.
 
         Also removes what a kill has left of one that was being written.
         """
         for torn in self.folder.glob("*.tmp"):
             torn.unlink()
-        for path in (path for path in self._paths() if int(path.stem) < before):
-            if (tensors := read_checkpoint(path)) is not None:
+        for path in self._paths():
+            tensors = read_checkpoint(path)
+            if tensors is not None and usable(int(path.stem), tensors):
                 return tensors
         return None
 

@@ -32,7 +32,7 @@ class Data:
         self.fingerprint = self._store.fingerprint
         self.mean = self.centring.scaled_mean  # [width], of the training split
         held_out = self._store.read("held_out", 0, self._store.tokens("held_out"))
-        self.held_out = HeldOut(self.centred(self._put(held_out)), self._store.scale)
+        self.held_out = HeldOut(self.centred(self._put(held_out)), self._store.scale, self.features)
 
     def read(self, recipe: Recipe, step: int) -> Tensor:
         """Activations [recipe.batch, width] of a step (0-based), on the device, as they are stored."""

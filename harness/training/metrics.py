@@ -1,64 +1,77 @@
-"""What the figures mean. docs/definitions.md says how each relates to what other packages report.
+"""What one pass of an SAE over held-out activations comes to, and the figures of learning curves that follow.
+
+Final figures are measured apart from training, in `harness.evaluation`, so that a changed metric trains nothing
+again; this module is all of measuring that training needs. docs/definitions.md says what the figures mean.
 
 All functions take activations that are centred and scaled; `scale` brings MSE back to the model's own units.
-Shape letters: B tokens, D activation width, N latents.
+Shape letters: B tokens of a batch, T held-out tokens, D activation width, N latents of all coders, L coders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from copy import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from harness.sae.model import Coded
 
+Coding = Callable[[Tensor], Coded]  # what an SAE makes of a batch [B, D]
 EVALUATION_BATCH = 2048  # tokens; bounds the memory of the [B, N] pre-activations
+# Tokens within which a latent is to fire, besides the recipe's own window; docs/definitions.md says whose they are
+WINDOWS = {"dead_fraction_1_5m_tokens": 1_500_000, "dead_fraction_10m_tokens": 10_000_000}
 
 
-@dataclass(frozen=True)
-class LayerQuality:
-    """One sparse layer of an SAE on held-out activations."""
+class Pass(NamedTuple):
+    """Sums and counts over all held-out tokens, each token coded once."""
 
-    l0: float
-    dead_fraction: float
-    unexplained: float  # sum of |what is left over behind it|^2 / sum of |what the SAE saw|^2
-
-
-@dataclass(frozen=True)
-class Quality:
-    """An SAE on held-out activations."""
-
-    mse: float  # mean over all entries of the squared error, in the model's units
-    nmse: float  # mean over tokens of |error|^2 / |x - mean|^2: every token weighs the same
-    fvu: float  # sum of |error|^2 / sum of |x - mean|^2: fraction of variance unexplained
-    l0: float  # active latents a token
-    dead_fraction: float  # latents that did not fire on the first `dead_window` held-out tokens / latents
-    alive: int  # latents that fired on them
-    effective_latents: float  # exp of the entropy of the latents' shares of all firings
-    layers: tuple[LayerQuality, ...]  # in the order in which they code; the figures above are of all together
-
-    def as_dict(self) -> dict[str, float | int]:
-        """The figures of all layers together, by name."""
-        return {name: value for name, value in asdict(self).items() if name != "layers"}
-
-    def layers_as_dicts(self) -> list[dict[str, float]]:
-        """The figures of each layer, by name."""
-        return [asdict(layer) for layer in self.layers]
+    errors: Tensor  # [T], float64: squared distance between a token and its reconstruction
+    firings: Tensor  # [N], float64: number of tokens that each latent fired on (value above zero)
+    first_fired: Tensor  # [N], int64: the first of these tokens, from 0; T where there is none
+    remainders: (
+        Tensor  # [L + 1], float64: sum of squares of what the SAE saw, and of what is left behind each coder
+    )
+    latents: tuple[int, ...]  # of each coder
 
 
 class HeldOut:
     """Held-out activations [T, D] with their own per-dimension mean, about which variance is measured."""
 
-    def __init__(self, x: Tensor, scale: float) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        scale: float,
+        features: Callable[[], Tensor | None] = lambda: None,
+        batch: int = EVALUATION_BATCH,
+    ) -> None:
+        """`features` gives the true features [T, F] where they are known. batch: tokens to code at a time."""
         self.x = x
         self.scale = scale
+        self.features = features
+        self.batch = batch
         self.squares = (x - x.mean(0)).square().sum(1)  # [T]: each token's squared distance from the mean
+        self._last: tuple[Coding, Pass] | None = None
 
     def head(self, tokens: int) -> HeldOut:
         """The first `tokens` tokens as a smaller held-out set."""
-        return HeldOut(self.x[:tokens], self.scale)
+        return HeldOut(self.x[:tokens], self.scale, batch=self.batch)
+
+    def coded_by(self, code: Coding) -> Pass:
+        """What coding all tokens comes to. Kept until another SAE is asked about.
+
+        All that is measured begins with it; the SAE must not change meanwhile.
+        """
+        if self._last is None or self._last[0] != code:
+            self._last = code, code_all(code, self)
+        return self._last[1]
+
+    def in_batches(self, batch: int) -> HeldOut:
+        """The same tokens, to be coded so many at a time."""
+        other = copy(self)
+        other.batch, other._last = batch, None
+        return other
 
 
 def fired(coded: Coded) -> Tensor:
@@ -66,59 +79,68 @@ def fired(coded: Coded) -> Tensor:
     return torch.cat([part.code.fired() for part in coded.parts])
 
 
+def _coded(code: Coding, held_out: HeldOut) -> Iterator[tuple[int, Tensor, Coded]]:
+    """Batch after batch: its first token, its activations, and what the SAE makes of them."""
+    for start in range(0, len(held_out.x), held_out.batch):
+        x = held_out.x[start : start + held_out.batch]
+        yield start, x, code(x)
+
+
 @torch.no_grad()
-def evaluate(
-    code: Callable[[Tensor], Coded], held_out: HeldOut, dead_window: int, batch: int = EVALUATION_BATCH
-) -> Quality:
-    """Measure an SAE, given as what it makes of a batch; firing is counted on the first `dead_window` tokens."""
-    errors, counts, window_counts, remainders = [], [], [], []
-    for start in range(0, len(held_out.x), batch):
-        x = held_out.x[start : start + batch]
-        coded = code(x)
-        errors.append((x - coded.reconstruction).square().sum(1))
-        counts.append(fired(coded))
+def code_all(code: Coding, held_out: HeldOut) -> Pass:
+    """Code all held-out tokens."""
+    errors, firings, remainders, firsts = [], [], [], []
+    latents: tuple[int, ...] = ()
+    for start, x, coded in _coded(code, held_out):
+        errors.append(_errors(x, coded))
+        firings.append(fired(coded))
         remainders.append(_remainders(coded))
-        if start < dead_window:
-            inside = dead_window - start
-            window_counts.append(counts[-1] if inside >= len(x) else fired(code(x[:inside])))
-    error = torch.cat(errors).double()
-    squares = held_out.squares.double()
-    alive = torch.stack(window_counts).sum(0) > 0
-    firings = torch.stack(counts).double().sum(0)
-    sizes = [part.code.support.latents for part in coded.parts]
-    left = torch.stack(remainders).sum(0)
-    return Quality(
-        mse=float(error.mean() / held_out.x.shape[1]) * held_out.scale**2,
-        nmse=float((error / squares.clamp_min(1e-12)).mean()),
-        fvu=float(error.sum() / squares.sum()),
-        l0=float(firings.sum() / len(held_out.x)),
-        dead_fraction=1 - float(alive.double().mean()),
-        alive=int(alive.sum()),
-        effective_latents=effective_number(firings),
-        layers=tuple(
-            LayerQuality(
-                l0=float(fired_here.sum() / len(held_out.x)),
-                dead_fraction=1 - float(alive_here.double().mean()),
-                unexplained=float(left_here / left[0].clamp_min(1e-12)),
-            )
-            for fired_here, alive_here, left_here in zip(
-                torch.split(firings, sizes), torch.split(alive, sizes), left[1:], strict=True
-            )
-        ),
+        firsts.append(_first_fired(coded, start, len(held_out.x)))
+        latents = tuple(part.code.support.latents for part in coded.parts)
+    return Pass(
+        errors=torch.cat(errors).double(),
+        firings=torch.stack(firings).double().sum(0),
+        first_fired=torch.stack(firsts).amin(0),
+        remainders=torch.stack(remainders).sum(0),
+        latents=latents,
     )
 
 
+@torch.no_grad()
+def curve_figures(code: Coding, held_out: HeldOut) -> dict[str, float]:
+    """Those of `reconstruction_figures`, without the rest of a `Pass`, which takes a third of its time."""
+    passed = [(_errors(x, coded), fired(coded)) for _, x, coded in _coded(code, held_out)]
+    errors, firings = zip(*passed, strict=True)
+    return reconstruction_figures(torch.cat(errors).double(), torch.stack(firings).double().sum(0), held_out)
+
+
+def _errors(x: Tensor, coded: Coded) -> Tensor:
+    """Squared distance between each token and its reconstruction: [B]."""
+    return (x - coded.reconstruction).square().sum(1)
+
+
 def _remainders(coded: Coded) -> Tensor:
-    """Sum of squares of what the SAE saw, and of what is left over behind each layer: [layers + 1]."""
     before = [part.target for part in coded.parts]
     last = coded.parts[-1]
     return torch.stack([rows.double().square().sum() for rows in (*before, last.residual)])
 
 
-def effective_number(firings: Tensor) -> float:
-    """exp(entropy) of the shares of `firings` [N]: N when all fire equally often, 1 when one does all firing."""
-    total = firings.sum()
-    if total == 0:
-        return 0.0
-    shares = firings[firings > 0] / total
-    return float(torch.exp(-(shares * shares.log()).sum()))
+def _first_fired(coded: Coded, start: int, never: int) -> Tensor:
+    """The first token of the batch that each latent fired on, [N], counted from `start`; or else `never`."""
+    firsts = []
+    for part in coded.parts:
+        support, fires = part.code.support, part.code.values > 0
+        first = torch.full((support.latents,), never, dtype=torch.int64, device=fires.device)
+        firsts.append(first.scatter_reduce_(0, support.indices[fires], support.tokens[fires] + start, "amin"))
+    return torch.cat(firsts)
+
+
+def reconstruction_figures(errors: Tensor, firings: Tensor, held_out: HeldOut) -> dict[str, float]:
+    """MSE, normalised MSE, FVU and L0, by name, from those of a `Pass`."""
+    squares = held_out.squares.double()
+    return {
+        "mse": float(errors.mean() / held_out.x.shape[1]) * held_out.scale**2,
+        "nmse": float((errors / squares.clamp_min(1e-12)).mean()),
+        "fvu": float(errors.sum() / squares.sum()),
+        "l0": float(firings.sum() / len(held_out.x)),
+    }

@@ -106,12 +106,22 @@ def build_optimizers(recipe: Recipe, model: nn.Module) -> list[Optimizer]:
 
 @contextmanager
 def averaged_weights(optimizers: Sequence[Optimizer]) -> Iterator[None]:
-    """Within, the model has the weights that schedule-free optimizers stand for; others have no others."""
+    """Within, the model has the weights that schedule-free optimizers stand for; others have no others.
+
+    Behind it all weights are as they were, bit for bit, though averaging and back rounds: how often a cell is
+    measured decides nothing that is trained.
+    """
+    averaging = [optimizer for optimizer in optimizers if hasattr(optimizer, "eval")]
+    weights = [p for optimizer in averaging for group in optimizer.param_groups for p in group["params"]]
+    before = [p.detach().clone() for p in weights]
     _call(optimizers, "eval")
     try:
         yield
     finally:
         _call(optimizers, "train")
+        with torch.no_grad():
+            for p, value in zip(weights, before, strict=True):
+                p.copy_(value)
 
 
 def _call(optimizers: Sequence[Optimizer], mode: str) -> None:

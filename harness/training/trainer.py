@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from harness.study.curve import Point, curve_tokens, held_out_steps, logging_steps
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
-from harness.training.metrics import HeldOut, Quality, evaluate
+from harness.training.metrics import HeldOut, curve_figures, reconstruction_figures
+from harness.training.trained_sae import TrainedSAE
 
-CURVE_POINTS = 12
-CURVE_TOKENS = 2048  # held-out tokens behind one point of a curve; the result is measured on all of them
-CALIBRATION_TOKENS = 32_768  # training tokens that thresholds are set on for the result; CURVE_TOKENS for a point
+CALIBRATION_TOKENS = (
+    32_768  # training tokens that thresholds are set on in the end; as many as measured for a point
+)
 DIVERGED_FVU = 100.0  # an SAE that predicts the mean has 1
-SECONDS = "seconds"  # in a checkpoint, beside the cell's state
-
-Point = dict[str, float | int]
+SECONDS, POINTS = "seconds", "points"  # in a checkpoint, beside the cell's state
 
 
 class Diverged(Exception):
@@ -66,75 +66,99 @@ class Samples(NamedTuple):
 
 
 def train(
-    cell: Cell, samples: Samples, checkpoints: Checkpoints, point: Callable[[Point], Any], clock: Stopwatch
-) -> Generator[int, Turn, Quality]:
-    """Train `cell` to its end, from wherever it is, and measure it on all held-out activations.
+    cell: Cell,
+    samples: Samples,
+    checkpoints: Checkpoints,
+    point: Callable[[Point], Any],
+    clock: Stopwatch,
+    points: int,
+) -> Generator[int, Turn, None]:
+    """Train `cell` to its end, from wherever it is, and set its thresholds there if it has any.
 
     Yields the step (0-based) whose batch it waits for, and is sent this Turn; `Cohort` does that for many cells.
-    point: takes each point of the cell's curves. clock: stands still while the cell waits. Raises Diverged.
+    point: takes each of the `points` of the cell's curve. clock: stands still while the cell waits.
+    Raises Diverged.
     """
-    curve_set = samples.held_out.head(CURVE_TOKENS)
-    points = logging_steps(cell.recipe.steps)
+    curve_set = samples._replace(held_out=samples.held_out.head(curve_tokens(cell.recipe)))
+    logged = set(logging_steps(cell.recipe.steps, points))
+    held_out = held_out_steps(cell.recipe.steps, points)
     while cell.step_index < cell.recipe.steps:
         with clock.paused():
             turn = yield cell.step_index
         cell.step(turn.x)
-        if cell.step_index in points:
-            point(curve_point(cell, samples._replace(held_out=curve_set)))
+        if cell.step_index in logged:
+            point(curve_point(cell, curve_set if cell.step_index in held_out else None))
         if turn.save:
-            save(cell, checkpoints, clock)
-    return _measured(cell, samples, CALIBRATION_TOKENS, cell.recipe.dead_window)
+            save(cell, checkpoints, clock, points)
+    with cell.evaluating():
+        _calibrate(cell, samples, CALIBRATION_TOKENS)
 
 
-def save(cell: Cell, checkpoints: Checkpoints, clock: Stopwatch) -> None:
+def score(sae: TrainedSAE, held_out: HeldOut, tokens: int) -> float:
+    """FVU of all held-out activations after `tokens`, by which tuned values are chosen. Raises Diverged.
+
+    Part of training, unlike what is measured and reported: another choice would be other cells.
+    """
+    passed = held_out.coded_by(sae.code)
+    figures = reconstruction_figures(passed.errors, passed.firings, held_out)
+    check("held-out", figures, tokens)
+    return figures["fvu"]
+
+
+def save(cell: Cell, checkpoints: Checkpoints, clock: Stopwatch, points: int) -> None:
     """Write a checkpoint."""
     seconds = torch.tensor(clock.seconds, dtype=torch.float64)
-    checkpoints.save(cell.step_index, {**cell.state(), SECONDS: seconds})
+    checkpoints.save(cell.step_index, {**cell.state(), SECONDS: seconds, POINTS: torch.tensor(points)})
 
 
-def resume(cell: Cell, checkpoints: Checkpoints, clock: Stopwatch, before: float = math.inf) -> None:
-    """Bring a new cell and its clock to the last checkpoint of a step below `before`, if there is one.
+def resume(cell: Cell, checkpoints: Checkpoints, clock: Stopwatch, there: Container[int], points: int) -> int:
+    """Bring a new cell and its clock to the last checkpoint before which no point of its curve is missing.
 
-    Seconds that were lost since are not counted.
+    there: the steps of the points that there are. Returns the number of points of the curve that it goes on with:
+    those that it was begun with, or else `points`. Seconds that were lost since are not counted.
     """
-    saved = checkpoints.load(before)
-    if saved is not None:
-        cell.load_state(saved)
-        clock.add(float(saved[SECONDS]))
+
+    def usable(step: int, saved: Mapping[str, Tensor]) -> bool:
+        logged = logging_steps(cell.recipe.steps, int(saved[POINTS]))
+        return all(at in there for at in logged if at <= step)
+
+    saved = checkpoints.load(usable)
+    if saved is None:
+        return points
+    cell.load_state(saved)
+    clock.add(float(saved[SECONDS]))
+    return int(saved[POINTS])
 
 
-def logging_steps(steps: int) -> set[int]:
-    """Evenly spaced numbers of steps done, the last one included; fewer where there are fewer steps."""
-    return {round(steps * point / CURVE_POINTS) for point in range(1, CURVE_POINTS + 1)} - {0}
-
-
-def curve_point(cell: Cell, samples: Samples) -> Point:
-    """Training figures since the last point and held-out figures now. Raises Diverged.
+def curve_point(cell: Cell, samples: Samples | None) -> Point:
+    """Training figures since the last point, and held-out figures now where there are samples. Raises Diverged.
 
     `measured_tokens`: the held-out tokens that these are of.
     """
     training = cell.drain()
     check("training", training, cell.tokens)
-    quality = _measured(cell, samples, CURVE_TOKENS, CURVE_TOKENS)
-    return {
-        "step": cell.step_index,
-        "tokens": cell.tokens,
-        "measured_tokens": len(samples.held_out.x),
-        **{f"train_{name}": value for name, value in training.items()},
-        **{f"heldout_{name}": getattr(quality, name) for name in ("mse", "nmse", "fvu", "l0")},
-    }
+    point: Point = {"step": cell.step_index, "tokens": cell.tokens}
+    point |= {f"train_{name}": value for name, value in training.items()}
+    if samples is not None:
+        tokens = len(samples.held_out.x)
+        held_out = _figures(cell, samples, tokens)
+        point |= {"measured_tokens": tokens, **{f"heldout_{name}": value for name, value in held_out.items()}}
+    return point
 
 
-def _measured(cell: Cell, samples: Samples, calibration_tokens: int, dead_window: int) -> Quality:
-    """Measure a cell, its thresholds set on so many training tokens where it has any. Raises Diverged."""
+def _figures(cell: Cell, samples: Samples, calibration_tokens: int) -> dict[str, float]:
+    """Held-out figures of a cell, its thresholds set on so many training tokens if it has any. Raises Diverged."""
     with cell.evaluating():
-        if cell.calibrated:
-            cell.calibrate(samples.training(calibration_tokens))
-        quality = evaluate(cell.code, samples.held_out, dead_window, cell.evaluation_batch)
-    check("held-out", quality.as_dict(), cell.tokens)
-    for number, layer in enumerate(quality.layers_as_dicts(), start=1):
-        check(f"held-out, layer {number},", layer, cell.tokens)
-    return quality
+        _calibrate(cell, samples, calibration_tokens)
+        figures = curve_figures(cell.code, samples.held_out)
+    check("held-out", figures, cell.tokens)
+    return figures
+
+
+def _calibrate(cell: Cell, samples: Samples, tokens: int) -> None:
+    """Within `evaluating`: set its thresholds, if it has any, on so many training tokens."""
+    if cell.calibrated:
+        cell.calibrate(samples.training(tokens))
 
 
 def check(which: str, figures: Mapping[str, float], tokens: int) -> None:

@@ -76,7 +76,12 @@ def cell_record(
     heldout = None
     if fvu is not None:
         heldout = {"mse": fvu * 0.9, "nmse": fvu * 1.1, "fvu": fvu, "l0": 16.0, "dead_fraction": dead}
-        heldout |= {"alive": round(1024 * (1 - dead)), "effective_latents": 512 * (1 - dead), **features}
+        heldout |= {
+            "dead_fraction_all_tokens": dead,
+            "alive": round(1024 * (1 - dead)),
+            "effective_latents": 512 * (1 - dead),
+            **features,
+        }
     record = {
         "cell": hashlib.sha256(identity.encode()).hexdigest()[:12],
         "arm": arm,

@@ -48,7 +48,8 @@ def test_a_cell_that_is_killed_twice_goes_on_to_the_same_bits(tmp_path, changes)
     assert killed.value.points == [point for point in curve if point["step"] > 14]
     assert rest == []
     assert quality == expected
-    assert curve[-1]["heldout_fvu"] == expected.fvu  # fewer held-out tokens than a point of the curve looks at
+    if not whole.calibrated:  # a point's thresholds are set on fewer tokens; all held-out ones are behind both
+        assert curve[-1]["heldout_fvu"] == expected.fvu
     ours, theirs = whole.state(), third.state()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -71,10 +72,10 @@ def test_a_cell_that_explodes_is_diverged_and_nothing_else(tmp_path, optimizer, 
         layers="dense 2-2",
         optimizer=optimizer,
         sparsifier=sparsifier,
-        tokens=10 * STEPS * BATCH,  # 17 steps to the first point of the curve
+        tokens=10 * STEPS * BATCH,  # 17 steps to the first of 4 points of the curve
         lr=1e30,
         gradient_clip=None,
         **REMEDIES,
     )
     with pytest.raises(Diverged, match="training FVU"):
-        run(one, Checkpoints(tmp_path))
+        run(one, Checkpoints(tmp_path), count=4)

@@ -80,6 +80,6 @@ def test_a_cell_that_is_too_large_ends_in_micro_batches(tmp_path, databases, mon
     assert found[LARGE_BATCH]["state"] == "complete"
     assert expected[LARGE_BATCH]["micro_batches"] == 1
     assert found[LARGE_BATCH]["micro_batches"] in (2, 4, 8)
-    assert found[LARGE_BATCH]["heldout"] == pytest.approx(expected[LARGE_BATCH]["heldout"], rel=1e-3)
+    assert found[LARGE_BATCH]["score"] == pytest.approx(expected[LARGE_BATCH]["score"], rel=1e-3)
     rows = map(json.loads, Path("results/small/cells.jsonl").read_text().splitlines())
     assert [row.get("micro_batches") for row in rows] == [None, found[LARGE_BATCH]["micro_batches"]]

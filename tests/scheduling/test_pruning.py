@@ -70,7 +70,7 @@ def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, da
     curve = (root / "runs" / "cells" / min(pruned) / "curve.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in curve]
     assert steps == sorted(set(steps))
-    assert len(steps) == 12
+    assert len(steps) == 40
 
 
 def test_two_runs_prune_the_same_cells_at_the_same_points(tmp_path, databases, monkeypatch):

@@ -14,6 +14,7 @@ import torch
 
 from harness import load_sae
 from harness.activations.store import ActivationStore
+from harness.evaluation.measurements import measurements
 from harness.locks import exclusive
 from harness.scheduling.cell_folder import CellFolder
 from harness.scheduling.cell_run import End, run_cell
@@ -28,6 +29,7 @@ DEEP = replace(RECIPE, layers="dense 2-2", optimizer="muon", k=3, latents=96)
 LARGE = replace(RECIPE, latents=10**9)  # 64 GB of weights
 LAST = replace(RECIPE, tokens=128, lr=1e30, gradient_clip=None)  # explodes in its last update, behind all losses
 EXPLODING = replace(RECIPE, optimizer="muon", lr=1e6, gradient_clip=1e9)
+MEASUREMENTS = measurements("these held-out activations")
 ADDRESSES = 24 * 2**30  # bytes; a worker's libraries alone take several GiB of addresses
 
 
@@ -63,6 +65,7 @@ def job(cells: dict[str, Recipe], checkpoint_seconds: float = 1e9) -> Job:
         device="cpu",
         threads=1,
         checkpoint_seconds=checkpoint_seconds,
+        measurements=MEASUREMENTS,
     )
 
 
@@ -83,8 +86,8 @@ def ends(worker: subprocess.Popen[str], *jobs: Job) -> dict[str, list[str]]:
 
 
 def outcome(name: str) -> tuple:
-    """Everything about a cell's result but the time that it took."""
-    result = folder(name).result()
+    """Everything about a cell's result and measurements but the time that it took."""
+    result = folder(name).outcome(MEASUREMENTS, RECIPE)
     return {**result, "seconds": None}, folder(name).points()
 
 
@@ -108,7 +111,7 @@ def test_a_cell_ends_the_same_alone_and_beside_cells_that_fail_in_every_way(star
     }
     assert outcome("small") == outcome("alone")
     assert outcome("deep") == outcome("deep-alone")
-    assert "training FVU" in folder("exploding").result()["reason"]
+    assert "FVU" in folder("exploding").result()["reason"]
     assert "Error" in folder("obstructed").failure()["reason"]
     assert folder("large").failure() is None  # there may be room for it alone, or in micro-batches
     assert "memory" in folder("large").log.read_text()
@@ -208,7 +211,8 @@ def test_a_cell_whose_last_figures_are_not_finite_is_diverged_and_says_which(sta
     assert ends(start(), job({"last": LAST})) == {"last": ["done"]}
     result = folder("last").result()
     assert result["state"] == "diverged"
-    assert result["heldout"] is None
+    assert "score" not in result
+    assert not (folder("last").path / "measurements").exists()
     assert result["reason"] in {f"held-out FVU {value} at 128 tokens" for value in ("nan", "inf")}
     for path in folder("last").path.iterdir():
         assert not path.is_file() or not {"NaN", "Infinity"} & {*re.findall(r"\w+", path.read_text())}, path
@@ -221,7 +225,8 @@ def test_points_of_a_curve_say_what_they_are_of(start):
     seen = {point["tokens"] for point in points if "train_dead_fraction" in point}
     assert seen == {point["tokens"] for point in points if point["tokens"] >= RECIPE.dead_window}
     assert 0 < len(seen) < len(points)
-    assert {point["measured_tokens"] for point in points} == {1024}  # all held-out tokens: fewer than 2,048
+    assert {point["measured_tokens"] for point in points if "heldout_fvu" in point} == {256}
+    assert points[-1]["heldout_fvu"] > 0
 
 
 @pytest.mark.parametrize("sparsifier", ["batchtopk", "jumprelu"])
@@ -235,7 +240,8 @@ def test_a_result_says_how_its_thresholds_were_set(start, sparsifier):
     assert calibration["tokens"] == 8192  # all training tokens: fewer than 32,768
     assert [layer["l0"] for layer in calibration["layers"]] == [pytest.approx(2, rel=1e-3)] * 2
     assert [layer["l0_learned"] is None for layer in calibration["layers"]] == [sparsifier == "batchtopk"] * 2
-    assert result["heldout"]["l0"] == pytest.approx(4, rel=0.05)  # of 1,024 tokens
+    measured, _ = outcome("one")
+    assert measured["heldout"]["l0"] == pytest.approx(4, rel=0.05)  # of 1,024 tokens
     assert "calibration" not in folder("top-k").result()
 
 

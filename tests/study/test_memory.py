@@ -22,7 +22,7 @@ import json, pathlib, sys, torch
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
-from harness.training.metrics import HeldOut, evaluate
+from harness.training.metrics import HeldOut, code_all
 
 def status(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
@@ -33,7 +33,7 @@ def work(recipe, width):
     for _ in range(3):
         cell.step(torch.randn(recipe.batch, width))
     with cell.evaluating():
-        evaluate(cell.code, held_out, 2048)
+        code_all(cell.code, held_out)
     Checkpoints(pathlib.Path(sys.argv[3])).save(1, cell.state())
     return cell
 
@@ -77,6 +77,7 @@ def test_a_cells_peak_is_near_what_the_model_says(tmp_path, changes):
 COMPARED = """
 import ctypes, json, pathlib, sys, torch
 from harness.activations.synthetic import make_synthetic
+from harness.evaluation.measurements import measurements
 from harness.scheduling.cell_run import run_cell
 from harness.training.data import Data
 from harness.study.recipe import Recipe
@@ -94,9 +95,10 @@ def make(name, tokens, features):
 
 def train(name, data, latents):
     recipe = Recipe(latents=latents, k=4, tokens=512, batch=256, dead_window=256)
-    cell = run_cell(folder / name, recipe, lambda: data)
+    cell = run_cell(folder / name, recipe, lambda: data, measurements=measurements("these"))
     Cohort({name: cell}).train(lambda step: data.read(recipe, step), 1e9, centred=data.centred)
-    assert "mcc" in json.loads((folder / name / "result.json").read_text())["heldout"]
+    (measured,) = (folder / name / "measurements").glob("known_features*")
+    assert "mcc" in json.loads(measured.read_text())["figures"]
 
 torch.set_num_threads(1)
 folder, latents, tokens, features = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:])

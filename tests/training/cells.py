@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from harness.evaluation.quality import measure
 from harness.study.catalogue import SPARSIFIERS
+from harness.study.curve import POINTS, Point
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
+from harness.training.centring import Centring
 from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort
-from harness.training.metrics import HeldOut, Quality
+from harness.training.metrics import HeldOut
+from harness.training.sae_files import SAEConfig
 from harness.training.stream import batch_rows
-from harness.training.trainer import Point, Samples, Stopwatch, train
+from harness.training.trained_sae import TrainedSAE
+from harness.training.trainer import Samples, Stopwatch, train
 
 WIDTH, BATCH, STEPS = 8, 32, 20
 DATA = torch.randn(1024, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -45,15 +51,22 @@ class Killed(Exception):
         self.points = points
 
 
-def run(cell: Cell, checkpoints: Checkpoints, stop_at: int | None = None) -> tuple[Quality, list[Point]]:
+def measured(cell: Cell) -> SimpleNamespace:
+    """What is said of a cell in the end."""
+    centring = Centring(MEAN, torch.ones(()))
+    return SimpleNamespace(**measure(TrainedSAE.of(cell, SAEConfig(cell.recipe, centring, centring)), HELD_OUT))
+
+
+def run(
+    cell: Cell, checkpoints: Checkpoints, stop_at: int | None = None, count: int = POINTS
+) -> tuple[SimpleNamespace, list[Point]]:
     """Train to the end; or with a checkpoint after every step until it is killed after `stop_at` of them."""
     points: list[Point] = []
-    ends: dict[str, Quality] = {}
 
     def beat() -> None:
         if cell.step_index == stop_at:
             raise Killed(points)
 
-    training = train(cell, SAMPLES, checkpoints, points.append, Stopwatch())
-    Cohort({"it": training}, ends.__setitem__).train(batches, 0.0 if stop_at else 1e9, beat)
-    return ends["it"], points
+    training = train(cell, SAMPLES, checkpoints, points.append, Stopwatch(), count)
+    Cohort({"it": training}).train(batches, 0.0 if stop_at else 1e9, beat)
+    return measured(cell), points

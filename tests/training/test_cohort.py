@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS
+from harness.study.curve import POINTS
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort, Stopped
 from harness.training.inputs import INPUTS
 from harness.training.trainer import Diverged, Stopwatch, train
-from tests.training.cells import BATCH, DATA, SAMPLES, STEPS, batches, cell, run
+from tests.training.cells import BATCH, DATA, SAMPLES, STEPS, batches, cell, measured, run
 
 # No two alike: depth, width, optimizer, sparsifier, learning rate, k, length; all that draws or counts is on.
 CHANGES: dict[str, dict[str, Any]] = {
@@ -27,10 +28,10 @@ CHANGES: dict[str, dict[str, Any]] = {
 def trained(training: Any, cell: Cell) -> Any:
     """As `train`, but what ends a cell is kept beside its state."""
     try:
-        quality = yield from training
+        yield from training
     except Exception as failure:
         return failure
-    return quality, cell.state()
+    return measured(cell), cell.state()
 
 
 def together(cells: dict[str, Cell], checkpoints=None, seconds=1e9, beat=lambda: None, source=batches):
@@ -39,7 +40,7 @@ def together(cells: dict[str, Cell], checkpoints=None, seconds=1e9, beat=lambda:
     curves: dict[str, list] = {name: [] for name in cells}
     members = {
         name: trained(
-            train(one, SAMPLES, checkpoints and checkpoints[name], curves[name].append, Stopwatch()), one
+            train(one, SAMPLES, checkpoints and checkpoints[name], curves[name].append, Stopwatch(), POINTS), one
         )
         for name, one in cells.items()
     }

@@ -36,10 +36,10 @@ def test_an_update_that_explodes_is_noticed_at_the_next_point(tmp_path, optimize
 def test_a_clock_goes_on_where_its_cell_does(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     first, second, other = Stopwatch(), Stopwatch(), cell(seed=1)
-    resume(cell(), checkpoints, first)  # there is nothing to go on from
+    resume(cell(), checkpoints, first, (), 7)  # there is nothing to go on from
     first.add(1234.5)
-    save(cell(), checkpoints, first)
-    resume(other, checkpoints, second)
+    save(cell(), checkpoints, first, 7)
+    assert resume(other, checkpoints, second, (), 9) == 7  # the points that its curve was begun with
     assert 1234.5 < second.seconds < 1300
     ours, theirs = other.state(), cell().state()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -144,7 +144,9 @@ def test_a_cell_resamples_what_was_silent_and_gives_it_another_window():
     assert one.dead()[:5].all()
     one.step(DATA[:BATCH])  # the second step resamples behind it
     assert not one.dead().any()
-    assert one.silent()[:5].all()  # none has fired within the window, and that is what the curve shows
+    assert one.silent(one.recipe.dead_window)[
+        :5
+    ].all()  # none has fired within the window, and that is what the curve shows
     assert one.drain()["dead_fraction"] >= 5 / 32
     assert not one.sae.coders[0].bias[:5].any()
     one.step(DATA[:BATCH])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,15 +13,16 @@ from hypothesis import strategies as st
 
 from harness import TrainedSAE, load_sae
 from harness.errors import UserError
+from harness.evaluation.quality import measure
 from harness.training.centring import Centring
 from harness.training.checkpoint import Checkpoints
 from harness.training.inputs import INPUTS
-from harness.training.metrics import HeldOut, evaluate
+from harness.training.metrics import HeldOut
 from harness.training.optimizers import OPTIMIZERS
 from harness.training.sae_files import CONFIG, SAEConfig
-from harness.training.trainer import CURVE_TOKENS
-from tests.training.cells import DATA, HELD_OUT, MEAN, STEPS, WIDTH, Killed, cell, recipe, run
+from tests.training.cells import DATA, HELD_OUT, MEAN, WIDTH, Killed, cell, recipe, run
 
+POINT = 12  # steps, of 20: one of the points with held-out figures
 CENTRING = Centring(2 * MEAN, torch.tensor(2.0))  # a power of two: back and forth is exact
 VARIANTS = {
     "shallow": {},
@@ -66,7 +68,7 @@ def test_a_saved_sae_reconstructs_raw_activations_with_the_figure_that_was_measu
     TrainedSAE.of(one, config(**changes)).save(tmp_path / "sae")
     sae = load_sae(tmp_path / "sae")
     assert fvu(sae, raw(HELD_OUT.x)) == pytest.approx(measured.fvu, rel=1e-5)
-    again = evaluate(sae.code, HELD_OUT, CURVE_TOKENS)
+    again = SimpleNamespace(**measure(sae, HELD_OUT))
     exact = not OPTIMIZERS[one.recipe.optimizer].schedule_free  # these average once more, to rounding
     assert again.fvu == (measured.fvu if exact else pytest.approx(measured.fvu, rel=1e-6))
     assert again.l0 == pytest.approx(measured.l0, rel=0.01)
@@ -142,17 +144,17 @@ def test_gradients_reach_activations_and_latents_but_no_weights(tmp_path):
 def test_a_checkpoint_from_the_middle_has_the_figure_of_its_point_of_the_curve(changes, tmp_path):
     checkpoints = Checkpoints(tmp_path, {CONFIG: config(**changes).to_tensor()})
     with pytest.raises(Killed) as killed:
-        run(cell(**changes), checkpoints, stop_at=STEPS // 2)
+        run(cell(**changes), checkpoints, stop_at=POINT)
     point = killed.value.points[-1]
-    assert point["step"] == STEPS // 2
-    sae = load_sae(tmp_path / f"{STEPS // 2:09}.safetensors")
+    assert point["step"] == POINT
+    sae = load_sae(tmp_path / f"{POINT:09}.safetensors")
     assert sae.config.tokens == point["tokens"]
-    found = evaluate(sae.code, HELD_OUT.head(CURVE_TOKENS), CURVE_TOKENS)
+    found = SimpleNamespace(**measure(sae, HELD_OUT))  # as many tokens as are behind the point
     assert found.fvu == pytest.approx(point["heldout_fvu"], rel=1e-6)
     assert found.l0 == pytest.approx(point["heldout_l0"], rel=0.01)
     assert fvu(sae, raw(HELD_OUT.x)) == pytest.approx(point["heldout_fvu"], rel=1e-5)
     sae.save(tmp_path / "sae")  # also what is in between can be kept
-    assert evaluate(load_sae(tmp_path / "sae").code, HELD_OUT, CURVE_TOKENS).fvu == found.fvu
+    assert measure(load_sae(tmp_path / "sae"), HELD_OUT)["fvu"] == found.fvu
 
 
 def test_a_trained_sae_is_a_copy(tmp_path):
@@ -249,4 +251,4 @@ def test_held_out_figures_do_not_depend_on_the_copy(tmp_path):
     one = cell(layers="dense 2-2")
     measured, _ = run(one, Checkpoints(tmp_path / "unused"))
     sae = TrainedSAE.of(one, config(layers="dense 2-2"))
-    assert evaluate(sae.code, HeldOut(HELD_OUT.x, 1.0), one.recipe.dead_window) == measured
+    assert SimpleNamespace(**measure(sae, HeldOut(HELD_OUT.x, 1.0))) == measured

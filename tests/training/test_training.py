@@ -1,26 +1,31 @@
 """A cell in training: checkpoints that survive damage, divergence, death, the order of the batches."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.study.curve import DENSER, POINTS, curve_tokens, logging_steps
 from harness.training.checkpoint import Checkpoints
+from harness.training.metrics import WINDOWS
 from harness.training.stream import batch_rows
-from harness.training.trainer import CURVE_POINTS, Diverged, logging_steps
-from tests.training.cells import DATA, MEAN, STEPS, WIDTH, cell, run
+from harness.training.trainer import Diverged, Stopwatch, resume
+from tests.training.cells import DATA, MEAN, STEPS, WIDTH, Killed, cell, recipe, run
 
 
 def test_training_learns(tmp_path):
     _, curve = run(cell(tokens=6400, lr=3e-3), Checkpoints(tmp_path))
-    assert len(curve) == CURVE_POINTS
-    assert curve[-1]["heldout_fvu"] < 0.6 * curve[0]["heldout_fvu"]
+    assert len(curve) == POINTS
+    first, *_, last = [point["heldout_fvu"] for point in curve if "heldout_fvu" in point]
+    assert last < 0.6 * first
     assert curve[-1]["train_l0"] <= 4
 
 
 def test_a_cell_whose_loss_explodes_is_diverged(tmp_path):
-    with pytest.raises(Diverged, match="training FVU"):
+    with pytest.raises(Diverged, match="FVU"):
         run(cell(lr=1e6, optimizer="muon", gradient_clip=1e9), Checkpoints(tmp_path))
 
 
@@ -31,6 +36,18 @@ def test_a_latent_is_dead_after_the_window_and_alive_when_it_fires():
     assert "dead_fraction" not in one.drain()  # of 64 tokens 32 have been seen: nobody knows yet
     one.step(DATA[32:64])
     assert one.drain()["dead_fraction"] >= 0.5
+
+
+def test_dead_fractions_of_all_windows_are_of_one_counter(monkeypatch):
+    monkeypatch.setitem(WINDOWS, "dead_fraction_1_5m_tokens", 96)
+    one = cell(dead_window=32)
+    for step in range(4):
+        one.step(DATA[32 * step :][:32])
+        figures = one.drain()
+        assert ("dead_fraction_1_5m_tokens" in figures) == (step >= 2)  # else absent, not 0
+    assert figures["dead_fraction"] == float((one.last_fired <= 96).float().mean())
+    assert figures["dead_fraction_1_5m_tokens"] == float((one.last_fired <= 32).float().mean())
+    assert "dead_fraction_10m_tokens" not in figures
 
 
 def test_training_figures_are_those_of_the_batches_before_their_updates():
@@ -62,7 +79,8 @@ def test_the_last_measurement_is_at_k_whenever_it_was_reached(tmp_path):
     quality, curve = run(one, Checkpoints(tmp_path))
     assert one.step_index == STEPS
     assert 3 < quality.l0 <= 4
-    assert 4 < curve[len(curve) // 2]["heldout_l0"] <= 24
+    l0 = [point["heldout_l0"] for point in curve if "heldout_l0" in point]
+    assert 4 < l0[len(l0) // 2] <= 24
 
 
 @pytest.mark.parametrize("decoder_norm", ["unit", "free"])
@@ -108,11 +126,54 @@ def test_epochs_and_seeds_have_orders_of_their_own():
         batch_rows(0, 10, 9, 0)
 
 
-@given(st.integers(1, 1000))
-def test_the_last_step_is_always_logged(steps):
-    points = logging_steps(steps)
-    assert max(points) == steps
-    assert min(points) >= 1
-    assert len(points) == min(steps, CURVE_POINTS)
-    gaps = np.diff(sorted(points))
-    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+@given(st.integers(1, 100_000), st.integers(1, 300))
+def test_points_are_denser_at_the_start_and_the_last_step_is_one(steps, points):
+    logged = logging_steps(steps, points)
+    assert len(logged) == min(steps, points)
+    assert logged == sorted(set(logged))
+    assert logged[0] >= 1
+    assert logged[-1] == steps
+    gaps = np.diff([0, *logged])
+    assert all(after >= before - 1 for before, after in pairwise(gaps))  # but for rounding
+    if steps > 100 * points > 1000:
+        assert gaps[-1] / gaps[0] == pytest.approx(DENSER, rel=0.3)
+
+
+def test_every_fourth_point_has_held_out_figures_the_last_one_included(tmp_path):
+    for count in (1, 3, 10):
+        _, curve = run(cell(), Checkpoints(tmp_path / str(count)), count=count)
+        held_out = ["heldout_fvu" in point for point in curve]
+        assert held_out == [(count - 1 - place) % 4 == 0 for place in range(count)]
+        assert held_out == ["measured_tokens" in point for point in curve]
+        assert all("train_fvu" in point for point in curve)
+
+
+def test_a_point_is_of_held_out_tokens_in_proportion_to_the_training():
+    sizes = {tokens: curve_tokens(recipe(tokens=tokens)) for tokens in (1_000, 200_000, 1_000_000, 10**9)}
+    assert sizes == {1_000: 256, 200_000: 256, 1_000_000: 1250, 10**9: 2048}
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "schedule_free_adam"}, {"aux_k": 8}])
+def test_points_change_nothing_that_is_trained(tmp_path, changes):
+    few, many = cell(**changes), cell(**changes)
+    assert len(run(few, Checkpoints(tmp_path / "few"), count=1)[1]) == 1
+    assert len(run(many, Checkpoints(tmp_path / "many"), count=STEPS)[1]) == STEPS
+    weights = dict(few.sae.named_parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in many.sae.named_parameters())
+
+
+def test_a_curve_goes_on_with_the_points_that_it_was_begun_with(tmp_path):
+    """The study asks for others meanwhile: a cell's curve is one curve."""
+    _, whole = run(cell(), Checkpoints(tmp_path / "whole"), count=4)
+    checkpoints, clock = Checkpoints(tmp_path / "parts"), Stopwatch()
+    with pytest.raises(Killed) as killed:
+        run(cell(), checkpoints, stop_at=13, count=4)
+    there = {point["step"] for point in killed.value.points}
+    second = cell()
+    assert resume(second, checkpoints, clock, there, 9) == 4
+    assert second.step_index == 13
+    third = cell()
+    assert resume(third, checkpoints, clock, there - {min(there)}, 9) == 9  # a point is lost: it begins anew
+    assert third.step_index == 0
+    _, rest = run(second, checkpoints, count=4)
+    assert killed.value.points + rest == whole

@@ -78,13 +78,13 @@ def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
         if row["chosen"] and row["fvu"] is not None:
             ax.plot([_x(view, row)], [row["fvu"]], "o", ms=8.5, mfc="none", mec=INK, mew=1.0, zorder=4)
     for cell in _searched(view, rows):
-        ax.plot([_x(view, cell)], [cell["fvu"]], "o", ms=3, mfc=colour, mew=0, alpha=0.7, zorder=3)
+        ax.plot([_x(view, cell)], [cell["score"]], "o", ms=3, mfc=colour, mew=0, alpha=0.7, zorder=3)
 
 
 def _searched(view: View, rows: Sequence[Row]) -> list[Row]:
     """The cells that an arm's rows of the tuning table are means of."""
     seeds = view.study.tuning_seeds if view.study.tuning_seeds and len(rows) > 1 else view.study.seeds
-    known = [cell for cell in view.tables["cells"] if cell["fvu"] is not None and cell["seed"] in seeds]
+    known = [cell for cell in view.tables["cells"] if cell["score"] is not None and cell["seed"] in seeds]
     return [
         cell for cell in known if all(cell[column(axis)] == rows[0][column(axis)] for axis in view.study.compared)
     ]
@@ -109,7 +109,7 @@ def _others(view: View, row: Row) -> Key:
 
 def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) -> None:
     """The same limits of FVU in all panels, with ticks at the values that this panel's arms were tried at."""
-    values = [cell["fvu"] for cell in view.tables["cells"] if cell["fvu"] is not None]
+    values = [cell["score"] for cell in view.tables["cells"] if cell["score"] is not None]
     low, high = bounded(FVU, *robust_limits(values))
     high += 0.12 * (high - low)  # room for the crosses
     if min(values) > 0 and high / min(values) > LOG_RATIO / 2:

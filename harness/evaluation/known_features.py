@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+from harness.evaluation.measurements import Figures
+from harness.training.metrics import Coding, HeldOut
+from harness.training.trained_sae import TrainedSAE
 
 
 class Codes(NamedTuple):
@@ -35,6 +40,30 @@ class Recovery:
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
+
+
+def measure(sae: TrainedSAE, held_out: HeldOut) -> Figures:
+    """MCC, F1 and uniqueness on all held-out tokens; nothing where the source does not know its features."""
+    if (features := held_out.features()) is None:
+        return {}
+    return recovery(codes_of(sae.code, held_out), sae.sae.latents, features).as_dict()
+
+
+@torch.no_grad()
+def codes_of(code: Coding, held_out: HeldOut) -> list[Codes]:
+    """The codes of all held-out tokens, a block for each batch."""
+    blocks = []
+    for start in range(0, len(held_out.x), held_out.batch):
+        x = held_out.x[start : start + held_out.batch]
+        codes = [part.code for part in code(x).parts]
+        first = accumulate((code.support.latents for code in codes), initial=0)  # latents of the coders before
+        active = [code.values > 0 for code in codes]
+        latents = [c.support.indices[on] + n for c, on, n in zip(codes, active, first, strict=False)]
+        tokens = [code.support.tokens[on] for code, on in zip(codes, active, strict=True)]
+        values = [code.values[on] for code, on in zip(codes, active, strict=True)]
+        stop = start + len(x)
+        blocks.append(Codes(start, stop, torch.cat(tokens).int(), torch.cat(latents).int(), torch.cat(values)))
+    return blocks
 
 
 @torch.no_grad()

@@ -1,13 +1,18 @@
 """Metrics against numbers worked out by hand."""
 
 import math
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from harness.evaluation.quality import effective_number, measure
 from harness.sae.model import Coded, Part
 from harness.sae.sparse import SparseCode, Support
-from harness.training.metrics import HeldOut, effective_number, evaluate
+from harness.training.metrics import WINDOWS, HeldOut
 
 
 class FixedSAE:
@@ -20,6 +25,12 @@ class FixedSAE:
         values = torch.stack([first, second], 1).flatten()
         code = SparseCode(values, values, Support.of_rows(indices, 4), x.new_zeros(len(x), 4))
         return Coded(torch.zeros_like(x), (Part(x, x, code, torch.zeros_like(x)),))
+
+
+def evaluate(code: Callable[[torch.Tensor], Coded], held_out: HeldOut, dead_window: int) -> SimpleNamespace:
+    """What is measured of an SAE that makes `code` of activations."""
+    sae = SimpleNamespace(code=code, config=SimpleNamespace(recipe=SimpleNamespace(dead_window=dead_window)))
+    return SimpleNamespace(**measure(sae, held_out))
 
 
 X = torch.tensor([[3.0, 0.0], [-1.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])  # mean 0
@@ -52,6 +63,28 @@ def test_death_is_counted_in_the_window_alone():
     assert evaluate(FixedSAE(), held_out, dead_window=5001).alive == 2
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 60), st.integers(1, 7))
+def test_every_window_is_counted_from_one_pass(fires, window, batch):
+    """Against counting each by itself, for a latent that fires on some tokens only, in batches of any size."""
+    x = torch.tensor([[1.0 if fire else -1.0, 0.0] for fire in fires])
+    held_out = HeldOut(torch.cat([x, torch.ones(0, 2)]), 1.0, batch=batch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(WINDOWS, "dead_fraction_1_5m_tokens", 10)
+        patch.setitem(WINDOWS, "dead_fraction_10m_tokens", 40)
+        found = evaluate(FixedSAE(), held_out, window)
+
+    def dead(tokens: int) -> float:
+        return (2 + (not any(fires[:tokens]))) / 4  # of 4 latents one always fires and two never do
+
+    assert found.dead_fraction == dead(window)
+    assert found.dead_fraction_all_tokens == dead(len(fires))
+    for name, tokens in (("dead_fraction_1_5m_tokens", 10), ("dead_fraction_10m_tokens", 40)):
+        if tokens <= len(fires):
+            assert getattr(found, name) == dead(tokens)
+        else:  # longer than the data: absent, not 0
+            assert not hasattr(found, name)
+
+
 class HalvingSAE:
     """Two coders, each of which makes half of what it is given; one latent fires always, one never."""
 
@@ -67,11 +100,10 @@ class HalvingSAE:
 def test_each_layer_is_measured_by_what_is_left_behind_it():
     quality = evaluate(HalvingSAE(), HeldOut(X, scale=1.0), dead_window=4)
     assert quality.fvu == pytest.approx(1 / 16)
-    assert quality.layers_as_dicts() == [
+    assert quality.layers == [
         {"l0": 1.0, "dead_fraction": 0.0, "unexplained": pytest.approx(1 / 4)},
         {"l0": 0.0, "dead_fraction": 1.0, "unexplained": pytest.approx(1 / 16)},
     ]
-    assert "layers" not in quality.as_dict()
     assert (quality.l0, quality.alive, quality.dead_fraction) == (1.0, 1, 0.5)
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from harness import ground_truth
-from harness.ground_truth import Codes, Recovery
+from harness.evaluation import known_features
+from harness.evaluation.known_features import Codes, Recovery
 
 
 def some_features(tokens: int = 400, count: int = 6, seed: int = 0) -> torch.Tensor:
@@ -27,7 +27,7 @@ def blocks_of(codes: torch.Tensor, size: int) -> list[Codes]:
 
 
 def recovery(codes: torch.Tensor, features: torch.Tensor, size: int = 64) -> Recovery:
-    return ground_truth.recovery(blocks_of(codes, size), codes.shape[1], features)
+    return known_features.recovery(blocks_of(codes, size), codes.shape[1], features)
 
 
 def dense(codes: torch.Tensor, features: torch.Tensor, tolerance: float = 1e-12) -> Recovery:

@@ -1,0 +1,72 @@
+"""Which measurements there are, and whether those of a cell are up to date. No torch here: `plan` asks, too.
+
+A measurement is a function of a trained SAE and a held-out set, `measure(sae, held_out)`, that rows of
+`harness.metrics` name. It is made again where its code, the data or the window within which a latent must fire are
+other than when it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from harness import metrics
+from harness.fingerprint import code_fingerprint
+from harness.study.recipe import Recipe
+
+# What measurements are made of besides their own functions: these hand over an SAE and held-out activations.
+GIVEN = ("harness.training.trained_sae:TrainedSAE.code", "harness.training.metrics:HeldOut")
+# Numbers by name; `layers`, where there is such a key, has those of each sparse layer. What is unknown is absent.
+Figures = dict[str, Any]
+Stamp = dict[str, Any]  # what decides a measurement besides the SAE
+LAYERS = "layers"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One function that measures, `module:function`, and fingerprints of its code and of the held-out data."""
+
+    function: str
+    code: str
+    held_out: str
+
+    @property
+    def name(self) -> str:
+        """That of its file in a cell's folder: `quality.measure` for `harness.evaluation.quality:measure`."""
+        return self.function.removeprefix("harness.evaluation.").replace(":", ".")
+
+    def stamp(self, recipe: Recipe) -> Stamp:
+        """What the measurement of a cell of this recipe says of how it was made."""
+        return {"code": self.code, "held_out": self.held_out, "dead_window": recipe.dead_window}
+
+    def load(self) -> Callable[..., Figures]:
+        """The function. Raises ImportError or AttributeError where there is none of this name."""
+        module, _, name = self.function.partition(":")
+        found: Callable[..., Figures] = getattr(import_module(module), name)
+        return found
+
+
+def measurements(held_out: str) -> list[Measurement]:
+    """All of them, for held-out activations with this fingerprint."""
+    measured = (metric for metric in metrics.METRICS if {"final", "layer"} & {*metric.places})
+    functions = dict.fromkeys(metric.measured_by for metric in measured)
+    return [Measurement(function, code_fingerprint([function, *GIVEN]), held_out) for function in functions]
+
+
+def metrics_of(function: str) -> list[str]:
+    """The names of the metrics that a function measures."""
+    return [metric.name for metric in metrics.METRICS if metric.measured_by == function]
+
+
+def merged(figures: Iterable[Figures]) -> tuple[Figures, list[Figures]]:
+    """The figures of several measurements: of all sparse layers together, and of each layer."""
+    together: Figures = {}
+    layers: list[Figures] = []
+    for found in figures:
+        together |= {name: value for name, value in found.items() if name != LAYERS}
+        for place, layer in enumerate(found.get(LAYERS, ())):
+            layers += [{}] * (place + 1 - len(layers))
+            layers[place] = {**layers[place], **layer}
+    return together, layers
