@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.evaluation.measurements import Figures, Measurement, merged, metrics_of
-from harness.files import read_record, say_once, write_json, write_json_lines
+from harness.files import read_record, say_once, write_atomically, write_json, write_json_lines
 from harness.study.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ class CellFolder:
         return str(record.get("reason") or (self.failure() or {}).get("reason") or "it was not tried")
 
     def _record(self, measurement: Measurement, record: Record) -> None:
-        write_json(self._measurement(measurement), record)
+        text = json.dumps(record, indent=1)  # NaN and all
+        write_atomically(self._measurement(measurement), f"{text}\n".encode())
 
     def _measurement(self, measurement: Measurement) -> Path:
         return self.path / "measurements" / f"{measurement.name}.json"

@@ -84,6 +84,7 @@ def package(tmp_path) -> Path:
     return copy.parent
 
 
+@pytest.mark.chaos
 def test_what_is_added_by_one_entry_is_allowed_planned_trained_killed_and_resumed(package, tmp_path, databases):
     environment = {**os.environ, "PYTHONPATH": str(package)}
 

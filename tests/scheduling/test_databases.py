@@ -206,13 +206,13 @@ def test_passwords_are_masked_in_any_text():
 
 
 def test_an_error_of_ours_shows_no_password_either(small_study, capsys, monkeypatch):
-    def broken(source, options, console):
-        raise RuntimeError(f"cannot open {options.storage} with h/ush")
+    def broken(source, workspace, console):
+        raise RuntimeError(f"cannot open {workspace.storage} with h/ush")
 
-    monkeypatch.setattr("harness.commands.running.prepare", broken)
+    monkeypatch.setattr("harness.commands.running.prepare_missing", broken)
     with pytest.raises(SystemExit) as stop:
         main(["run", str(small_study), "--storage", "postgresql://me:h%2Fush@127.0.0.1:1/d"])
     assert stop.value.code == 1
     said = capsys.readouterr().err
-    assert "RuntimeError: cannot open postgresql://me:***@127.0.0.1:1/d with ***" in said
+    assert "RuntimeError: cannot open postgresql+psycopg://me:***@127.0.0.1:1/d with ***" in said
     assert "ush" not in said

@@ -135,7 +135,7 @@ def test_studies_share_cells_and_none_deletes_what_another_one_keeps(workspace, 
 
 def test_what_a_study_keeps_is_no_part_of_a_cells_identity(workspace):
     ids = [
-        [cell.id for cell in possible_cells(load_study(Path(write("x", keep))), "data", "code")]
+        [cell.id for cell in possible_cells(load_study(Path(write("x", keep))), "data")]
         for keep in ("none", "reported", "all")
     ]
     assert ids[0] == ids[1] == ids[2]
@@ -144,7 +144,7 @@ def test_what_a_study_keeps_is_no_part_of_a_cells_identity(workspace):
 def test_tuning_cells_are_kept_only_where_all_are(workspace):
     tuned = {"seeds: [0, 1]": "seeds: [0, 1]\ntuning_seeds: [2]"}
     study = load_study(Path(write("x", "all", tuned)))
-    cells = possible_cells(study, "data", "code")
+    cells = possible_cells(study, "data")
     assert may_keep(study, cells) == {cell.id for cell in cells}
     study = load_study(Path(write("x", "reported", tuned)))
     assert may_keep(study, cells) == {cell.id for cell in cells if cell.recipe.seed != 2}

@@ -48,11 +48,11 @@ def test_a_study_is_the_same_by_any_spelling_of_its_path(small_study, capsys, mo
         small_study.resolve(),
     )
     for spelling in spellings:
-        assert "expected a sweep's results" in fails(capsys, "report", str(spelling))
+        assert "expected the results of a sweep" in fails(capsys, "report", str(spelling))
     root = Path.cwd()
     monkeypatch.chdir("studies")
-    assert "expected a sweep's results" in fails(capsys, "--root", str(root), "report", "small.yaml")
-    assert "expected a sweep's results" in fails(capsys, "--root", "..", "report", "small.yaml")
+    assert "expected the results of a sweep" in fails(capsys, "--root", str(root), "report", "small.yaml")
+    assert "expected the results of a sweep" in fails(capsys, "--root", "..", "report", "small.yaml")
 
 
 def test_a_study_of_a_name_that_another_file_has_is_refused(small_study, capsys):

@@ -63,7 +63,8 @@ def line_of(stream: IO[str] | None) -> str:
     return stream.readline()
 
 
-@pytest.mark.parametrize("end", ["it goes on", pytest.param("it is killed", marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("end", ["it goes on", "it is killed"])
 def test_one_prepares_and_the_other_waits(workspace, end):
     folder = workspace / "data/known"
     processes = [started(workspace, name) for name in NAMES]
