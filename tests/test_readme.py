@@ -58,7 +58,7 @@ def test_the_demo_runs_from_text_to_report(tmp_path, monkeypatch, capsys):
     """`studies/smoke.yaml` without DVC, from nothing: the commands that the README shows, in its order."""
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     monkeypatch.chdir(tmp_path)
-    assert [c.split()[1] for c in SMOKE] == ["plan", "run", "status", "report"]
+    assert [c.split()[1] for c in SMOKE] == ["plan", "run", "status", "report", "evaluate"]
     for command in SMOKE:
         main(command.split()[1:])
     shown = capsys.readouterr().out
