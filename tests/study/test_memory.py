@@ -33,6 +33,8 @@ def work(recipe, width):
     for _ in range(3):
         cell.step(torch.randn(recipe.batch, width))
     with cell.evaluating():
+        if cell.calibrated:
+            cell.calibrate(held_out.x)
         code_all(cell.code, held_out)
     Checkpoints(pathlib.Path(sys.argv[3])).save(1, cell.state())
     return cell
