@@ -4,6 +4,7 @@ import base64
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -20,8 +21,10 @@ SECRETS = [secret.encode() for secret in (PASSWORD, ESCAPED, base64.b64encode(f"
 
 def children() -> list[Path]:
     """Processes that this one has started, by their folders in /proc."""
-    tasks = Path(f"/proc/{os.getpid()}/task")
-    pids = [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    pids: list[str] = []
+    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
+        with suppress(OSError):  # a thread that has just ended
+            pids += (task / "children").read_text().split()
     return [Path("/proc") / pid for pid in pids]
 
 
