@@ -13,7 +13,18 @@ PACKAGE = Path(harness.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the ground up. A room may import itself and what stands below it; `ground` is for every room.
-ROOMS = ["ground", "sae", "activations", "sources", "study", "training", "evaluation", "scheduling", "analysis", "top"]
+ROOMS = [
+    "ground",
+    "sae",
+    "activations",
+    "sources",
+    "study",
+    "training",
+    "evaluation",
+    "scheduling",
+    "analysis",
+    "top",
+]
 GROUND = {
     "__init__",
     "backoff",
