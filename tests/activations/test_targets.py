@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
 from harness.activations.tokens import packed_contexts
 from harness.errors import UserError
+from harness.sources.prepare import prepare_missing
 from harness.study.recipe import Recipe
 from harness.training.data import Data
 
@@ -168,6 +170,18 @@ def test_a_row_without_its_target_is_not_published(tmp_path: Path) -> None:
     writer.put("held_out", np.arange(1), ROWS[:1])
     with pytest.raises(ValueError, match="train: expected 2 rows, 0 were put"):
         writer.finish(hook="in", target_hook="out")
+
+
+def test_a_source_with_a_target_is_prepared_and_says_where_both_are_read(
+    make_source: MakeSource, folders: Folders, tmp_path: Path
+) -> None:
+    source, said = make_source(MLP), []
+    for folder in (folders.corpus, folders.language_model):
+        shutil.copytree(folder, source.folder(tmp_path) / folder.name)
+    prepare_missing(source, tmp_path, tmp_path / "results", said.append)
+    source.check(ActivationStore.open(source.store(tmp_path)))
+    (line,) = said
+    assert "at transformer.h.1.mlp (input), targets at transformer.h.1.mlp: 6,000 + 1,500 tokens" in line
 
 
 def test_a_store_without_the_targets_that_the_source_asks_for_is_refused(

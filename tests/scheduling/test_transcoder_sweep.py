@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from harness import load_sae
+from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
 from harness.cli import main
 from harness.study.plan import cost
@@ -65,9 +68,28 @@ def test_a_study_of_transcoders_runs_and_is_reported(study, capsys):
     cells = [json.loads(line) for line in (results / "cells.jsonl").read_text().splitlines()]
     assert {cell["state"] for cell in cells} == {"complete"}
     assert all(0.1 < cell["heldout"]["fvu"] < 0.8 for cell in cells)
+    store = ActivationStore.open(Path("data/random/activations"))
+    x, target = (torch.from_numpy(one.read("held_out", 0, 1024)) for one in (store, store.targets))
+    spread = (target - target.mean(0)).square().sum()
+    for cell in cells:
+        missed = (load_sae(cell["sae"])(x) - target).square().sum()
+        assert float(missed / spread) == pytest.approx(cell["heldout"]["fvu"], rel=1e-4)
+        assert cell["score"] == cell["heldout"]["fvu"]
     page = (results / "report.html").read_text()
     assert "transformer.h.0.mlp (input)" in page
     assert "of what the transcoders predict" in page
+
+    before = measured()
+    assert len(before) == len(cells)
+    for file in before:
+        file.unlink()
+    main(["evaluate", str(study), "--workers", "1"])  # from the transcoders that were kept
+    assert measured() == before
+
+
+def measured() -> dict[Path, str]:
+    """What the measurements of quality say, by file."""
+    return {file: file.read_text() for file in Path("runs/cells").glob("*/measurements/quality.measure.json")}
 
 
 def test_inputs_of_one_norm_are_refused_before_anything_runs(study, capsys):
