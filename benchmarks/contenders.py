@@ -60,7 +60,7 @@ def harness_reading(shape: Shape) -> Step:
     recipe = Recipe(latents=shape.latents, k=shape.k, batch=shape.batch, tokens=LONG)
     rows, steps = Ahead(lambda step: data.read(recipe, step)), count()
     step = harness(replace(shape, more={}))
-    return lambda _: step(data.centred(rows(next(steps))))
+    return lambda _: step(data.centred(rows(next(steps))).input)
 
 
 def floor(shape: Shape) -> Step:

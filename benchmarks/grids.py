@@ -17,7 +17,7 @@ from benchmarks.table import Value, table
 from benchmarks.turns import Effort, Entry, in_turns, taking_turns
 from benchmarks.workplace import CONTEXT, Scale, harness, sweep, workplace, write_study
 from harness.activations.capture import TOKENS_AT_ONCE
-from harness.activations.hook import find_module, hidden_states, load_model
+from harness.activations.hook import find_hooks, hidden_states, load_model
 from harness.sources.docstrings import LANGUAGE_MODEL, Docstrings
 from harness.sources.kinds import load_source
 from harness.study.curve import POINTS
@@ -128,18 +128,18 @@ class Passes:
     def __init__(self, source: Docstrings, root: Path, threads: int) -> None:
         torch.set_num_threads(threads)
         self._model, _ = load_model(source.folder(root / "data") / LANGUAGE_MODEL)
-        self._module = find_module(source, self._model)
+        self._hooks = find_hooks(source, self._model)
         self._ids = torch.randint(300, (TOKENS_AT_ONCE // CONTEXT, CONTEXT))
         wanted = source.activations
         self._batches = -(-(wanted.tokens + wanted.held_out_tokens) // TOKENS_AT_ONCE)
         self._times: list[float] = []
-        hidden_states(self._model, self._module, self._ids)
+        hidden_states(self._model, self._hooks, self._ids)
 
     def __call__(self) -> None:
         """Time two batches, up to the hook."""
         for _ in range(2):
             start = time.perf_counter()
-            hidden_states(self._model, self._module, self._ids)
+            hidden_states(self._model, self._hooks, self._ids)
             self._times.append(time.perf_counter() - start)
 
     @property

@@ -234,7 +234,8 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         "unexplained",
         "unexplained behind it",
         axis="unexplained behind the layer",
-        definition="sum of squares of what is left over behind the layer / sum of squares of what the SAE saw",
+        definition="sum of squares of what is left over behind the layer / sum of squares of what the SAE is to "
+        "reconstruct",
         better="lower",
         places=("layer",),
     ),

@@ -20,8 +20,8 @@ from harness.study.cells import Arm, Cell, Phase, arms
 from harness.study.edits import asked, edits
 from harness.study.labels import describe
 from harness.study.memory import FLOAT
-from harness.study.plan import cost
-from harness.study.recipe import Scalar
+from harness.study.plan import Cost, cost
+from harness.study.recipe import Recipe, Scalar
 from harness.study.spec import Study
 
 ASSUMED_RATE = 20e9  # FLOPs per second and worker, if no cell has been trained yet
@@ -71,9 +71,15 @@ def _row(study: Study, arm: Arm) -> list[str]:
         f"{name} {' '.join(_words(name, level) for level in values)}" for name, values in tried.items()
     )
     counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
-    price = cost(arm.recipes[0], study.source.stored.width, study.known_features)
+    price = _cost(study, arm.recipes[0])
     numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
     return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB"]
+
+
+def _cost(study: Study, recipe: Recipe) -> Cost:
+    """The cost of one of its cells."""
+    stored = study.source.stored
+    return cost(recipe, stored.width, study.known_features, stored.target_width)
 
 
 def _words(axis: str, level: Scalar) -> str:
@@ -82,11 +88,10 @@ def _words(axis: str, level: Scalar) -> str:
 
 def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell] | None) -> str:
     """How many cells there are, and how long those that are missing would take."""
-    width = study.source.stored.width
     results = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by).result() for cell in cells or ()}
     done = {cell: result for cell, result in results.items() if result}
-    left = _to_run(found, cells or [], done, width)
-    rate, basis = _rate(cells or [], done, width)
+    left = _to_run(study, found, cells or [], done)
+    rate, basis = _rate(study, cells or [], done)
     if cells is None:
         basis += "; no activations yet"
 
@@ -99,13 +104,13 @@ def _total(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cel
     return f"{text}; of which tuning: {len(tuning)} cells, {time(tuning)}" if study.tuning_seeds else text
 
 
-def _rate(cells: list[Cell], done: Mapping[str, dict[str, Any]], width: int) -> tuple[float, str]:
+def _rate(study: Study, cells: list[Cell], done: Mapping[str, dict[str, Any]]) -> tuple[float, str]:
     """FLOPs per second and worker, and where that is from; `done`: results by cell."""
     timed = {cell: result for cell, result in done.items() if "seconds" in result}  # not of pruned ones
     if not timed:
         return ASSUMED_RATE, f"assumed: {ASSUMED}"
     seconds = sum(result["seconds"] for result in timed.values())
-    prices = {cell.id: cost(cell.recipe, width) for cell in cells if cell.id in timed}
+    prices = {cell.id: _cost(study, cell.recipe) for cell in cells if cell.id in timed}
     worked = sum(price.work_on(timed[cell]["tokens"]) for cell, price in prices.items())
     return worked / max(seconds, 1e-3), "at the speed of the cells that are done"
 
@@ -114,16 +119,16 @@ def _to_measure(study: Study, workspace: Workspace, cells: list[Cell], source: s
     """What of trained cells is not measured as it would be now, and what it would take to do so."""
     if source is None:
         return []
-    asked, width = measurements(source), study.source.stored.width
+    asked = measurements(source)
     folders = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells}
     lacking = [cell for cell in cells if folders[cell.id].stale(asked, cell.recipe)]
     results = {cell: result for cell, folder in folders.items() if (result := folder.result())}
-    rate, _ = _rate(cells, results, width)
+    rate, _ = _rate(study, cells, results)
     kept = [cell for cell in lacking if folders[cell.id].keeps_sae()]
     gone = [cell for cell in lacking if not folders[cell.id].keeps_sae()]
     tokens = study.source.stored.tokens["held_out"]
-    measuring = sum(cost(cell.recipe, width).work_on(tokens) / 3 for cell in kept)  # no backward pass
-    training = sum(cost(cell.recipe, width).work for cell in gone)
+    measuring = sum(_cost(study, cell.recipe).work_on(tokens) / 3 for cell in kept)  # no backward pass
+    training = sum(_cost(study, cell.recipe).work for cell in gone)
     lines = []
     if kept:
         lines.append(f"{len(kept)} cells to measure: about {duration(measuring / rate)} on one worker")
@@ -137,10 +142,9 @@ def _to_measure(study: Study, workspace: Workspace, cells: list[Cell], source: s
 
 def _kept(study: Study, found: list[Arm], workspace: Workspace, cells: list[Cell]) -> str:
     """How many trained SAEs stay on disk and the room that they take, while the study runs and when it is done."""
-    width = study.source.stored.width
     while_running, finally_kept = [], []  # bytes of each SAE
     for arm in found:
-        each = [FLOAT * cost(recipe, width).parameters for recipe in arm.recipes]
+        each = [FLOAT * _cost(study, recipe).parameters for recipe in arm.recipes]
         largest = max(each)  # of a reported cell whose setting is not chosen yet
         reported = [largest] * len(study.seeds)
         tuning = [size for size in each for _ in study.tuning_seeds] if arm.tuning_cells else []
@@ -166,12 +170,12 @@ def _count(study: Study, found: list[Arm]) -> str:
     return f"{sum(len(arm.tuned) for arm in found)} settings × {len(study.seeds)} seeds = {reported} cells"
 
 
-def _to_run(found: list[Arm], cells: list[Cell], done: Container[str], width: int) -> list[tuple[Phase, float]]:
+def _to_run(study: Study, found: list[Arm], cells: list[Cell], done: Container[str]) -> list[tuple[Phase, float]]:
     """Phase and work of each cell without a result; a cell that is not chosen yet has the mean work of its arm."""
-    left = [(cell.phase, cost(cell.recipe, width).work) for cell in cells if cell.id not in done]
+    left = [(cell.phase, _cost(study, cell.recipe).work) for cell in cells if cell.id not in done]
     known = Counter((cell.phase, *cell.arm.values()) for cell in cells)
     for arm in found:
-        mean = fmean(cost(recipe, width).work for recipe in arm.recipes)
+        mean = fmean(_cost(study, recipe).work for recipe in arm.recipes)
         left += [("tuning", mean)] * (arm.tuning_cells - known["tuning", *arm.levels.values()])
         left += [("reported", mean)] * (arm.reported_cells - known["reported", *arm.levels.values()])
     return left

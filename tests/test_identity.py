@@ -11,10 +11,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import harness
+from harness.activations.store_writer import StoreWriter
 from harness.fingerprint import walk
 from harness.fingerprint.code import Code
 from harness.fingerprint.modules import Module
@@ -87,21 +89,43 @@ def functions_called() -> Iterator[set[str]]:
 
 def train(recipe: Recipe, data: Data) -> Cell:
     batches = Batches(lambda: data, recipe)
-    cell = Cell(recipe, data.width, data.device, data.mean)
+    targets = {"target_width": data.target_width, "target_mean": data.target_mean}
+    cell = Cell(recipe, data.width, data.device, data.mean, **targets)
     with Ahead(batches.read) as rows:
         for step in range(recipe.steps):
-            cell.step(batches.centred(rows(step)))
-    again = Cell(recipe, data.width, data.device, data.mean)
+            cell.step(*batches.centred(rows(step)))
+    again = Cell(recipe, data.width, data.device, data.mean, **targets)
     again.load_state(cell.state())
     return again
 
 
+def pairs(folder: Path) -> Path:
+    """A store of inputs and targets, for transcoders."""
+    folder.mkdir()
+    writer = StoreWriter(folder, {"train": 256, "held_out": 64}, 8, "float32", target_width=6)
+    random = np.random.default_rng(0)
+    for split, tokens in writer.tokens.items():
+        for one in (writer, writer.targets):
+            one.put(split, np.arange(tokens), random.standard_normal((tokens, one.width)).astype(np.float32))
+    writer.finish(hook="in", target_hook="out", model="none", model_fingerprint="none")
+    return folder
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_that_runs_while_a_cell_trains_is_in_its_identity(store, name):
+    check_all_that_runs(store, RECIPES[name])
+
+
+@pytest.mark.parametrize("name", ["adam", "penalty", "resampling", "signum"])
+def test_all_that_runs_while_a_transcoder_trains_is_in_its_identity(tmp_path, name):
+    check_all_that_runs(pairs(tmp_path / "pairs"), RECIPES[name])
+
+
+def check_all_that_runs(store: Path, recipe: Recipe) -> None:
     with functions_called() as called:
         data = Data(store, torch.device("cpu"))
-        train(RECIPES[name], data)
-    counted = reached(roots(RECIPES[name]))
+        train(recipe, data)
+    counted = reached(roots(recipe))
     left_out = {function for function in called - counted.keys() if not function.startswith(STATED)}
     assert left_out <= {"harness.training.metrics:HeldOut.__init__"}, left_out
     assert len(called & counted.keys()) > 60
@@ -149,6 +173,8 @@ EDITS = {
         ALL,
     ),
     "how activations are centred": ("training/centring.py", ".div_(self.scale)", "", ALL),
+    "how targets are centred": ("training/data.py", "self.target_centring.centre(", "self.centring.centre(", ALL),
+    "which targets there are": ("activations/store.py", '"targets": None, **given', '"targets": None', ALL),
     "which rows are a batch": ("training/data.py", "batch_rows(step,", "batch_rows(step + 1,", ALL),
     "the order of batches": ("training/stream.py", ".permutation(batches)", ".permutation(batches)[::-1]", ALL),
     "whose batches a cohort sees": (

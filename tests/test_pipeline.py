@@ -16,6 +16,7 @@ from tests.test_layering import PACKAGE, imports_of, name_of
 ROOT = PACKAGE.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STUDIES = PIPELINE["vars"][0]["studies"]  # study -> its source
+TEXTS = ("docstrings", "docstrings_mlp")  # sources that are made of text
 ALL_STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in STUDIES}
 ENTRIES = {
@@ -104,9 +105,7 @@ def test_dvc_reads_it(tmp_path):
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
     listed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.split()
     assert listed == [
-        "corpus",
-        "language_model",
-        "activations",
+        *(f"{stage}@{text}" for stage in ("corpus", "language_model", "activations") for text in TEXTS),
         "synthetic@synthetic",
         "synthetic@synthetic_nonlinear",
         *(f"{stage}@{study}" for stage in ("sweep", "tables", "figures", "report") for study in STUDIES),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.activations.documents import Split, read_documents
 from harness.activations.folders import replacing
-from harness.activations.hook import check_hook, check_model, find_module, hidden_states, load_model
+from harness.activations.hook import Hook, check_hooks, check_model, find_hooks, hidden_states, load_model
 from harness.activations.store import MANIFEST, model_fingerprint
 from harness.activations.store_writer import StoreWriter, Unfit
 from harness.activations.tokens import Ids, packed_contexts
@@ -40,6 +40,8 @@ class Positions(NamedTuple):
 def capture_activations(source: Docstrings, corpus: Path, language_model: Path, out: Path) -> dict[str, Any]:
     """Fill the folder `out` with activations of a local model on both splits; see `ActivationStore`.
 
+    A source with a target gets a store of inputs and targets, both read in the same pass.
+
     Documents are taken in a seeded order over the whole corpus, packed into contexts, and run once.
     Positions of special tokens (separators and padding) are left out and counted. The rows of a split are
     shuffled over the whole split. Returns the manifest. `out` is replaced as a whole, or left as it was.
@@ -52,29 +54,34 @@ def capture_activations(source: Docstrings, corpus: Path, language_model: Path, 
         fingerprint = model_fingerprint(language_model)
         model, tokenizer = load_model(language_model)
         check_model(source, language_model, model, tokenizer)
-        module = find_module(source, model)
+        hooks = find_hooks(source, model)
         positions = {
             "train": _positions(source, corpus, "train", wanted.tokens, tokenizer),
             "held_out": _positions(source, corpus, "held_out", wanted.held_out_tokens, tokenizer),
         }
         counts = {split: int(p.kept.sum()) for split, p in positions.items()}
-        check_hook(source, model, module, torch.from_numpy(positions["train"].ids[:2]))
-        writer = StoreWriter(folder, counts, source.language_model.width, wanted.dtype)
+        check_hooks(source, model, hooks, torch.from_numpy(positions["train"].ids[:2]))
+        stored = source.stored
+        writer = StoreWriter(folder, counts, stored.width, wanted.dtype, target_width=stored.target_width)
+        writers = [writer, *([writer.targets] if writer.targets else [])]
         for number, split in enumerate(positions):
             places = np.random.default_rng([wanted.seed, number]).permutation(counts[split])
             done = 0
-            for rows in _captured(model, module, positions[split], f"capture {split}"):
+            for read in _captured(model, hooks, positions[split], f"capture {split}"):
+                tokens = len(read[0])
                 try:
-                    writer.put(split, places[done : done + len(rows)], rows)
+                    for one, rows in zip(writers, read, strict=True):
+                        one.put(split, places[done : done + tokens], rows)
                 except Unfit as failure:
                     where = positions[split].where(done + failure.row, tokenizer)
                     raise source.error(("activations", "dtype"), f"{split}, {where}: {failure}") from None
-                done += len(rows)
+                done += tokens
         return writer.finish(
             model=str(language_model),
             model_fingerprint=fingerprint,
             revision=None,
-            hook=wanted.hook,
+            hook=stored.hook,
+            target_hook=stored.target_hook,
             context=source.language_model.context,
             seed=wanted.seed,
             special_left_out={split: int((~p.kept).sum()) for split, p in positions.items()},
@@ -94,12 +101,12 @@ def _positions(source: Docstrings, corpus: Path, split: Split, tokens: int, toke
 
 
 def _captured(
-    model: Any, module: torch.nn.Module, positions: Positions, what: str
-) -> Iterator[NDArray[np.float32]]:
-    """Activations [n, width] of the kept positions, batch by batch, in the order of the text."""
+    model: Any, hooks: Sequence[Hook], positions: Positions, what: str
+) -> Iterator[list[NDArray[np.float32]]]:
+    """Activations [n, width] of the kept positions at each hook, batch by batch, in the order of the text."""
     batch = max(1, TOKENS_AT_ONCE // positions.ids.shape[1])
     starts = range(0, len(positions.ids), batch)
     for start in track(starts, len(starts), what):
         here = slice(start, start + batch)
-        states = hidden_states(model, module, torch.from_numpy(positions.ids[here]))
-        yield states.numpy()[positions.kept[here]]
+        read = hidden_states(model, hooks, torch.from_numpy(positions.ids[here]))
+        yield [states.numpy()[positions.kept[here]] for states in read]

@@ -1,11 +1,12 @@
-"""Loads a local language model, and captures the output of one of its modules."""
+"""Loads a local language model, and captures the inputs or outputs of some of its modules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +19,18 @@ from harness.yaml_file import near
 if TYPE_CHECKING:
     from harness.sources.docstrings import Docstrings
 
+KEYS = (("activations", "hook"), ("activations", "target", "hook"))  # of a source file
+
 
 class _Reached(Exception):
-    """Raised by the hook: the rest of the forward pass is not needed."""
+    """Raised by the last hook: the rest of the forward pass is not needed."""
+
+
+class Hook(NamedTuple):
+    """A module, and which side of it is read."""
+
+    module: torch.nn.Module
+    side: Literal["input", "output"] = "output"
 
 
 def load_model(folder: Path) -> tuple[Any, Any]:
@@ -63,50 +73,70 @@ def check_model(source: Docstrings, folder: Path, model: Any, tokenizer: Any) ->
         raise UserError(f"{folder}: expected its tokenizer, found none with a vocabulary")
 
 
-def check_hook(source: Docstrings, model: Any, module: torch.nn.Module, ids: Tensor) -> None:
-    """Raise UserError if the module's output is not a tensor of activations of the source's width.
+def check_hooks(source: Docstrings, model: Any, hooks: Sequence[Hook], ids: Tensor) -> None:
+    """Raise UserError if what one of them reads is not a tensor of activations of the source's width.
 
-    ids: some contexts [batch, context] to try it on.
+    hooks: of `find_hooks`. ids: some contexts [batch, context] to try them on.
     """
-    expected = [*ids.shape, source.language_model.width]
-    states = hidden_states(model, module, ids)
-    if isinstance(states, Tensor) and list(states.shape) == expected:
-        return
-    if states is None:
-        got = "a module that is never called"
-    else:
-        got = str(list(states.shape)) if isinstance(states, Tensor) else type(states).__name__
-    message = f"expected a module whose output is a tensor {expected} of [contexts, context, width], got {got}"
-    raise source.error(("activations", "hook"), message)
+    widths = [source.stored.width, source.stored.target_width]
+    read = hidden_states(model, hooks, ids)
+    for hook, width, states, where in zip(hooks, widths, read, KEYS, strict=False):
+        expected = [*ids.shape, width]
+        if isinstance(states, Tensor) and list(states.shape) == expected:
+            continue
+        if states is None:
+            got = "a module that is never called"
+        else:
+            got = str(list(states.shape)) if isinstance(states, Tensor) else type(states).__name__
+        wanted = f"a tensor {expected} of [contexts, context, width]"
+        raise source.error(where, f"expected a module whose {hook.side} is {wanted}, got {got}")
 
 
-def find_module(source: Docstrings, model: Any) -> torch.nn.Module:
-    """The module that `activations.hook` names. Raises UserError with similar names."""
-    hook = source.activations.hook
+def find_hooks(source: Docstrings, model: Any) -> list[Hook]:
+    """What `activations` names, then its `target` if it has one. Raises UserError with similar names."""
+    places = [source.activations, *([source.activations.target] if source.activations.target else [])]
     modules: dict[str, torch.nn.Module] = dict(model.named_modules())
-    if hook in modules and hook:
-        return modules[hook]
-    message = f"no module {hook!r} in the model{near(hook, [name for name in modules if name])}"
-    raise source.error(("activations", "hook"), message)
+    for place, where in zip(places, KEYS, strict=False):
+        if not place.hook or place.hook not in modules:
+            names = near(place.hook, [name for name in modules if name])
+            raise source.error(where, f"no module {place.hook!r} in the model{names}")
+    return [Hook(modules[place.hook], place.side) for place in places]
 
 
 @torch.inference_mode()
-def hidden_states(model: Any, module: torch.nn.Module, ids: Tensor) -> Any:
-    """Output [batch, context, width] of `module` on token ids [batch, context]; later modules do not run.
+def hidden_states(model: Any, hooks: Sequence[Hook], ids: Tensor) -> list[Any]:
+    """What each hook reads [batch, context, width] in one pass on token ids [batch, context].
 
-    None if the module is never called. `check_hook` checks that the output is a tensor.
+    Modules after the last of them do not run. None for a module that is never called; `check_hooks` checks that
+    the others read tensors.
     """
-    seen: list[Any] = []
+    read: dict[int, Any] = {}
 
-    def keep(_module: torch.nn.Module, _args: Any, output: Any) -> None:
-        seen.append(output[0] if isinstance(output, tuple) else output)
-        raise _Reached
+    def keep(number: int, states: Any) -> None:
+        states = states[0] if isinstance(states, tuple) else states
+        # The rest of the pass may change a tensor in place, so that a copy is kept.
+        last = len(read) == len(hooks) - 1
+        read.setdefault(number, states.clone() if isinstance(states, Tensor) and not last else states)
+        if len(read) == len(hooks):
+            raise _Reached
 
-    handle = module.register_forward_hook(keep)
+    handles = [_register(hook, partial(keep, number)) for number, hook in enumerate(hooks)]
     try:
         model(input_ids=ids, use_cache=False)
     except _Reached:
         pass
     finally:
-        handle.remove()
-    return seen[0] if seen else None
+        for handle in handles:
+            handle.remove()
+    return [read.get(number) for number in range(len(hooks))]
+
+
+def _register(hook: Hook, keep: Callable[[Any], None]) -> Any:
+    """Have `keep` called with what the hook reads; a module's input is the first of its arguments."""
+    if hook.side == "output":
+        return hook.module.register_forward_hook(lambda _module, _args, output: keep(output))
+
+    def before(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        keep(next(iter((*args, *kwargs.values())), None))
+
+    return hook.module.register_forward_pre_hook(before, with_kwargs=True)

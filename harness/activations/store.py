@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,29 @@ SPLITS = ("train", "held_out")
 VERIFIED = 2**28  # bytes: about half a second
 AGAIN = "make the activations again: harness prepare SOURCE --step activations"
 DECISIVE = ("format", "hook", "dtype", "width", "tokens", "shards", "features", "mean", "scale")  # of a manifest
+OF_TARGETS = ("hook", "width", "shards", "mean", "scale")  # of its entry `targets`
 
 
 class ActivationStore:
     """A folder of shards `train-00000.npy`, ..., each [tokens, width], and its `manifest.json`.
 
+    A store for transcoders also has the target of each activation: `targets-train-00000.npy`, ... in the same
+    order, with a hook, a width, a mean and a scale of their own.
+
     If the true features are known, `features.safetensors` has those of the held-out tokens, `features`
     [tokens, F], and `directions` [F, width].
     """
 
-    def __init__(self, path: Path, manifest: dict[str, Any], shards: dict[str, list[NDArray[Any]]]) -> None:
-        """Use `open`. `shards`: the memory-mapped arrays of each split."""
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        """Use `open`."""
         self.path = path
         self.manifest = manifest
-        self._shards = shards
-        self._starts = {s: np.cumsum([0, *map(len, shards[s])]) for s in shards}
+        self._shards = {split: _open_shards(path, manifest, split) for split in SPLITS}
+        self._starts = {split: np.cumsum([0, *map(len, shards)]) for split, shards in self._shards.items()}
+        given = manifest.get("targets")
+        self.targets: ActivationStore | None = None  # what transcoders predict, read like the activations
+        if given is not None:
+            self.targets = ActivationStore(path, {**manifest, "targets": None, **given})
 
     @classmethod
     def open(cls, path: Path) -> ActivationStore:
@@ -48,19 +57,25 @@ class ActivationStore:
             raise UserError(f"{path / MANIFEST}: format: expected {FORMAT}, got {found!r}; {AGAIN}")
         if fingerprint_of(manifest) != manifest.get("fingerprint"):
             raise UserError(f"{path / MANIFEST}: fingerprint: expected that of the other entries; {AGAIN}")
-        shards = {split: _open_shards(path, manifest, split) for split in SPLITS}
+        store = cls(path, manifest)
         _read_features(path, manifest, slice(0))
-        return cls(path, manifest, shards)
+        return store
 
     def verify(self, most: int = VERIFIED) -> None:
         """Raise UserError if a shard differs from what was written. Reads at most `most` bytes."""
+        for shard, about in self._written():
+            if (most := most - shard.nbytes) < 0:
+                return
+            file = self.path / about["file"]
+            if sha256_of([file]) != about["sha256"]:
+                raise UserError(f"{file}: its content is not what was written; {AGAIN}")
+
+    def _written(self) -> Iterator[tuple[NDArray[Any], dict[str, Any]]]:
+        """All shards, and what the manifest says about them."""
         for split in SPLITS:
-            for shard, about in zip(self._shards[split], self.manifest["shards"][split], strict=True):
-                if (most := most - shard.nbytes) < 0:
-                    return
-                file = self.path / about["file"]
-                if sha256_of([file]) != about["sha256"]:
-                    raise UserError(f"{file}: its content is not what was written; {AGAIN}")
+            for store in (self, self.targets):
+                if store is not None:
+                    yield from zip(store._shards[split], store.manifest["shards"][split], strict=True)
 
     @property
     def width(self) -> int:
@@ -153,8 +168,10 @@ def _read_features(path: Path, manifest: dict[str, Any], rows: slice) -> Floats 
 
 def fingerprint_of(manifest: dict[str, Any]) -> str:
     """sha256 over everything that decides the numbers that an `ActivationStore` returns."""
-    decisive = json.dumps({name: manifest.get(name) for name in DECISIVE}, sort_keys=True)
-    return hashlib.sha256(decisive.encode()).hexdigest()
+    decisive = {name: manifest.get(name) for name in DECISIVE}
+    if (targets := manifest.get("targets")) is not None:
+        decisive["targets"] = {name: targets.get(name) for name in OF_TARGETS}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
 
 def model_fingerprint(model: Path) -> str:

@@ -16,6 +16,7 @@ from harness.activations.folders import sha256_of
 from harness.activations.store import FEATURES, FORMAT, MANIFEST, fingerprint_of
 from harness.files import write_json
 
+TARGETS = "targets-"  # begins the names of their shards
 SHARD_BYTES = 2**26
 ROWS_AT_ONCE = 2**14  # measured at a time
 ALLOCATED_AT_ONCE = 2**20  # bytes
@@ -38,21 +39,33 @@ class StoreWriter:
     """Fills a new folder with activations in any order, then writes the manifest."""
 
     def __init__(
-        self, folder: Path, tokens: dict[str, int], width: int, dtype: str, shard_tokens: int | None = None
+        self,
+        folder: Path,
+        tokens: dict[str, int],
+        width: int,
+        dtype: str,
+        shard_tokens: int | None = None,
+        target_width: int | None = None,
+        prefix: str = "",
     ) -> None:
         """Reserve disk space for `tokens` rows of `width` values in each split.
 
-        shard_tokens: rows per shard; by default 64 MiB of them.
+        shard_tokens: rows per shard; by default 64 MiB of them. target_width: values of each row's target, if the
+        store is for transcoders; `targets` is then the writer that takes them. prefix: of the shards' names.
         """
         self.folder, self.tokens, self.width, self.dtype = folder, tokens, width, np.dtype(dtype)
         self.rows = shard_tokens or max(1, SHARD_BYTES // (width * self.dtype.itemsize))
+        self._prefix = prefix
         self._shards = {split: self._create(split, count) for split, count in tokens.items()}
+        self.targets: StoreWriter | None = None
+        if target_width is not None:
+            self.targets = StoreWriter(folder, tokens, target_width, dtype, shard_tokens, prefix=TARGETS)
         self._written = dict.fromkeys(tokens, 0)  # rows of each split
         self._features: dict[str, Any] = {}  # what the manifest says about them, if they are known
 
     def _create(self, split: str, count: int) -> list[np.memmap[Any, np.dtype[Any]]]:
         return [
-            self._create_shard(self.folder / shard_name(split, index), min(self.rows, count - start))
+            self._create_shard(self.folder / self._shard_name(split, index), min(self.rows, count - start))
             for index, start in enumerate(range(0, count, self.rows))
         ]
 
@@ -61,6 +74,10 @@ class StoreWriter:
         shard = np.lib.format.open_memmap(file, mode="w+", dtype=self.dtype, shape=(rows, self.width))
         allocate(file)
         return shard
+
+    def _shard_name(self, split: str, index: int) -> str:
+        """`train-00000.npy` and so on."""
+        return f"{self._prefix}{split}-{index:05d}.npy"
 
     def put(self, split: str, places: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """Write the rows `values` [n, width] to the places [n] of the split.
@@ -84,11 +101,27 @@ class StoreWriter:
         save_file({"features": features, "directions": directions}, file)
         self._features = {"file": file.name, "count": features.shape[1], "sha256": sha256_of([file])}
 
-    def finish(self, **about: Any) -> dict[str, Any]:
+    def finish(self, *, target_hook: str | None = None, **about: Any) -> dict[str, Any]:
         """Measure the activations and write the manifest, including `about`. Returns the manifest.
 
+        target_hook: where the targets were read, if there are any.
         Raises ValueError if rows are missing.
         """
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            **about,
+            "dtype": self.dtype.name,
+            "tokens": self.tokens,
+            **({"features": self._features} if self._features else {}),
+            **self._measured(),
+            **({"targets": {"hook": target_hook, **self.targets._measured()}} if self.targets else {}),
+        }
+        manifest["fingerprint"] = fingerprint_of(manifest)
+        write_json(self.folder / MANIFEST, manifest, wait=False)
+        return manifest
+
+    def _measured(self) -> dict[str, Any]:
+        """What the manifest says about the rows and their shards."""
         for split, count in self.tokens.items():
             if self._written[split] != count:
                 raise ValueError(f"{split}: expected {count} rows, {self._written[split]} were put")
@@ -96,22 +129,10 @@ class StoreWriter:
             for array in arrays:
                 array.flush()
         shards = {split: self._describe(split) for split in self._shards}
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            **about,
-            "dtype": self.dtype.name,
-            "width": self.width,
-            "tokens": self.tokens,
-            "shards": shards,
-            **({"features": self._features} if self._features else {}),
-            **moments(self._blocks("train"), self.width),
-        }
-        manifest["fingerprint"] = fingerprint_of(manifest)
-        write_json(self.folder / MANIFEST, manifest, wait=False)
-        return manifest
+        return {"width": self.width, "shards": shards, **moments(self._blocks("train"), self.width)}
 
     def _describe(self, split: str) -> list[dict[str, Any]]:
-        names = [shard_name(split, index) for index in range(len(self._shards[split]))]
+        names = [self._shard_name(split, index) for index in range(len(self._shards[split]))]
         return [
             {"file": name, "tokens": len(shard), "sha256": sha256_of([self.folder / name])}
             for name, shard in zip(names, self._shards[split], strict=True)
@@ -134,11 +155,6 @@ def allocate(file: Path) -> None:
             opened.write(block)
         opened.flush()
         os.fsync(opened.fileno())
-
-
-def shard_name(split: str, index: int) -> str:
-    """`train-00000.npy` and so on."""
-    return f"{split}-{index:05d}.npy"
 
 
 def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def codes_of(code: Coding, held_out: HeldOut) -> list[Codes]:
     """The codes of all held-out tokens, a block for each batch."""
     blocks = []
     for start in range(0, len(held_out.x), held_out.batch):
-        x = held_out.x[start : start + held_out.batch]
-        codes = [part.code for part in code(x).parts]
+        x, target = (rows[start : start + held_out.batch] for rows in (held_out.x, held_out.target))
+        codes = [part.code for part in code(x, target).parts]
         first = accumulate((code.support.latents for code in codes), initial=0)  # latents of the coders before
         active = [code.values > 0 for code in codes]
         latents = [c.support.indices[on] + n for c, on, n in zip(codes, active, first, strict=False)]

@@ -38,14 +38,16 @@ def needs_calibration(sae: SAE) -> bool:
 def calibrate(sae: SAE, batches: Sequence[Tensor]) -> list[Calibration]:
     """Set the cutoffs of an SAE in evaluation mode, coder after coder: each sees what those before it leave over.
 
+    A transcoder's coders all see its input.
+
     batches: of what the SAE sees, [B, D] each, at least one token in all. Takes one encoder pass over them for
     each coder, and one whole pass for each but the last. Returns what was set for each coder that has a cutoff.
     """
     found = []
     for number, coder in enumerate(sae.stack()):
-        if number:
+        if number and not sae.is_transcoder:
             before = sae.stack()[number - 1]
-            batches = [before(x).residual for x in batches]
+            batches = [before(x, x).residual for x in batches]
         if isinstance(coder.sparsifier, Calibrated):
             found.append(_calibrate(coder, coder.sparsifier, batches))
     return found

@@ -3,7 +3,12 @@
 A shallow SAE is one coder without added layers; a deep one is one coder with them; stacked sparse layers are
 several coders, each of which codes what those before it left over. Nothing else tells them apart.
 
-Shape letters: B tokens, D activation width, N latents of one coder, K active ones, W width at the sparse layer.
+A transcoder (Dunefsky et al. 2024, arXiv 2406.11944) reconstructs a target that is not its input, such as an MLP's
+output. All its coders read the input, since the target is not there at inference, and each of them predicts what
+those before it left over of the target.
+
+Shape letters: B tokens, I width of the input and D of the target (one and the same for an SAE), N latents of one
+coder, K active ones, W width at the sparse layer.
 """
 
 from __future__ import annotations
@@ -34,14 +39,15 @@ from harness.sae.sparsifiers import Sparsifier
 class Part(NamedTuple):
     """What one coder makes of a batch."""
 
-    target: Tensor  # [B, D]: what the coders before it left over
+    target: Tensor | None  # [B, D]: what the coders before it left over; None: a transcoder's, which was not given
     input: Tensor  # [B, W]: what its sparse layer saw
     code: SparseCode
     reconstruction: Tensor  # [B, D]
 
     @property
     def residual(self) -> Tensor:
-        """What it leaves over: [B, D]."""
+        """What it leaves over: [B, D]. Of a transcoder only where its target was given."""
+        assert self.target is not None
         return self.target - self.reconstruction
 
 
@@ -53,7 +59,14 @@ class Coded(NamedTuple):
 
 
 class Coder(nn.Module):
-    """encoder layers -> linear -> sparsifier -> decoder layers."""
+    """encoder layers -> linear -> sparsifier -> decoder layers.
+
+    target_width: that of a transcoder's output; None for an SAE.
+
+    An SAE's decoder starts as its encoder where both have one shape (Gao et al. 2024, section 2.4). A transcoder's
+    directions of input and output have nothing to do with each other, so that its decoder starts at random unit
+    rows, as in the code of Dunefsky et al. 2024 (`sae_training/sparse_autoencoder.py`).
+    """
 
     ROLES: ClassVar = {"encoder": Role.ENCODER, "bias": Role.BIAS, "decoder": Role.DECODER}
 
@@ -66,14 +79,15 @@ class Coder(nn.Module):
         decoder_widths: Sequence[int],
         sparsifier: type[Sparsifier],
         generator: Generator,
+        target_width: int | None = None,
     ) -> None:
         super().__init__()
         self.before = DenseEncoder(width, encoder_widths, generator)
-        self.behind = DenseDecoder(width, decoder_widths, generator)
+        self.behind = DenseDecoder(width if target_width is None else target_width, decoder_widths, generator)
         rows = torch.randn(latents, self.before.width, generator=generator)
         self.encoder = nn.Parameter(normalize(rows, dim=1))
         self.bias = nn.Parameter(torch.zeros(latents))
-        if self.behind.width_in == self.before.width:  # tied initialisation: Gao et al. 2024, section 2.4
+        if target_width is None and self.behind.width_in == self.before.width:
             rows = self.encoder.detach().clone()
         else:
             rows = torch.randn(latents, self.behind.width_in, generator=generator)
@@ -85,10 +99,11 @@ class Coder(nn.Module):
     def latents(self) -> int:
         return len(self.encoder)
 
-    def forward(self, target: Tensor) -> Part:
-        x = self.before(target).to(target.dtype)  # under autocast, added layers end in a lower precision
-        code = self.encode(x)
-        return Part(target, x, code, self.decode(code.values, code.support))
+    def forward(self, x: Tensor, target: Tensor | None) -> Part:
+        """x [B, I]: what it reads. target [B, D]: what it is to reconstruct, x itself in an SAE."""
+        seen = self.before(x).to(x.dtype)  # under autocast, added layers end in a lower precision
+        code = self.encode(seen)
+        return Part(target, seen, code, self.decode(code.values, code.support))
 
     def encode(self, x: Tensor) -> SparseCode:
         """The code of what the sparse layer sees: x [B, W]."""
@@ -110,21 +125,40 @@ class Coder(nn.Module):
 
 
 class SAE(nn.Module):
-    """A stack of coders whose reconstructions add up: activations [B, D], centred and scaled, -> Coded."""
+    """A stack of coders whose reconstructions add up: activations [B, D], centred and scaled, -> Coded.
 
-    def __init__(self, coders: Sequence[Coder], proportions: Sequence[float]) -> None:
+    A transcoder's reconstruct a target [B, D] from an input [B, I] instead.
+    """
+
+    def __init__(
+        self, coders: Sequence[Coder], proportions: Sequence[float], *, is_transcoder: bool = False
+    ) -> None:
         super().__init__()
         self.coders = nn.ModuleList(coders)
         self.proportions = tuple(proportions)  # each coder's part of k
+        self.is_transcoder = is_transcoder
 
-    def forward(self, x: Tensor) -> Coded:
-        parts: list[Part] = []
-        for coder in self.stack():
-            parts.append(coder(parts[-1].residual if parts else x))
+    def forward(self, x: Tensor, target: Tensor | None = None) -> Coded:
+        """target: a transcoder's, where it is known: its reconstruction does not depend on it. An SAE's is x."""
+        parts = self._transcoded(x, target) if self.is_transcoder else self._autoencoded(x)
         reconstruction = parts[0].reconstruction
         for part in parts[1:]:
             reconstruction = reconstruction + part.reconstruction
         return Coded(reconstruction, tuple(parts))
+
+    def _autoencoded(self, x: Tensor) -> list[Part]:
+        parts: list[Part] = []
+        for coder in self.stack():
+            left = parts[-1].residual if parts else x
+            parts.append(coder(left, left))
+        return parts
+
+    def _transcoded(self, x: Tensor, target: Tensor | None) -> list[Part]:
+        parts: list[Part] = []
+        for coder in self.stack():
+            left = parts[-1].residual if parts and target is not None else target
+            parts.append(coder(x, left))
+        return parts
 
     def stack(self) -> list[Coder]:
         """The coders, in the order in which they code."""
@@ -168,14 +202,17 @@ def build_sae(
     stack: Sequence[float] = (1.0,),
     sparsifier: type[Sparsifier],
     generator: Generator,
+    target_width: int | None = None,
 ) -> SAE:
-    """An SAE of stacked coders, one for each entry of `stack`.
+    """An SAE of stacked coders, one for each entry of `stack`; a transcoder if it has a `target_width`.
 
     stack: each coder's part of `latents` and of `k`; (1, 1) gives both coders all of them.
-    encoder, decoder: widths of each coder's added dense layers, as multiples of the activation width.
+    encoder, decoder: widths of each coder's added dense layers, as multiples of the activation width; of a
+    transcoder's decoder, as multiples of the width of its target.
     The weights come from `generator` alone (a CPU generator, so that they are the same on every device).
     """
     sizes = zip(apportion(latents, stack), apportion(k, stack), strict=True)
-    before, behind = layer_widths(width, encoder), layer_widths(width, decoder)
-    coders = [Coder(width, n, active, before, behind, sparsifier, generator) for n, active in sizes]
-    return SAE(coders, stack)
+    before = layer_widths(width, encoder)
+    behind = layer_widths(width if target_width is None else target_width, decoder)
+    coders = [Coder(width, n, active, before, behind, sparsifier, generator, target_width) for n, active in sizes]
+    return SAE(coders, stack, is_transcoder=target_width is not None)

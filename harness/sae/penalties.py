@@ -75,12 +75,12 @@ def charges(sae: SAE, means: Sequence[Tensor]) -> Tensor:
 activity = OfMeans(activities, charges)  # L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`
 
 
-def prefix_error(sae: SAE, coded: Coded, x: Tensor, shares: Sequence[float]) -> Tensor:
+def prefix_error(sae: SAE, coded: Coded, target: Tensor, shares: Sequence[float]) -> Tensor:
     """Mean squared errors of what the first latents of each coder reconstruct alone, summed over their shares.
 
-    Matryoshka SAEs: Bussmann et al. 2025 (arXiv 2503.17547).
+    target [B, D]: what all of them reconstruct. Matryoshka SAEs: Bussmann et al. 2025 (arXiv 2503.17547).
     """
-    errors = [(x - _prefix(sae, coded, share)).square().mean() for share in shares]
+    errors = [(target - _prefix(sae, coded, share)).square().mean() for share in shares]
     return torch.stack(errors).sum()
 
 

@@ -66,7 +66,7 @@ def _train(
     measurements: Sequence[Measurement],
 ) -> Generator[int, Turn, dict[str, Any]]:
     clock = Stopwatch()
-    cell = Cell(recipe, data.width, data.device, data.mean, micro_batches)
+    cell = Cell(recipe, data.width, data.device, data.mean, micro_batches, data.target_width, data.target_mean)
     config = _config(folder, recipe, data)
     folder.checkpoints.about = {CONFIG: config.to_tensor()}
     there = {point["step"] for point in folder.points()}
@@ -109,7 +109,15 @@ def _config(folder: CellFolder, recipe: Recipe, data: Data) -> SAEConfig:
     """What its SAE is of; the controller has said by which name and code."""
     said = folder.description()
     source, code = said.get("source"), said.get("code")
-    return SAEConfig(recipe, data.centring, data.centring, source=source, data=data.fingerprint, code=code)
+    return SAEConfig(
+        recipe,
+        data.centring,
+        data.target_centring,
+        source=source,
+        data=data.fingerprint,
+        code=code,
+        transcoder=data.target_width is not None,
+    )
 
 
 def _has_kernels(device: torch.device) -> bool:

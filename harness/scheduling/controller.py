@@ -200,7 +200,8 @@ class Sweep:
 
     def _shared_bytes(self) -> int:
         """Memory of the held-out activations, which every worker holds."""
-        return 4 * self.store.tokens("held_out") * self.store.width
+        width = self.store.width + (self.store.targets.width if self.store.targets else 0)
+        return 4 * self.store.tokens("held_out") * width
 
     def _phases(self) -> Iterator[list[Cell]]:
         """The cells of each phase; those of the second phase are computed when the first is over."""
@@ -220,8 +221,8 @@ class Sweep:
         yield [cell for cell in known if cell.id not in self.cells]
 
     def _costs(self, cells: list[Cell]) -> dict[str, Cost]:
-        known = self.study.known_features
-        return {cell.id: cost(cell.recipe, self.store.width, known) for cell in cells}
+        sizes = (self.store.width, self.study.known_features, self.study.source.stored.target_width)
+        return {cell.id: cost(cell.recipe, *sizes) for cell in cells}
 
     def _take_up(self, cells: list[Cell]) -> tuple[dict[str, Cell], dict[str, Cost]]:
         """Add cells and count those with a result. Returns the others by id, and the costs of all."""

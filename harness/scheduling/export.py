@@ -57,9 +57,7 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
         folder.sae.relative_to(workspace.root).as_posix() if cell.id in kept and folder.keeps_sae() else None
         for cell, folder in zip(cells, folders, strict=True)
     ]
-    rows = [
-        _row(cell, outcome, store.width, sae) for cell, outcome, sae in zip(cells, outcomes, saes, strict=True)
-    ]
+    rows = [_row(cell, outcome, store, sae) for cell, outcome, sae in zip(cells, outcomes, saes, strict=True)]
     points = [
         {"cell": c.id, **point}
         for c, folder, outcome in zip(cells, folders, outcomes, strict=True)
@@ -80,9 +78,9 @@ def export(study: Study, cells: list[Cell], store: ActivationStore, workspace: W
     write_json(results / "study.json", summary)
 
 
-def _row(cell: Cell, outcome: dict[str, Any], width: int, sae: str | None) -> dict[str, Any]:
+def _row(cell: Cell, outcome: dict[str, Any], store: ActivationStore, sae: str | None) -> dict[str, Any]:
     """`sae`: the folder of the trained SAE, from the workspace's root; None where the study does not keep it."""
-    price = cost(cell.recipe, width)
+    price = cost(cell.recipe, store.width, target_width=store.targets.width if store.targets else None)
     return {
         "cell": cell.id,
         "arm": cell.arm,
@@ -123,8 +121,15 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
             **source,
             "hook": store.manifest["hook"],
             "outlier_severity": store.manifest["outlier_severity"],
+            **_targets(store),
         },
     }
+
+
+def _targets(store: ActivationStore) -> dict[str, Any]:
+    """What transcoders predict, where the study is of these."""
+    targets = store.targets
+    return {} if targets is None else {"target_hook": targets.manifest["hook"], "target_width": targets.width}
 
 
 def _environment(outcomes: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from harness.sources.source import ACTIVATIONS, Made, Source, Step, Stored
 from harness.yaml_file import Strict
@@ -38,14 +38,34 @@ class LanguageModel(Strict):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class Activations(Strict):
+class Place(Strict):
+    """Where in the language model activations are read."""
+
+    hook: str  # module path, as in `transformer.h.2`
+    side: Literal["input", "output"] = "output"  # of the module
+    width: Positive | None = None  # dimensions there; left out: the language model's
+
+    def __str__(self) -> str:
+        """What an activation store says about it."""
+        return self.hook if self.side == "output" else f"{self.hook} (input)"
+
+
+class Activations(Place):
     """What is kept of the forward passes."""
 
-    hook: str  # module path whose output is read, as in `transformer.h.2`
+    target: Place | None = None  # what transcoders predict from it; left out: SAEs reconstruct the activations
     tokens: Positive  # to train SAEs on
     held_out_tokens: Positive  # to compare them on
     dtype: Literal["float16", "float32"] = "float16"
     seed: Annotated[int, Field(ge=0)] = 0  # of the shuffle
+
+    @field_validator("target")
+    @classmethod
+    def _another_place(cls, target: Place | None, info: ValidationInfo) -> Place | None:
+        here = {name: info.data.get(name) for name in ("hook", "side")}
+        if target is not None and here == {"hook": target.hook, "side": target.side}:
+            raise ValueError("another place than that of the input")
+        return target
 
 
 class Docstrings(Source):
@@ -58,10 +78,13 @@ class Docstrings(Source):
 
     @property
     def stored(self) -> Stored:
-        wanted = self.activations
+        wanted, width = self.activations, self.language_model.width
+        target = wanted.target
         return Stored(
-            hook=wanted.hook,
-            width=self.language_model.width,
+            hook=str(wanted),
+            width=wanted.width or width,
+            target_hook=None if target is None else str(target),
+            target_width=None if target is None else target.width or width,
             tokens={"train": wanted.tokens, "held_out": wanted.held_out_tokens},
             dtype=wanted.dtype,
             settings={"seed": wanted.seed, "context": self.language_model.context},
@@ -101,5 +124,7 @@ class Docstrings(Source):
         manifest = capture_activations(self, folder / CORPUS, folder / LANGUAGE_MODEL, folder / ACTIVATIONS)
         left_out = sum(manifest["special_left_out"].values())
         tokens = "{train:,} + {held_out:,} tokens".format(**manifest["tokens"])
-        where = f"activations {self.name} at {self.activations.hook}"
+        where = f"activations {self.name} at {self.stored.hook}"
+        if self.stored.target_hook is not None:
+            where += f", targets at {self.stored.target_hook}"
         return Made(f"{where}: {tokens} ({left_out:,} special ones left out)")

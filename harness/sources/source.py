@@ -50,7 +50,8 @@ class Stored:
 
     hook: where the activations are read, for people. width: dimensions of an activation. tokens: of the splits
     `train` and `held_out`. features: how many true features the store keeps; None where they are not known.
-    settings: what else the source file decides, as the store's manifest has it.
+    target_hook, target_width: the same of what transcoders predict from the activations; None if the source is for
+    SAEs. settings: what else the source file decides, as the store's manifest has it.
     """
 
     hook: str
@@ -58,11 +59,20 @@ class Stored:
     tokens: dict[str, int]
     dtype: Literal["float16", "float32"]
     features: int | None = None
+    target_hook: str | None = None
+    target_width: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def manifest(self) -> dict[str, Any]:
-        """The entries that the manifest of every store has."""
-        return {"hook": self.hook, "width": self.width, "tokens": self.tokens, "dtype": self.dtype}
+        """The entries that the manifest of every store has; `targets` only where there are any."""
+        targets = {"hook": self.target_hook, "width": self.target_width}
+        return {
+            "hook": self.hook,
+            "width": self.width,
+            "tokens": self.tokens,
+            "dtype": self.dtype,
+            "targets": targets,
+        }
 
 
 class Source(Strict, ABC):
@@ -108,11 +118,11 @@ class Source(Strict, ABC):
 
 
 def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Each entry that differs: its key, as in `tokens.train`, and both values."""
+    """Each entry that differs: its key, as in `tokens.train`, and both values. A missing entry counts as None."""
     for name, value in expected.items():
         other = found.get(name)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            for key, *values in _differences(value, other):
+        if isinstance(value, Mapping) and isinstance(other, Mapping | None):
+            for key, *values in _differences(value, other or {}):
                 yield f"{name}.{key}", *values
         elif other != value:
             yield name, value, other

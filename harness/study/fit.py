@@ -1,17 +1,22 @@
-"""Checks that there are as many activations as a study's settings need."""
+"""Checks that a study's source has what the study's settings need."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from harness.errors import SettingError
 from harness.study.axes import Setting
 from harness.study.grid import location, recipes
 from harness.study.labels import describe
+from harness.study.recipe import check_transcoder
 from harness.study.spec import Study
 
 
 def check_fits(study: Study, tokens: dict[str, int], origin: Path) -> None:
-    """Raise UserError for the first setting whose batch or dead window exceeds the tokens of its split.
+    """Raise UserError for the first setting that does not fit the source.
+
+    Batch and dead window are at most the tokens of their splits, and transcoders can be trained if the source is
+    for these.
 
     tokens: of the splits `train` and `held_out`, as `origin` (a source file, or a store) has them.
     """
@@ -22,6 +27,12 @@ def check_fits(study: Study, tokens: dict[str, int], origin: Path) -> None:
         if recipe.dead_window > held_out:
             there = f"{held_out} held-out tokens of {origin}"
             raise _error(study, setting, "dead_window", there, recipe.dead_window)
+        if study.source.stored.target_width is not None:
+            try:
+                check_transcoder(recipe)
+            except SettingError as unfit:
+                message = f"{unfit.message} (in {describe(setting)})"
+                raise study.file.error(location(study, setting, unfit.key), message) from None
 
 
 def _error(study: Study, setting: Setting, name: str, there: str, got: int) -> Exception:

@@ -16,21 +16,23 @@ from harness.study.catalogue.shapes import Shapes
 from harness.study.recipe import Recipe
 
 
-def coders(recipe: Recipe, width: int) -> list[Shapes]:
-    """The coders of an SAE on activations of `width` dimensions."""
+def coders(recipe: Recipe, width: int, target_width: int | None = None) -> list[Shapes]:
+    """The coders of an SAE on activations of `width` dimensions, or of a transcoder from these to its targets."""
+    out = width if target_width is None else target_width
     layers = parse_layers(recipe.layers)
     before = [width, *layer_widths(width, layers.encoder)]
-    behind = [*layer_widths(width, layers.decoder), width]  # without added layers: the width alone, no matrix
+    behind = [*layer_widths(out, layers.decoder), out]  # without added layers: the width alone, no matrix
     sizes = apportion(recipe.latents, layers.stack)
+    on_data = [number == 0 or target_width is not None for number in range(len(sizes))]
     return [
-        Shapes(list(pairwise(before)), list(pairwise(behind)), (n, before[-1]), (n, behind[0]), number == 0)
-        for number, n in enumerate(sizes)
+        Shapes(list(pairwise(before)), list(pairwise(behind)), (n, before[-1]), (n, behind[0]), first)
+        for n, first in zip(sizes, on_data, strict=True)
     ]
 
 
-def flops_per_token(recipe: Recipe, width: int) -> int:
+def flops_per_token(recipe: Recipe, width: int, target_width: int | None = None) -> int:
     """Of a training step, its share of the optimizer's products included."""
-    found = coders(recipe, width)
+    found = coders(recipe, width, target_width)
     active = apportion(recipe.k, parse_layers(recipe.layers).stack)
     steps = [_coder(recipe, shapes, k) for shapes, k in zip(found, active, strict=True)]
     optimizer = OPTIMIZERS[recipe.optimizer]

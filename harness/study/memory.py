@@ -60,25 +60,36 @@ def together(cells: Iterable[Memory]) -> int:
 
 
 def memory(
-    recipe: Recipe, width: int, parameters: int, latents: int, known: KnownFeatures | None = None
+    recipe: Recipe,
+    width: int,
+    parameters: int,
+    latents: int,
+    known: KnownFeatures | None = None,
+    target_width: int | None = None,
 ) -> Memory:
-    """Of a cell with so many parameters and so many latents in all its layers, on activations of `width`."""
+    """Of a cell with so many parameters and so many latents in all its layers.
+
+    width: of the activations that it reconstructs, or from which it predicts targets of `target_width`.
+    """
+    per_token = _per_token(recipe, width, latents, target_width)
     optimizer = OPTIMIZERS[recipe.optimizer]
     kept = round(FLOAT * parameters * (1 + optimizer.kept))
-    step = FLOAT * (parameters * (1 + optimizer.passing) + recipe.batch * _per_token(recipe, width, latents))
-    evaluation = FLOAT * (parameters + EVALUATED * _per_token(recipe, width, latents))  # of a copy of the weights
+    step = FLOAT * (parameters * (1 + optimizer.passing) + recipe.batch * per_token)
+    evaluation = FLOAT * (parameters + EVALUATED * per_token)  # of a copy of the weights
     compared = known.bytes(latents, recipe.k, evaluation) if known else 0
     return Memory(kept, round(max(step, evaluation, compared, COPIES * kept)))
 
 
-def _per_token(recipe: Recipe, width: int, latents: int) -> float:
+def _per_token(recipe: Recipe, width: int, latents: int, target_width: int | None) -> float:
     """Numbers that a step holds for each token of its batch."""
     layers, terms = parse_layers(recipe.layers), terms_of(recipe)
+    out = width if target_width is None else target_width
     chosen = SPARSIFIERS[recipe.sparsifier].memory + sum(term.memory for term in terms)
-    hidden = sum(layer_widths(width, (*layers.encoder, *layers.decoder)))
+    hidden = sum((*layer_widths(width, layers.encoder), *layer_widths(out, layers.decoder)))
     decoded = 1 + sum(term.reconstructions(recipe) for term in terms)  # reconstructions of each layer
     return (
         latents * chosen
         + max(recipe.k, recipe.k_start or 0) * ENTRY * decoded
-        + layers.depth * (hidden * HIDDEN + width * ROW * decoded)
+        + layers.depth * (hidden * HIDDEN + out * ROW * decoded)
+        + (0 if target_width is None else width)  # the input, beside the target
     )

@@ -38,13 +38,17 @@ class Cost:
         return (self.flops_per_token + SELECTION_FLOPS * self.selection) * tokens
 
 
-def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None) -> Cost:
-    """Cost of training `recipe` on activations of `width` dimensions, and of comparing it with known features."""
-    found = coders(recipe, width)
+def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None, target_width: int | None = None) -> Cost:
+    """Cost of training `recipe` on activations of `width` dimensions, and of comparing it with known features.
+
+    target_width: of what a transcoder predicts; None for an SAE.
+    """
+    found = coders(recipe, width, target_width)
     latents = sum(shapes.latents for shapes in found)
     parameters = sum(_parameters(recipe, shapes) for shapes in found)
-    needed = memory(recipe, width, parameters, latents, known)
-    return Cost(parameters, flops_per_token(recipe, width), recipe.steps * recipe.batch, needed, latents)
+    needed = memory(recipe, width, parameters, latents, known, target_width)
+    flops = flops_per_token(recipe, width, target_width)
+    return Cost(parameters, flops, recipe.steps * recipe.batch, needed, latents)
 
 
 def _parameters(recipe: Recipe, shapes: Shapes) -> int:

@@ -129,6 +129,13 @@ class Recipe:
         return self.tokens // self.batch
 
 
+def check_transcoder(recipe: Recipe) -> None:
+    """Raise SettingError if no transcoder can be trained by this recipe, only an SAE."""
+    if recipe.inputs == "unit_norm":
+        expected = "centred or uncentred, since the norm of a transcoder's target is not known from its input"
+        raise SettingError("inputs", expected, recipe.inputs)
+
+
 RECIPE_FIELDS = {f.name: f for f in fields(Recipe)}
 NAMED = {name: f.metadata["names"] for name, f in RECIPE_FIELDS.items() if f.metadata["names"] is not None}
 OFF = {name: f.metadata["off"] for name, f in RECIPE_FIELDS.items() if f.metadata["off"]}  # what None stands for

@@ -3,7 +3,8 @@
 Both are the same to rounding. What depends on means over the batch (`harness.sae.penalties.OfMeans`) is linearised
 about the means of all micro-batches, which takes a first pass without gradient: its gradient is exact that way.
 
-Shape letters: B tokens, D activation width, N latents of all coders.
+Shape letters: B tokens, I width of the input and D of the target (one and the same for an SAE), N latents of all
+coders.
 """
 
 from __future__ import annotations
@@ -36,45 +37,79 @@ class Seen(NamedTuple):
 
 
 def backward(
-    recipe: Recipe, sae: SAE, x: Tensor, dead: Tensor, *, micro_batches: int = 1, keep_sources: bool = False
+    recipe: Recipe,
+    sae: SAE,
+    x: Tensor,
+    dead: Tensor,
+    *,
+    target: Tensor | None = None,
+    micro_batches: int = 1,
+    keep_sources: bool = False,
 ) -> Seen:
-    """Put the gradients of the loss on x [B, D] into the SAE's parameters. dead [N]: see `loss_of`."""
-    parts = torch.split(x, math.ceil(len(x) / micro_batches))
+    """Put the gradients of the loss on x [B, I] into the SAE's parameters.
+
+    dead [N]: see `loss_of`. target [B, D]: a transcoder's. Raises ValueError if one has none.
+    """
+    if sae.is_transcoder and target is None:
+        raise ValueError("expected a target, which a transcoder is trained to predict")
+    parts = _micro_batches(x, target, math.ceil(len(x) / micro_batches))
     with float32_products(recipe.precision, x.device):
         pulls = None if len(parts) == 1 else pulls_of(recipe, sae, _means(recipe, sae, parts))
-        seen = [_backward(recipe, sae, part, len(part) / len(x), dead, pulls, keep_sources) for part in parts]
+        seen = [_backward(recipe, sae, part, len(part.x) / len(x), dead, pulls, keep_sources) for part in parts]
     coders = zip(*(part.sources for part in seen), strict=True)
     return Seen(
         torch.stack([part.error for part in seen]).sum(),
         torch.stack([part.firings for part in seen]).sum(0),
-        [Source(*map(torch.cat, zip(*coder, strict=True))) for coder in coders],
+        [Source(*map(_joined, zip(*coder, strict=True))) for coder in coders],
     )
 
 
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    """One after the other; what is whole already is not copied."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+class _MicroBatch(NamedTuple):
+    x: Tensor
+    target: Tensor  # x itself for an SAE
+
+
+def _micro_batches(x: Tensor, target: Tensor | None, tokens: int) -> list[_MicroBatch]:
+    """Of so many tokens each."""
+    inputs = torch.split(x, tokens)
+    return list(map(_MicroBatch, inputs, inputs if target is None else torch.split(target, tokens)))
+
+
 def _backward(
-    recipe: Recipe, sae: SAE, x: Tensor, share: float, dead: Tensor, pulls: Sequence[Pull] | None, keep: bool
+    recipe: Recipe,
+    sae: SAE,
+    part: _MicroBatch,
+    share: float,
+    dead: Tensor,
+    pulls: Sequence[Pull] | None,
+    keep: bool,
 ) -> Seen:
     """Of one micro-batch, with this share of the batch's tokens."""
-    coded = _coded(recipe, sae, x)
-    loss, error = loss_of(recipe, sae, coded, x, dead, pulls)
+    coded = _coded(recipe, sae, part)
+    loss, error = loss_of(recipe, sae, coded, part.target, dead, pulls)
     torch.autograd.backward(loss * share)
     return Seen(error * share, fired(coded), sources(coded) if keep else [])
 
 
 @torch.no_grad()
-def _means(recipe: Recipe, sae: SAE, parts: Sequence[Tensor]) -> list[list[Tensor]]:
+def _means(recipe: Recipe, sae: SAE, parts: Sequence[_MicroBatch]) -> list[list[Tensor]]:
     """The means of each of the `terms_of_means` over a batch."""
     terms = [term for _, term in terms_of_means(recipe)]
-    tokens = sum(map(len, parts))
+    tokens = sum(len(part.x) for part in parts)
     total: list[list[Tensor]] = []
-    for x in parts if terms else ():
-        coded = _coded(recipe, sae, x)
-        means = [[mean * (len(x) / tokens) for mean in term.means(sae, coded)] for term in terms]
+    for part in parts if terms else ():
+        coded = _coded(recipe, sae, part)
+        means = [[mean * (len(part.x) / tokens) for mean in term.means(sae, coded)] for term in terms]
         total = [list(map(torch.add, *both)) for both in zip(total, means, strict=True)] if total else means
     return total
 
 
-def _coded(recipe: Recipe, sae: SAE, x: Tensor) -> Coded:
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        coded: Coded = sae(x)
+def _coded(recipe: Recipe, sae: SAE, part: _MicroBatch) -> Coded:
+    with torch.autocast(part.x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        coded: Coded = sae(*part)
     return coded

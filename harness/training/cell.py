@@ -1,6 +1,7 @@
 """One cell in training: the model, its optimizers, its counters, and one step of all of them.
 
-Shape letters: B tokens, D activation width, N latents of all coders.
+Shape letters: B tokens, I width of the input and D of the target (one and the same for an SAE), N latents of all
+coders.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from harness.sae import gpu
 from harness.sae.calibration import calibrate
 from harness.sae.model import SAE, Coded
 from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, architecture, parse_layers, terms_of
-from harness.study.recipe import Recipe
+from harness.study.recipe import Recipe, check_transcoder
 from harness.training.backward import Indivisible, Seen, backward
 from harness.training.fused_adam import FusedAdam
 from harness.training.graph import Graph
@@ -30,8 +31,13 @@ from harness.training.resampling import Source, resample
 from harness.training.state import pack, unpack
 
 
-def initial_sae(recipe: Recipe, width: int) -> SAE:
-    """The SAE of a recipe before its first step, on a CPU, in training mode."""
+def initial_sae(recipe: Recipe, width: int, target_width: int | None = None) -> SAE:
+    """The SAE of a recipe before its first step, on a CPU, in training mode; a transcoder with a `target_width`.
+
+    Raises SettingError for a transcoder whose recipe only fits an SAE.
+    """
+    if target_width is not None:
+        check_transcoder(recipe)
     layers = parse_layers(recipe.layers)
     sae: SAE = architecture(recipe.layers).load()(
         width,
@@ -42,6 +48,7 @@ def initial_sae(recipe: Recipe, width: int) -> SAE:
         stack=layers.stack,
         sparsifier=SPARSIFIERS[recipe.sparsifier].load(),
         generator=torch.Generator().manual_seed(recipe.seed),
+        target_width=target_width,
     )
     if any(term.every_pre_activation for term in terms_of(recipe)):
         for coder in sae.stack():
@@ -52,12 +59,13 @@ def initial_sae(recipe: Recipe, width: int) -> SAE:
 class Cell:
     """A recipe being trained on activations of `width` dimensions.
 
-    mean: what centring took from the activations, scaled like them, [D]; 0 if left out.
+    mean: what centring took from the activations, scaled like them, [D]; 0 if left out. target_width, target_mean:
+    the same of a transcoder's targets; without a width it is an SAE.
     Everything that the remaining steps depend on is in `state()`: a cell that is loaded from it goes on with
     the same bits as one that was never interrupted.
 
     micro_batches: parts in which a batch is trained on and measured, to need less memory; the same to rounding.
-    Raises Indivisible if there are several and the recipe allows none.
+    Raises Indivisible if there are several and the recipe allows none; SettingError as `initial_sae` does.
     """
 
     def __init__(
@@ -67,8 +75,10 @@ class Cell:
         device: torch.device,
         mean: Tensor | None = None,
         micro_batches: int = 1,
+        target_width: int | None = None,
+        target_mean: Tensor | None = None,
     ) -> None:
-        sae = initial_sae(recipe, width)
+        sae = initial_sae(recipe, width, target_width)
         if micro_batches > 1 and any(coder.sparsifier.WHOLE_BATCH for coder in sae.stack()):
             raise Indivisible(f"{recipe.sparsifier} selects from whole batches, which micro-batches cannot")
         self.recipe = recipe
@@ -76,6 +86,10 @@ class Cell:
         self.evaluation_batch = EVALUATION_BATCH // micro_batches  # tokens
         self.sae = sae.to(device)
         self.mean = torch.zeros(width, device=device) if mean is None else mean.to(device)
+        self.target_mean = self.mean  # that of what it reconstructs
+        if target_width is not None:
+            self.target_mean = torch.zeros(target_width) if target_mean is None else target_mean
+            self.target_mean = self.target_mean.to(device)
         self.optimizers = build_optimizers(recipe, self.sae)
         unit = self.sae.decoders() if recipe.decoder_norm == "unit" else []
         fits = OPTIMIZERS[recipe.optimizer].fused and FusedAdam.fits(self.optimizers, unit)
@@ -108,12 +122,21 @@ class Cell:
     def _dead_after(self, tokens: int | Tensor) -> Tensor:
         return tokens - torch.maximum(self.last_fired, self.restarted) >= self.recipe.dead_window
 
-    def code(self, x: Tensor) -> Coded:
-        """What the SAE makes of activations [B, D], its reconstruction in their own terms."""
+    def code(self, x: Tensor, target: Tensor | None = None) -> Coded:
+        """What the SAE makes of activations [B, I], its reconstruction [B, D] in their own terms.
+
+        target [B, D]: a transcoder's, where what its coders leave over is wanted, too.
+        """
         inputs = INPUTS[self.recipe.inputs]
         given = inputs.there(x, self.mean)
-        coded: Coded = self.sae(given.x)
-        return coded._replace(reconstruction=inputs.back(coded.reconstruction, self.mean, given.norm))
+        coded: Coded = self.sae(given.x, self._wanted(target))
+        return coded._replace(reconstruction=inputs.back(coded.reconstruction, self.target_mean, given.norm))
+
+    def _wanted(self, target: Tensor | None) -> Tensor | None:
+        """What a transcoder is to reconstruct of a target [B, D]; None for an SAE."""
+        if target is None or not self.sae.is_transcoder:
+            return None
+        return INPUTS[self.recipe.inputs].there(target, self.target_mean).x
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -130,34 +153,38 @@ class Cell:
             return deepcopy(self.sae), active_at(self.step_index, self.recipe)
 
     def calibrate(self, x: Tensor) -> None:
-        """Within `evaluating`: set the thresholds so that L0 is k on training activations x [T, D]."""
+        """Within `evaluating`: set the thresholds so that L0 is k on training activations x [T, I]."""
         there = INPUTS[self.recipe.inputs].there
         batches = [there(part, self.mean).x for part in torch.split(x, self.evaluation_batch)]
         self.calibration = {"tokens": len(x), "layers": [asdict(layer) for layer in calibrate(self.sae, batches)]}
 
-    def step(self, x: Tensor) -> None:
-        """Train on one batch [B, D]. Does not wait for a GPU, but for a step after which latents are resampled."""
+    def step(self, x: Tensor, target: Tensor | None = None) -> None:
+        """Train on one batch [B, I], a transcoder to predict its target [B, D].
+
+        Does not wait for a GPU, but for a step after which latents are resampled.
+        """
         recipe = self.recipe
-        given = INPUTS[recipe.inputs].there(x, self.mean).x
+        seen, wanted = INPUTS[recipe.inputs].there(x, self.mean).x, self._wanted(target)
+        batch: tuple[Tensor, ...] = (seen,) if wanted is None else (seen, wanted)
         self.sae.set_active(active_at(self.step_index, recipe))
         self._now.fill_(self.tokens)
         self._schedule()
         if resamples_at(self.step_index + 1, recipe):
-            seen = self._work(given, keep_sources=True)
+            sources = self._work(*batch, keep_sources=True).sources
             self._update()
-            self._taken(given)
-            self._resample(seen.sources)
+            self._taken(len(x))
+            self._resample(sources)
             return
         if self._graph is None:
-            self._work(given)
+            self._work(*batch)
         else:
-            self._graph(self._work, given, (given.shape, *(coder.sparsifier.k for coder in self.sae.stack())))
+            self._graph(self._work, batch, (x.shape, *(coder.sparsifier.k for coder in self.sae.stack())))
         self._update()
-        self._taken(given)
+        self._taken(len(x))
 
-    def _taken(self, x: Tensor) -> None:
+    def _taken(self, tokens: int) -> None:
         self.step_index += 1
-        self.tokens_summed += len(x)
+        self.tokens_summed += tokens
 
     def _schedule(self) -> None:
         lr = learning_rate(self.step_index, self.recipe)
@@ -165,17 +192,18 @@ class Cell:
         if self._fused is not None:
             self._fused.schedule(lr, self.step_index + 1)
 
-    def _work(self, x: Tensor, keep_sources: bool = False) -> Seen:
+    def _work(self, x: Tensor, target: Tensor | None = None, *, keep_sources: bool = False) -> Seen:
         """What of a step can be one graph on a GPU: gradients, counters, and the update where it is fused."""
         seen = backward(
             self.recipe,
             self.sae,
             x,
             self._dead_after(self._now),
+            target=target,
             micro_batches=self.micro_batches,
             keep_sources=keep_sources,
         )
-        self._count(x, seen)
+        self._count(x if target is None else target, seen)
         if self._fused is not None:
             self._fused.update()
         return seen
@@ -195,11 +223,11 @@ class Cell:
             self.sae.normalise_decoders()
 
     @torch.no_grad()
-    def _count(self, x: Tensor, seen: Seen) -> None:
+    def _count(self, target: Tensor, seen: Seen) -> None:
         # The batch of a recipe is whole, so that this is the number of tokens after the step.
         self.last_fired.copy_(torch.where(seen.firings > 0, self._now + self.recipe.batch, self.last_fired))
-        squares = torch.linalg.vector_norm(x).square()
-        self.sums += torch.stack([seen.error * x.numel(), squares, seen.firings.sum()])
+        squares = torch.linalg.vector_norm(target).square()
+        self.sums += torch.stack([seen.error * target.numel(), squares, seen.firings.sum()])
 
     def _resample(self, sources: list[Source]) -> None:
         # A generator of its own for every time, so that a resumed cell draws what it would have drawn.

@@ -9,11 +9,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from torch import Tensor
-
+from harness.training.stream import Batch
 from harness.training.trainer import Turn
 
-Rows = Callable[[int], Tensor]  # step (0-based) -> activations [batch, width], as they are stored
+Rows = Callable[[int], Batch]  # step (0-based) -> activations, as they are stored
 End = TypeVar("End")
 
 
@@ -39,7 +38,7 @@ class Cohort(Generic[End]):
         read: Rows,
         seconds: float,
         beat: Callable[[], Any] = lambda: None,
-        centred: Callable[[Tensor], Tensor] = lambda rows: rows,
+        centred: Callable[[Batch], Batch] = lambda rows: rows,
     ) -> None:
         """Bring all cells to their ends. Every batch is made once; a cell that is further on waits for the others.
 
@@ -92,9 +91,9 @@ class Ahead:
     def __init__(self, read: Rows) -> None:
         self._read = read
         self._thread = ThreadPoolExecutor(1, "read")
-        self._ahead: dict[int, Future[Tensor]] = {}  # of one step at most
+        self._ahead: dict[int, Future[Batch]] = {}  # of one step at most
 
-    def __call__(self, step: int) -> Tensor:
+    def __call__(self, step: int) -> Batch:
         """The rows of `step`. Raises what `read` raised for it."""
         wanted = self._ahead.get(step) or self._thread.submit(self._read, step)
         self._ahead = {step + 1: self._thread.submit(self._read, step + 1)}

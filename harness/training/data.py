@@ -16,44 +16,57 @@ from harness.errors import UserError
 from harness.study.recipe import Recipe
 from harness.training.centring import Centring
 from harness.training.metrics import HeldOut
-from harness.training.stream import batch_rows
+from harness.training.stream import Batch, batch_rows
 
 
 class Data:
-    """A store on a device. Opened once for all cells of a worker: `open_data`."""
+    """A store on a device. Opened once for all cells of a worker: `open_data`.
+
+    centring, width and mean are those of the inputs. target_width and target_mean are None for an SAE, whose
+    targets are its inputs: the same tensors, read once.
+    """
 
     def __init__(self, path: Path, device: torch.device) -> None:
         self.device = device
         self._store = ActivationStore.open(path)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        mean, scale = torch.from_numpy(self._store.mean), torch.tensor(self._store.scale)
-        self.centring = Centring(mean.to(device), scale.to(device))
+        targets = self._store.targets
+        self.centring = _centring(self._store, device)
+        self.target_centring = self.centring if targets is None else _centring(targets, device)
         self.width = self._store.width
+        self.target_width = None if targets is None else targets.width
         self.fingerprint = self._store.fingerprint
         self.mean = self.centring.scaled_mean  # [width], of the training split
-        held_out = self._store.read("held_out", 0, self._store.tokens("held_out"))
-        self.held_out = HeldOut(self.centred(self._put(held_out)), self._store.scale, self.features)
+        self.target_mean = None if targets is None else self.target_centring.scaled_mean
+        x, target = self.centred(self._read("held_out", 0, self._store.tokens("held_out")))
+        self.held_out = HeldOut(x, (targets or self._store).scale, target, features=self.features)
 
-    def read(self, recipe: Recipe, step: int) -> Tensor:
+    def read(self, recipe: Recipe, step: int) -> Batch:
         """Activations [recipe.batch, width] of a step (0-based), on the device, as they are stored."""
-        rows = batch_rows(step, recipe.batch, self._store.tokens("train"), recipe.seed)
-        return self._put(self._store.read("train", *rows))
+        return self._read("train", *batch_rows(step, recipe.batch, self._store.tokens("train"), recipe.seed))
 
-    def centred(self, rows: Tensor) -> Tensor:
+    def centred(self, rows: Batch) -> Batch:
         """What is trained on: activations in float32, centred and scaled.
 
         In memory of their own, not where numpy put them: a product's last bits can depend on the alignment.
         """
-        return self.centring.centre(rows)
+        x = self.centring.centre(rows.input)
+        return Batch(x, x if rows.target is rows.input else self.target_centring.centre(rows.target))
 
     def training(self, tokens: int) -> Tensor:
-        """The first `tokens` training activations of the store, centred and scaled; all if there are fewer."""
-        return self.centred(self._put(self._store.read("train", 0, min(tokens, self._store.tokens("train")))))
+        """The first `tokens` training inputs of the store, centred and scaled; all if there are fewer."""
+        rows = self._put(self._store.read("train", 0, min(tokens, self._store.tokens("train"))))
+        return self.centring.centre(rows)
 
     def features(self) -> Tensor | None:
         """True features [held-out tokens, F]; None where they are not known."""
         features = self._store.features()
         return None if features is None else torch.from_numpy(features).to(self.device)
+
+    def _read(self, split: str, start: int, stop: int) -> Batch:
+        x = self._put(self._store.read(split, start, stop))
+        targets = self._store.targets
+        return Batch(x, x if targets is None else self._put(targets.read(split, start, stop)))
 
     def _put(self, rows: NDArray[Any]) -> Tensor:
         """Rows on the device, ready to be used by any thread."""
@@ -67,6 +80,10 @@ class Data:
         return there
 
 
+def _centring(store: ActivationStore, device: torch.device) -> Centring:
+    return Centring(torch.from_numpy(store.mean).to(device), torch.tensor(store.scale).to(device))
+
+
 class Batches:
     """The batches of cells that agree in all that decides them, from data that is opened when first wanted."""
 
@@ -75,11 +92,11 @@ class Batches:
         self._data = data
         self._recipe = recipe
 
-    def read(self, step: int) -> Tensor:
+    def read(self, step: int) -> Batch:
         """See `Data.read`."""
         return self._data().read(self._recipe, step)
 
-    def centred(self, rows: Tensor) -> Tensor:
+    def centred(self, rows: Batch) -> Batch:
         """See `Data.centred`."""
         return self._data().centred(rows)
 

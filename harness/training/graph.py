@@ -6,7 +6,7 @@ Shape letters: B tokens, D activation width.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -18,7 +18,7 @@ FIRST = 3  # steps that are taken one by one, since kernels are compiled and opt
 
 
 class Graph:
-    """Takes the work of a step on a batch [B, D], from a few times on as a graph: the same kernels, the same bits.
+    """Takes the work of a step on a batch, from a few times on as a graph: the same kernels, the same bits.
 
     What changes from step to step must be in tensors of its own, but for what `like` stands for. parameters: those
     whose gradients the work leaves to others. It knows nothing of whose work it is: a graph that hung in a circle
@@ -35,30 +35,34 @@ class Graph:
         self._taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, work: Callable[[Tensor], Any], x: Tensor, like: Hashable) -> None:
-        """Take one step. like: what must be as in the steps before for their graph to be this one's."""
+    def __call__(self, work: Callable[..., Any], batch: Sequence[Tensor], like: Hashable) -> None:
+        """Take one step on the tensors of a batch, each [B, D].
+
+        like: what must be as in the steps before for their graph to be this one's.
+        """
         if like != self._like:
             self.forget()
             self._like = like
         if self._graph is None and self._taken < FIRST:
             self._taken += 1
-            work(x)
+            work(*batch)
             return
         if self._graph is None:
-            self._x = x.clone()
+            self._batch = [x.clone() for x in batch]  # where the graph reads them
             self._graph = self._captured(work)
             self._gradients = [p.grad for p in self._parameters]
-        self._x.copy_(x)
+        for place, x in zip(self._batch, batch, strict=True):
+            place.copy_(x)
         self._graph.replay()
         for p, gradient in zip(self._parameters, self._gradients, strict=True):
             p.grad = gradient
 
-    def _captured(self, work: Callable[[Tensor], Any]) -> torch.cuda.CUDAGraph:
+    def _captured(self, work: Callable[..., Any]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
-        pool = _anchor(self._x.device).pool()
+        pool = _anchor(self._batch[0].device).pool()
         # The thread that reads ahead goes on meanwhile.
         with _no_garbage(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            work(self._x)
+            work(*self._batch)
         return graph
 
 

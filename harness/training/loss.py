@@ -18,14 +18,15 @@ OfTokens = Callable[[Recipe, SAE, Coded, Tensor, Tensor], Tensor]  # a term as a
 
 
 def loss_of(
-    recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor, pulls: Sequence[Pull] | None = None
+    recipe: Recipe, sae: SAE, coded: Coded, target: Tensor, dead: Tensor, pulls: Sequence[Pull] | None = None
 ) -> tuple[Tensor, Tensor]:
     """The loss, with gradient, and the mean squared error in it: two numbers.
 
-    x [B, D]: what the SAE saw; dead [latents]: those silent for the dead window. pulls: for a part of a batch,
-    `pulls_of` all its means; the parts' gradients, weighted by their tokens, are then those of the whole.
+    target [B, D]: what it is to reconstruct, which is what an SAE saw; dead [latents]: those silent for the dead
+    window. pulls: for a part of a batch, `pulls_of` all its means; the parts' gradients, weighted by their tokens,
+    are then those of the whole.
     """
-    error = loss = mse_loss(coded.reconstruction, x)
+    error = loss = mse_loss(coded.reconstruction, target)
     for number, (weight, term) in enumerate(terms_of_means(recipe)):
         if pulls is None:
             loss = loss + weight * term(sae, coded)
@@ -33,16 +34,16 @@ def loss_of(
             parts = zip(pulls[number], term.means(sae, coded), strict=True)
             loss = loss + weight * torch.stack([(pull * mean).sum() for pull, mean in parts]).sum()
     for weight, of_tokens in _terms_of_tokens(recipe):
-        loss = loss + weight * of_tokens(recipe, sae, coded, x, dead)
+        loss = loss + weight * of_tokens(recipe, sae, coded, target, dead)
     return loss, error.detach()
 
 
-def aux_k(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> Tensor:
+def aux_k(recipe: Recipe, sae: SAE, coded: Coded, target: Tensor, dead: Tensor) -> Tensor:
     return aux_k_error(sae, coded, dead, recipe.aux_k or 0)
 
 
-def prefixes(recipe: Recipe, sae: SAE, coded: Coded, x: Tensor, dead: Tensor) -> Tensor:
-    return prefix_error(sae, coded, x, parse_shares(recipe.prefixes))
+def prefixes(recipe: Recipe, sae: SAE, coded: Coded, target: Tensor, dead: Tensor) -> Tensor:
+    return prefix_error(sae, coded, target, parse_shares(recipe.prefixes))
 
 
 def terms_of_means(recipe: Recipe) -> list[tuple[float, OfMeans]]:

@@ -4,7 +4,9 @@ Final figures are measured apart from training, in `harness.evaluation`, so that
 again; this module is all of measuring that training needs. docs/definitions.md says what the figures mean.
 
 All functions take activations that are centred and scaled; `scale` brings MSE back to the model's own units.
-Shape letters: B tokens of a batch, T held-out tokens, D activation width, N latents of all coders, L coders.
+An SAE is measured by its target: the activations themselves, or what a transcoder predicts from them.
+Shape letters: B tokens of a batch, T held-out tokens, D activation width (of a transcoder's targets; I is that of
+its inputs), N latents of all coders, L coders.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from harness.sae.model import Coded
 
-Coding = Callable[[Tensor], Coded]  # what an SAE makes of a batch [B, D]
+Coding = Callable[[Tensor, Tensor], Coded]  # what an SAE makes of a batch [B, I] with its target [B, D]
 EVALUATION_BATCH = 2048  # tokens; bounds the memory of the [B, N] pre-activations
 # Tokens within which a latent is to fire, besides the recipe's own window; docs/definitions.md says whose they are
 WINDOWS = {"dead_fraction_1_5m_tokens": 1_500_000, "dead_fraction_10m_tokens": 10_000_000}
@@ -27,36 +29,43 @@ WINDOWS = {"dead_fraction_1_5m_tokens": 1_500_000, "dead_fraction_10m_tokens": 1
 class Pass(NamedTuple):
     """Sums and counts over all held-out tokens, each token coded once."""
 
-    errors: Tensor  # [T], float64: squared distance between a token and its reconstruction
+    errors: Tensor  # [T], float64: squared distance between a token's target and its reconstruction
     firings: Tensor  # [N], float64: number of tokens that each latent fired on (value above zero)
     first_fired: Tensor  # [N], int64: the first of these tokens, from 0; T where there is none
     remainders: (
-        Tensor  # [L + 1], float64: sum of squares of what the SAE saw, and of what is left behind each coder
+        Tensor  # [L + 1], float64: sum of squares of the target, and of what is left of it behind each coder
     )
     latents: tuple[int, ...]  # of each coder
 
 
 class HeldOut:
-    """Held-out activations [T, D] with their own per-dimension mean, about which variance is measured."""
+    """Held-out activations x [T, I] and their targets [T, D], which are x itself for an SAE.
+
+    Variance is measured about the targets' own per-dimension mean. scale: that of the targets.
+    """
 
     def __init__(
         self,
         x: Tensor,
         scale: float,
+        target: Tensor | None = None,
+        *,
         features: Callable[[], Tensor | None] = lambda: None,
         batch: int = EVALUATION_BATCH,
     ) -> None:
         """`features` gives the true features [T, F] where they are known. batch: tokens to code at a time."""
         self.x = x
+        self.target = target = x if target is None else target
         self.scale = scale
         self.features = features
         self.batch = batch
-        self.squares = (x - x.mean(0)).square().sum(1)  # [T]: each token's squared distance from the mean
+        self.squares = (target - target.mean(0)).square().sum(1)  # [T]: squared distance from the mean
         self._last: tuple[Coding, Pass] | None = None
 
     def head(self, tokens: int) -> HeldOut:
         """The first `tokens` tokens as a smaller held-out set."""
-        return HeldOut(self.x[:tokens], self.scale, batch=self.batch)
+        x = self.x[:tokens]
+        return HeldOut(x, self.scale, x if self.target is self.x else self.target[:tokens], batch=self.batch)
 
     def coded_by(self, code: Coding) -> Pass:
         """What coding all tokens comes to. Kept until another SAE is asked about.
@@ -80,10 +89,11 @@ def fired(coded: Coded) -> Tensor:
 
 
 def _coded(code: Coding, held_out: HeldOut) -> Iterator[tuple[int, Tensor, Coded]]:
-    """Batch after batch: its first token, its activations, and what the SAE makes of them."""
+    """Batch after batch: its first token, its targets, and what the SAE makes of it."""
     for start in range(0, len(held_out.x), held_out.batch):
-        x = held_out.x[start : start + held_out.batch]
-        yield start, x, code(x)
+        stop = start + held_out.batch
+        x, target = held_out.x[start:stop], held_out.target[start:stop]
+        yield start, target, code(x, target)
 
 
 @torch.no_grad()
@@ -91,8 +101,8 @@ def code_all(code: Coding, held_out: HeldOut) -> Pass:
     """Code all held-out tokens."""
     errors, firings, remainders, firsts = [], [], [], []
     latents: tuple[int, ...] = ()
-    for start, x, coded in _coded(code, held_out):
-        errors.append(_errors(x, coded))
+    for start, target, coded in _coded(code, held_out):
+        errors.append(_errors(target, coded))
         firings.append(fired(coded))
         remainders.append(_remainders(coded))
         firsts.append(_first_fired(coded, start, len(held_out.x)))
@@ -109,18 +119,18 @@ def code_all(code: Coding, held_out: HeldOut) -> Pass:
 @torch.no_grad()
 def curve_figures(code: Coding, held_out: HeldOut) -> dict[str, float]:
     """Those of `reconstruction_figures`, without the rest of a `Pass`, which takes a third of its time."""
-    passed = [(_errors(x, coded), fired(coded)) for _, x, coded in _coded(code, held_out)]
+    passed = [(_errors(target, coded), fired(coded)) for _, target, coded in _coded(code, held_out)]
     errors, firings = zip(*passed, strict=True)
     return reconstruction_figures(torch.cat(errors).double(), torch.stack(firings).double().sum(0), held_out)
 
 
-def _errors(x: Tensor, coded: Coded) -> Tensor:
-    """Squared distance between each token and its reconstruction: [B]."""
-    return (x - coded.reconstruction).square().sum(1)
+def _errors(target: Tensor, coded: Coded) -> Tensor:
+    """Squared distance between each token's target and its reconstruction: [B]."""
+    return (target - coded.reconstruction).square().sum(1)
 
 
 def _remainders(coded: Coded) -> Tensor:
-    before = [part.target for part in coded.parts]
+    before = [part.target for part in coded.parts if part.target is not None]
     last = coded.parts[-1]
     return torch.stack([rows.double().square().sum() for rows in (*before, last.residual)])
 
@@ -139,7 +149,7 @@ def reconstruction_figures(errors: Tensor, firings: Tensor, held_out: HeldOut) -
     """MSE, normalised MSE, FVU and L0, by name, from those of a `Pass`."""
     squares = held_out.squares.double()
     return {
-        "mse": float(errors.mean() / held_out.x.shape[1]) * held_out.scale**2,
+        "mse": float(errors.mean() / held_out.target.shape[1]) * held_out.scale**2,
         "nmse": float((errors / squares.clamp_min(1e-12)).mean()),
         "fvu": float(errors.sum() / squares.sum()),
         "l0": float(firings.sum() / len(held_out.x)),

@@ -35,7 +35,8 @@ def _version() -> str | None:
 class SAEConfig:
     """What an SAE is besides its weights, and where it comes from.
 
-    input, target: what centres and scales the activations that are encoded, and those that are reconstructed.
+    input, target: what centres and scales the activations that are encoded, and those that are reconstructed: the
+    same, but for a transcoder.
     source: the source's name. data, code: fingerprints of its activations and of the code that trained. tokens:
     trained on so far. k: active latents per token then, over all coders. calibration: what thresholds came to.
     """
@@ -50,11 +51,17 @@ class SAEConfig:
     tokens: int = 0
     k: int = 0
     calibration: dict[str, Any] | None = None
+    transcoder: bool = False
 
     @property
     def width(self) -> int:
         """Dimensions of an activation."""
         return len(self.input.mean)
+
+    @property
+    def target_width(self) -> int | None:
+        """Those of what a transcoder predicts; None for an SAE."""
+        return len(self.target.mean) if self.transcoder else None
 
     def to_bytes(self, **more: Any) -> bytes:
         """As JSON, with `more` behind it; numbers keep all their bits."""

@@ -7,9 +7,21 @@ arms are paired; and a resumed cell needs nothing but its step number to go on.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Tokens to train on: what is seen of them [batch, width], and what is to be reconstructed.
+
+    For an SAE, both are one tensor.
+    """
+
+    input: Tensor
+    target: Tensor
 
 
 def batch_rows(step: int, batch: int, tokens: int, seed: int) -> tuple[int, int]:

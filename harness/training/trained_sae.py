@@ -1,6 +1,7 @@
 """A trained SAE by itself, in the language model's own units. docs/trained_sae.md has its files.
 
-Shape letters: D activation width, N latents of all coders, B tokens.
+Shape letters: I width of the input and D of the target (one and the same for an SAE), N latents of all coders, B
+tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class TrainedSAE(nn.Module):
 
     Activations go in as the language model has them, of any floating-point type, and so come reconstructions back,
     in float32; both are [..., D], on the device of the weights. Latents are [..., N], coder after coder where
-    sparse layers are stacked. Weights take no gradients; activations and active latents do.
+    sparse layers are stacked. Weights take no gradients; activations and active latents do. A transcoder takes
+    inputs [..., I], and what comes back predicts its target.
     `config` says what was trained, on what, and by which code.
     """
 
@@ -69,7 +71,7 @@ class TrainedSAE(nn.Module):
         return Centring(self.target_mean, self.target_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Activations [..., D] -> their reconstruction [..., D], float32."""
+        """Activations [..., I] -> their reconstruction [..., D], float32."""
 
         def reconstruct(rows: Tensor) -> Tensor:
             return self.target.restore(self.code(self.input.centre(rows)).reconstruction)
@@ -77,7 +79,7 @@ class TrainedSAE(nn.Module):
         return self._by_batches(reconstruct, x)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Activations [..., D] -> latent activations [..., N], float32, not negative; 0: it did not fire."""
+        """Activations [..., I] -> latent activations [..., N], float32, not negative; 0: it did not fire."""
 
         def encode(rows: Tensor) -> Tensor:
             coded = self.code(self.input.centre(rows))
@@ -101,7 +103,7 @@ class TrainedSAE(nn.Module):
         return self.target.restore(centred).reshape(*latents.shape[:-1], centred.shape[-1])
 
     def norm(self, x: Tensor) -> Tensor:
-        """What each token of activations [..., D], centred and scaled, is divided by to be encoded: [..., 1].
+        """What each token of activations [..., I], centred and scaled, is divided by to be encoded: [..., 1].
 
         1 but for recipes with `inputs: unit_norm`.
         """
@@ -112,15 +114,17 @@ class TrainedSAE(nn.Module):
 
         return self._by_batches(norm, x)
 
-    def code(self, x: Tensor) -> Coded:
-        """What it makes of activations [B, D] that are centred and scaled already, in their terms.
+    def code(self, x: Tensor, target: Tensor | None = None) -> Coded:
+        """What it makes of activations [B, I] that are centred and scaled already, in the terms of its target.
 
-        Held-out figures are measured on these.
+        target [B, D]: a transcoder's, where what its coders leave over is wanted, too. Held-out figures are
+        measured on these.
         """
+        inputs, mean = INPUTS[self.config.recipe.inputs], self.target.scaled_mean
         given = self._given(x)
-        coded: Coded = self.sae(given.x)
-        back = INPUTS[self.config.recipe.inputs].back
-        return coded._replace(reconstruction=back(coded.reconstruction, self.target.scaled_mean, given.norm))
+        wanted = None if target is None or not self.sae.is_transcoder else inputs.there(target, mean).x
+        coded: Coded = self.sae(given.x, wanted)
+        return coded._replace(reconstruction=inputs.back(coded.reconstruction, mean, given.norm))
 
     def save(self, folder: Path | str) -> None:
         """Write `sae.safetensors` and `config.json`, the latter last: with it the SAE is whole."""
@@ -141,7 +145,7 @@ class TrainedSAE(nn.Module):
         return torch.stack(rows).sum(0)
 
     def _by_batches(self, make: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """What `make` makes of rows [B, D], for activations of any shape [..., D]."""
+        """What `make` makes of rows [B, I], for activations of any shape [..., I]."""
         self._check(x, len(self.input_mean))
         made = torch.cat([make(rows) for rows in torch.split(x.reshape(-1, x.shape[-1]), BATCH)])
         return made.reshape(*x.shape[:-1], made.shape[-1])
@@ -162,7 +166,7 @@ def load_sae(path: Path | str, device: torch.device | str = "cpu") -> TrainedSAE
         return _of_checkpoint(path).to(device)
     config, weights = read_folder(path)
     with torch.device("meta"):  # no random weights are drawn only to be replaced
-        sae = initial_sae(config.recipe, config.width)
+        sae = initial_sae(config.recipe, config.width, config.target_width)
     try:
         sae.load_state_dict(weights, assign=True)
     except RuntimeError:
@@ -177,7 +181,14 @@ def _of_checkpoint(path: Path) -> TrainedSAE:
         raise UserError(f"{path}: expected a whole checkpoint, or a folder with config.json and sae.safetensors")
     config = config_from(bytes(tensors[CONFIG].tolist()), path)
     try:
-        cell = Cell(config.recipe, config.width, torch.device("cpu"), config.input.scaled_mean)
+        cell = Cell(
+            config.recipe,
+            config.width,
+            torch.device("cpu"),
+            config.input.scaled_mean,
+            target_width=config.target_width,
+            target_mean=config.target.scaled_mean,
+        )
         cell.load_state(tensors)
     except ModuleNotFoundError as missing:
         needed = f"{config.recipe.optimizer} needs {missing.name} to average the weights of a checkpoint"

@@ -15,6 +15,7 @@ from harness.study.curve import Point, curve_tokens, held_out_steps, logging_ste
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
 from harness.training.metrics import HeldOut, curve_figures, reconstruction_figures
+from harness.training.stream import Batch
 from harness.training.trained_sae import TrainedSAE
 
 CALIBRATION_TOKENS = (
@@ -31,7 +32,7 @@ class Diverged(Exception):
 class Turn(NamedTuple):
     """What a waiting cell is sent."""
 
-    x: Tensor  # activations [batch, width], centred and scaled; other cells see them too
+    batch: Batch  # activations, centred and scaled; other cells see them too
     save: bool  # whether to checkpoint after the step
 
 
@@ -60,9 +61,7 @@ class Samples(NamedTuple):
     """What a cell is measured on."""
 
     held_out: HeldOut
-    training: Callable[
-        [int], Tensor
-    ]  # n -> the first n training activations [n, width], or all if there are fewer
+    training: Callable[[int], Tensor]  # n -> the first n training inputs [n, width], or all if there are fewer
 
 
 def train(
@@ -85,7 +84,7 @@ def train(
     while cell.step_index < cell.recipe.steps:
         with clock.paused():
             turn = yield cell.step_index
-        cell.step(turn.x)
+        cell.step(*turn.batch)
         if cell.step_index in logged:
             point(curve_point(cell, curve_set if cell.step_index in held_out else None))
         if turn.save:

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from harness.activations.capture import capture_activations
 from harness.activations.documents import read_documents
-from harness.activations.hook import hidden_states, load_model
+from harness.activations.hook import Hook, hidden_states, load_model
 from harness.activations.language_model import load_tokenizer
 from harness.activations.store import ActivationStore
 from harness.activations.tokens import packed_contexts
@@ -33,7 +33,8 @@ def test_the_hook_reads_the_hidden_state_and_nothing_after_it_runs(folders: Fold
     ran: list[str] = []
     for name in ("transformer.h.1", "transformer.ln_f", "lm_head"):
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
-    assert torch.equal(hidden_states(model, model.get_submodule("transformer.h.0"), ids), expected)
+    (states,) = hidden_states(model, [Hook(model.get_submodule("transformer.h.0"))], ids)
+    assert torch.equal(states, expected)
     assert not ran
 
 
@@ -51,13 +52,13 @@ def test_the_hook_reads_the_first_of_a_tuple() -> None:
             return SimpleNamespace(use_cache=use_cache, pair=self.pair(input_ids))
 
     model = Model()
-    assert torch.equal(hidden_states(model, model.pair, torch.zeros(1, 2)), torch.ones(1, 2))
+    assert torch.equal(hidden_states(model, [Hook(model.pair)], torch.zeros(1, 2))[0], torch.ones(1, 2))
 
 
 def test_the_store_holds_the_rows_of_the_text_in_another_order(source: Docstrings, folders: Folders) -> None:
     model, tokenizer = load_model(folders.language_model)
     ids = packed_contexts(read_documents(folders.corpus, "held_out"), tokenizer, 32, 1_500, 0)
-    states = hidden_states(model, model.get_submodule("transformer.h.0"), torch.from_numpy(ids))
+    (states,) = hidden_states(model, [Hook(model.get_submodule("transformer.h.0"))], torch.from_numpy(ids))
     rows = states.numpy()[ids != tokenizer.eos_token_id].astype(np.float16)
     kept = np.load(folders.activations / "held_out-00000.npy")
     assert not np.array_equal(kept, rows)

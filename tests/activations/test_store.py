@@ -56,7 +56,9 @@ def test_any_range_is_that_of_the_plain_array(data: st.DataObject, count: int, s
 def test_the_training_split_is_trained_on_centred_with_unit_variance(tmp_path: Path) -> None:
     written(tmp_path, some_rows(5_000, 8) * np.arange(1, 9), shard=700)
     data = Data(tmp_path, torch.device("cpu"))
-    whole = data.centred(data.read(Recipe(latents=8, k=1, batch=5_000, tokens=5_000), 0)).numpy()
+    seen, wanted = data.centred(data.read(Recipe(latents=8, k=1, batch=5_000, tokens=5_000), 0))
+    assert wanted is seen  # an SAE's target takes no memory
+    whole = seen.numpy()
     assert whole.dtype == np.float32
     assert np.abs(whole.mean(0)).max() < 1e-5
     assert np.square(whole, dtype=np.float64).mean() == pytest.approx(1)

@@ -6,6 +6,9 @@ import torch
 from harness.training.cell import Cell
 from tests.conformance.test_cells import CELLS, name_of
 from tests.training.cells import MEAN, STEPS, WIDTH, batches, recipe
+from tests.training.test_transcoder import CELLS as TRANSCODERS
+from tests.training.test_transcoder import OUT, TARGET_MEAN
+from tests.training.test_transcoder import batches as pairs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -15,14 +18,32 @@ def trained(changes, until=STEPS, state=None) -> Cell:
     if state is not None:
         one.load_state(state)
     for step in range(one.step_index, until):
-        one.step(batches(step).cuda())
+        one.step(batches(step).input.cuda())
+    return one
+
+
+def transcoder(changes, until=STEPS, state=None) -> Cell:
+    one = Cell(recipe(**changes), WIDTH, torch.device("cuda"), MEAN, target_width=OUT, target_mean=TARGET_MEAN)
+    if state is not None:
+        one.load_state(state)
+    for step in range(one.step_index, until):
+        one.step(*(rows.cuda() for rows in pairs(step)))
     return one
 
 
 @pytest.mark.parametrize("changes", CELLS, ids=name_of)
 def test_a_cell_has_the_same_bits_twice_and_resumed(changes):
-    whole, again = trained(changes).state(), trained(changes).state()
-    half = {name: value.cpu().clone() for name, value in trained(changes, STEPS // 2).state().items()}
-    resumed = trained(changes, state=half).state()
+    assert_repeated(trained, changes)
+
+
+@pytest.mark.parametrize("changes", TRANSCODERS, ids=str)
+def test_a_transcoder_has_the_same_bits_twice_and_resumed(changes):
+    assert_repeated(transcoder, changes)
+
+
+def assert_repeated(train, changes) -> None:
+    whole, again = train(changes).state(), train(changes).state()
+    half = {name: value.cpu().clone() for name, value in train(changes, STEPS // 2).state().items()}
+    resumed = train(changes, state=half).state()
     for other in (again, resumed):
         assert [name for name in whole if not torch.equal(whole[name], other[name])] == []

@@ -18,7 +18,7 @@ from harness.training.metrics import WINDOWS, HeldOut
 class FixedSAE:
     """Reconstructs 0 always; latent 0 fires on every token, latent 1 where x[0] > 0, of 4 latents."""
 
-    def __call__(self, x):
+    def __call__(self, x, target):
         first = torch.ones(len(x))
         second = (x[:, 0] > 0).float()
         indices = torch.tensor([[0, 1]]).expand(len(x), 2)
@@ -88,7 +88,7 @@ def test_every_window_is_counted_from_one_pass(fires, window, batch):
 class HalvingSAE:
     """Two coders, each of which makes half of what it is given; one latent fires always, one never."""
 
-    def __call__(self, x):
+    def __call__(self, x, target):
         always = SparseCode(
             torch.ones(len(x)), x[:, 0], Support.of_rows(torch.zeros(len(x), 1).long(), 1), x[:, :1]
         )

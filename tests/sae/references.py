@@ -16,8 +16,16 @@ LAYERS = [example for spec in ARCHITECTURES.values() for example in spec.example
 WIDTH, LATENTS, K = 6, 41, 7  # no multiple of eight, and a k that three layers do not share evenly
 
 
-def build(layers: str, sparsifier: str = "topk", *, width: int = WIDTH, latents: int = LATENTS, k: int = K) -> SAE:
-    """An SAE in which biases, gains and thresholds differ from latent to latent."""
+def build(
+    layers: str,
+    sparsifier: str = "topk",
+    *,
+    width: int = WIDTH,
+    latents: int = LATENTS,
+    k: int = K,
+    target_width: int | None = None,
+) -> SAE:
+    """An SAE, or a transcoder, in which biases, gains and thresholds differ from latent to latent."""
     parsed = parse_layers(layers)
     generator = torch.Generator().manual_seed(3)
     sae = build_sae(
@@ -29,6 +37,7 @@ def build(layers: str, sparsifier: str = "topk", *, width: int = WIDTH, latents:
         stack=parsed.stack,
         sparsifier=SPARSIFIERS[sparsifier].load(),
         generator=generator,
+        target_width=target_width,
     )
     for parameter in sae.parameters():
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
@@ -71,14 +80,17 @@ def sparsify(coder: Coder, pre: Tensor) -> Tensor:
 SPARSIFIER_TYPES = {name: spec.load() for name, spec in SPARSIFIERS.items()}
 
 
-def dense(sae: SAE, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """What each coder is given, sees before its sparse layer, codes, and makes of it."""
-    parts = []
+def dense(sae: SAE, x: Tensor, target: Tensor | None = None) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """What each coder is to reconstruct, sees before its sparse layer, codes, and makes of it.
+
+    target: that of a transcoder, whose coders all see x; an SAE's see what those before them leave over.
+    """
+    parts, left = [], x if target is None else target
     for coder in sae.stack():
-        seen = before(coder, x)
+        seen = before(coder, left if target is None else x)
         code = sparsify(coder, seen @ coder.encoder.T + coder.bias)
-        parts.append((x, seen, code, behind(coder, code @ coder.decoder)))
-        x = x - parts[-1][3]
+        parts.append((left, seen, code, behind(coder, code @ coder.decoder)))
+        left = left - parts[-1][3]
     return parts
 
 

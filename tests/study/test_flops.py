@@ -55,17 +55,22 @@ def plain(monkeypatch):
     monkeypatch.setattr(shortlist, "has_bfloat16", lambda: False)
 
 
-def counted(recipe: Recipe, steps: int = 1) -> float:
+def counted(recipe: Recipe, steps: int = 1, width: int = WIDTH, target_width: int | None = None) -> float:
     """FLOPs for each token of `steps` steps, after those that an optimizer needs to get ready."""
     torch.manual_seed(0)
-    cell = Cell(recipe, WIDTH, torch.device("cpu"))
+    cell = Cell(recipe, width, torch.device("cpu"), target_width=target_width)
+
+    def step() -> None:
+        target = None if target_width is None else torch.randn(recipe.batch, target_width)
+        cell.step(torch.randn(recipe.batch, width), target)
+
     for _ in range(2):
-        cell.step(torch.randn(recipe.batch, WIDTH))
+        step()
     cell.last_fired -= recipe.dead_window * torch.arange(cell.sae.latents).remainder(2)  # every other one is dead
     cell.restarted -= recipe.dead_window
     with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
         for _ in range(steps):
-            cell.step(torch.randn(recipe.batch, WIDTH))
+            step()
     return counter.get_total_flops() / recipe.batch / steps
 
 

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from harness.evaluation.quality import measure
 from harness.study.catalogue import SPARSIFIERS
@@ -18,7 +17,7 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort
 from harness.training.metrics import HeldOut
 from harness.training.sae_files import SAEConfig
-from harness.training.stream import batch_rows
+from harness.training.stream import Batch, batch_rows
 from harness.training.trained_sae import TrainedSAE
 from harness.training.trainer import Samples, Stopwatch, train
 
@@ -40,8 +39,9 @@ def cell(micro_batches: int = 1, **changes: Any) -> Cell:
     return Cell(recipe(**changes), WIDTH, torch.device("cpu"), MEAN, micro_batches)
 
 
-def batches(step: int) -> Tensor:
-    return DATA[slice(*batch_rows(step, BATCH, len(DATA), 0))]
+def batches(step: int) -> Batch:
+    x = DATA[slice(*batch_rows(step, BATCH, len(DATA), 0))]
+    return Batch(x, x)
 
 
 class Killed(Exception):

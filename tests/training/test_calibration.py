@@ -12,6 +12,7 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort
 from harness.training.metrics import HeldOut
 from harness.training.sae_files import SAEConfig
+from harness.training.stream import Batch
 from harness.training.trained_sae import TrainedSAE
 from harness.training.trainer import CALIBRATION_TOKENS, Samples, Stopwatch, train
 from tests.training.cells import batches, cell, recipe, run
@@ -45,7 +46,7 @@ def test_held_out_l0_is_k_within_a_hundredth(tmp_path, layers, sparsifier):
     curve: list = []
     samples = Samples(HELD_OUT, lambda tokens: TRAINING[:tokens])
     training = train(one, samples, Checkpoints(tmp_path), curve.append, Stopwatch(), 12)
-    Cohort({"it": training}).train(lambda step: TRAINING[step * BATCH :][:BATCH], 1e9)
+    Cohort({"it": training}).train(lambda step: Batch(*2 * [TRAINING[step * BATCH :][:BATCH]]), 1e9)
 
     sae = TrainedSAE.of(one, SAEConfig(made, CENTRING, CENTRING))
     figures = measure(sae, HELD_OUT)
@@ -63,6 +64,6 @@ def test_measuring_a_cell_does_not_change_what_it_trains_to(tmp_path, sparsifier
     measured, undisturbed = cell(sparsifier=sparsifier), cell(sparsifier=sparsifier)
     run(measured, Checkpoints(tmp_path))
     for step in range(undisturbed.recipe.steps):
-        undisturbed.step(batches(step))
+        undisturbed.step(*batches(step))
     weights = dict(undisturbed.sae.named_parameters())
     assert all(torch.equal(value, weights[name]) for name, value in measured.sae.named_parameters())

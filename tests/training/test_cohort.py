@@ -12,6 +12,7 @@ from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort, Stopped
 from harness.training.inputs import INPUTS
+from harness.training.stream import Batch
 from harness.training.trainer import Diverged, Stopwatch, train
 from tests.training.cells import BATCH, DATA, SAMPLES, STEPS, batches, cell, measured, run
 
@@ -70,10 +71,10 @@ def test_cells_that_go_on_from_different_steps_see_the_batches_of_their_own(tmp_
     behind = {name: cell(**CHANGES[name]) for name in names}
     for name, steps in zip(names, (0, 14, 3, 5), strict=True):
         for step in range(steps):
-            behind[name].step(batches(step))
+            behind[name].step(*batches(step))
     made: list[int] = []
 
-    def source(step: int) -> torch.Tensor:
+    def source(step: int) -> Batch:
         made.append(step)
         return batches(step)
 
@@ -100,15 +101,15 @@ def test_a_cell_that_fails_leaves_the_others_as_they_would_be_alone(tmp_path, at
     cells = {name: cell(**CHANGES[name]) for name in names}
     wrong, lost, large = cell(), cell(), cell()
 
-    def broken(x: torch.Tensor) -> None:
+    def broken(x: torch.Tensor, target: torch.Tensor) -> None:
         if wrong.step_index == at:
             raise ZeroDivisionError
         Cell.step(wrong, x)
 
-    def poisoned(x: torch.Tensor) -> None:
+    def poisoned(x: torch.Tensor, target: torch.Tensor) -> None:
         Cell.step(lost, x * torch.nan if lost.step_index == at else x)
 
-    def swollen(x: torch.Tensor) -> None:
+    def swollen(x: torch.Tensor, target: torch.Tensor) -> None:
         torch.empty(2**60 if large.step_index == at else 1)
         Cell.step(large, x)
 
@@ -137,7 +138,7 @@ def test_a_cohort_that_is_told_to_stop_stops_every_cell_at_once():
 
 
 def test_batches_that_cannot_be_made_end_every_cell():
-    def source(step: int) -> torch.Tensor:
+    def source(step: int) -> Batch:
         if step == 2:
             raise OSError("the disk is gone")
         return batches(step)
@@ -152,11 +153,11 @@ def test_the_next_batch_is_made_while_the_current_one_trains():
     made = [threading.Event() for _ in range(STEPS + 1)]
     one = cell()
 
-    def source(step: int) -> torch.Tensor:
+    def source(step: int) -> Batch:
         made[step].set()
         return batches(step)
 
-    def step(x: torch.Tensor) -> None:
+    def step(x: torch.Tensor, target: torch.Tensor) -> None:
         assert made[one.step_index + 1].wait(10)
         Cell.step(one, x)
 

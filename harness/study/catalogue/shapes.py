@@ -16,7 +16,7 @@ class Shapes:
     behind: Sequence[Shape]
     encoder: Shape  # latents, width at the sparse layer
     decoder: Shape  # latents, width behind it
-    first: bool  # whether its input is the data, which needs no gradient
+    first: bool  # whether its input is the data, which needs no gradient: in a transcoder that of all coders
 
     @property
     def matrices(self) -> list[Shape]:
