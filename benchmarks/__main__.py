@@ -48,9 +48,9 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
             "What the harness adds to a study of one-minute cells",
             lambda: _overhead(effort, quick=quick),
         ),
-        "ledger": (
+        "records": (
             "Cells that cost nothing, on four workers: seconds per cell, and for a restart of the finished study",
-            lambda: _ledger(quick=quick),
+            lambda: _optuna(quick=quick),
         ),
     }
 
@@ -70,10 +70,10 @@ def _overhead(effort: Effort, *, quick: bool) -> str:
     return grids.overhead(grids.QUICK if quick else grids.FULL, effort)
 
 
-def _ledger(*, quick: bool) -> str:
-    from benchmarks import ledger
+def _optuna(*, quick: bool) -> str:
+    from benchmarks import records
 
-    return ledger.growth((20, 40) if quick else (200, 2000), servers=not quick)
+    return records.growth((20, 40) if quick else (200, 2000), servers=not quick)
 
 
 def machine() -> str:

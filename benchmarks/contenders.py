@@ -53,12 +53,12 @@ def harness_reading(shape: Shape) -> Step:
     """Ours, on batches that it reads as a worker does, from the store that `more` names: a training script that
     keeps no curve, no checkpoint and no books, and evaluates nothing."""
     from harness.study.recipe import Recipe
-    from harness.training.cohort import Ahead
+    from harness.training.cohort import Prefetcher
     from harness.training.data import open_data
 
     data = open_data(shape.more["store"], "cpu")
     recipe = Recipe(latents=shape.latents, k=shape.k, batch=shape.batch, tokens=LONG)
-    rows, steps = Ahead(lambda step: data.read(recipe, step)), count()
+    rows, steps = Prefetcher(lambda step: data.read(recipe, step)), count()
     step = harness(replace(shape, more={}))
     return lambda _: step(data.centred(rows(next(steps))).input)
 

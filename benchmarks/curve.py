@@ -20,7 +20,7 @@ class DenseReference:
     def __init__(self, cell: Cell) -> None:
         coder = cell.sae.stack()[0]
         self.k = cell.recipe.k
-        start = (coder.encoder, coder.bias, coder.decoder, coder.behind.bias_out)
+        start = (coder.encoder, coder.bias, coder.decoder, coder.decoder_mlp.bias_out)
         self.parameters = [torch.nn.Parameter(tensor.detach().clone()) for tensor in start]
         self.optimizer = torch.optim.Adam(self.parameters, lr=LR, foreach=False)
 

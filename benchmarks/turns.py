@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shape import Shape
+from harness.engines.pool import ALLOCATOR
 from harness.progress import track
-from harness.scheduling.pool import ALLOCATOR
 
 ROOT = Path(__file__).parents[1]
 PEERS = {  # package -> the environment that `make bench` installs it in

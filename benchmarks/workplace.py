@@ -17,7 +17,7 @@ import yaml
 from benchmarks.shape import Shape
 from benchmarks.slices import in_slices
 from benchmarks.turns import ROOT
-from harness.scheduling.pool import ALLOCATOR
+from harness.engines.pool import ALLOCATOR
 
 TEXT = ["numpy", "scipy", "pandas", "sklearn", "matplotlib", "polars", "torch", "optuna", "datasets", "sqlalchemy"]
 CONTEXT = 64

@@ -29,7 +29,7 @@ def write_atomically(path: Path, content: bytes, *, wait: bool = True) -> None:
     Makes its folder if there is none. wait: for space, if the disk is full; otherwise that raises OSError.
     """
     write = partial(_write, path, content)
-    once_there_is_room(path, write) if wait else write()
+    retry_while_disk_is_full(path, write) if wait else write()
 
 
 def write_json(path: Path, data: Any, *, wait: bool = True) -> None:
@@ -76,7 +76,7 @@ def append(file: IO[str], line: str) -> None:
     except OSError as reason:  # the rest is still in the buffer
         if reason.errno not in FULL:
             raise
-    once_there_is_room(Path(file.name), partial(_sync, file))
+    retry_while_disk_is_full(Path(file.name), partial(_sync, file))
 
 
 def _sync(file: IO[str]) -> None:
@@ -97,26 +97,26 @@ def read_record(path: Path, keys: Iterable[str] = ()) -> dict[str, Any] | None:
         record = None
     if isinstance(record, dict) and all(key in record for key in keys):
         return record
-    say_once(f"{path.absolute()}: damaged; ignored")
+    print_once(f"{path.absolute()}: damaged; ignored")
     return None
 
 
 @cache
-def say_once(line: str) -> None:
+def print_once(line: str) -> None:
     """Print a line to standard error, unless this process has printed it before."""
     with suppress(OSError):  # standard error may be a file on a full disk
         print(line, file=sys.stderr, flush=True)
 
 
-def _say_full(path: Path) -> None:
-    say_once(f"{path}: the disk is full; waiting for space")
+def _print_full_disk(path: Path) -> None:
+    print_once(f"{path}: the disk is full; waiting for space")
 
 
 # Called every half second with the path that waits for space.
-when_full: ContextVar[Callable[[Path], Any]] = ContextVar("when_full", default=_say_full)
+when_full: ContextVar[Callable[[Path], Any]] = ContextVar("when_full", default=_print_full_disk)
 
 
-def once_there_is_room(path: Path, write: Callable[[], Result]) -> Result:
+def retry_while_disk_is_full(path: Path, write: Callable[[], Result]) -> Result:
     """Call `write`, which writes `path`, and repeat that while the disk is full."""
     pauses = backoff(LONGEST_PAUSE)
     while True:

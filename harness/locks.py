@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from harness.files import once_there_is_room
+from harness.files import retry_while_disk_is_full
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def exclusive(path: Path, patience: float = 0.0) -> Iterator[bool]:
     patience: seconds to keep trying, since `is_held` takes the lock for a moment.
     """
     deadline = time.monotonic() + patience
-    descriptor = once_there_is_room(path, partial(_open, path))
+    descriptor = retry_while_disk_is_full(path, partial(_open, path))
     try:
         while not (taken := _take(descriptor, fcntl.LOCK_EX)) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -232,9 +232,9 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
     ),
     Metric(
         "unexplained",
-        "unexplained behind it",
-        axis="unexplained behind the layer",
-        definition="sum of squares of what is left over behind the layer / sum of squares of what the SAE is to "
+        "unexplained after it",
+        axis="unexplained after the layer",
+        definition="sum of squares of what is left over after the layer / sum of squares of what the SAE is to "
         "reconstruct",
         better="lower",
         places=("layer",),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from harness.activations.store_writer import StoreWriter
-from tests.scheduling.servers import PostgreSQL, binaries
+from tests.sweep.servers import PostgreSQL, binaries
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no failure
 settings.load_profile("suite")
@@ -79,7 +79,7 @@ def databases(tmp_path_factory) -> Path:
     from mlflow import MlflowClient
     from optuna.storages import RDBStorage
 
-    from harness.scheduling.workspace import Workspace
+    from harness.workspace import Workspace
 
     workspace = Workspace(tmp_path_factory.mktemp("databases"))
     workspace.runs.mkdir()

@@ -219,11 +219,11 @@ def synthetic_study(small_study) -> Path:
 def test_a_study_of_known_features_needs_no_text(synthetic_study, capsys):
     main(["run", str(synthetic_study), "--workers", "1"])
     assert sorted(path.name for path in Path("data/random").iterdir()) == [".lock", "activations"]
-    assert "2 done, 0 to run" in re.sub(r"\s+", " ", _said(capsys, "plan", str(synthetic_study)))
+    assert "2 done, 0 to run" in re.sub(r"\s+", " ", _is_set(capsys, "plan", str(synthetic_study)))
     assert len(Path("results/small/cells.jsonl").read_text().splitlines()) == 2
 
 
-def _said(capsys, *arguments: str) -> str:
+def _is_set(capsys, *arguments: str) -> str:
     main(arguments)
     return str(capsys.readouterr().out)
 
@@ -239,7 +239,7 @@ def test_a_step_that_a_source_does_not_have_is_one_line(synthetic_study, step, c
 
 def test_activations_of_other_settings_or_of_the_other_kind_are_refused(synthetic_study, capsys):
     source = Path("studies/sources/random.yaml")
-    assert "600 + 300 tokens (24 known features)" in _said(capsys, "prepare", str(source))
+    assert "600 + 300 tokens (24 known features)" in _is_set(capsys, "prepare", str(source))
     text = source.read_text()
     source.write_text(text.replace("active: 2", "active: 3"))
     line = fails(capsys, "plan", str(synthetic_study))
@@ -256,7 +256,7 @@ def test_activations_of_other_settings_or_of_the_other_kind_are_refused(syntheti
 
 def test_without_the_extra_a_ray_engine_is_one_line(small_study, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "harness.scheduling.ray_pool", raising=False)
+    monkeypatch.delitem(sys.modules, "harness.engines.ray_pool", raising=False)
     assert fails(capsys, "run", str(small_study), "--engine", "ray").endswith("pip install 'harness[ray]'")
 
 
@@ -276,6 +276,6 @@ def test_a_sweep_without_compiled_kernels_says_so(synthetic_study, monkeypatch, 
     if kernels == "compiled" and shutil.which("g++") is None:
         pytest.skip("no compiler")
     monkeypatch.setenv("HARNESS_NATIVE", native)
-    shown = re.sub(r"\s+", " ", _said(capsys, "run", str(synthetic_study), "--workers", "1"))
+    shown = re.sub(r"\s+", " ", _is_set(capsys, "run", str(synthetic_study), "--workers", "1"))
     assert ("2 cells were trained without compiled kernels" in shown) == (kernels == "plain")
     assert json.loads(Path("results/small/study.json").read_text())["environment"]["kernels"] == kernels

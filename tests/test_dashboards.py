@@ -17,13 +17,13 @@ from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.commands.publishing import published
 from harness.metrics import curve_columns, metrics_at
-from harness.scheduling.ledger import Ledger
-from harness.scheduling.tracking import Tracker
-from harness.scheduling.trial import distribution
-from harness.scheduling.workspace import Workspace
+from harness.records.mlflow_runs import MlflowRuns
+from harness.records.optuna_trials import OptunaTrials
+from harness.records.trial import distribution
 from harness.study.cells import cells
 from harness.study.spec import load_study
-from tests.scheduling.ledgers import client, curve, mlflow_runs, trials
+from harness.workspace import Workspace
+from tests.sweep.recorded import client, curve, mlflow_runs, trials
 
 SELECTIONS = {"small": "on other seeds", "crossfitted": "cross-fitted"}
 
@@ -249,11 +249,11 @@ def test_levels_added_later_have_trials_too(small_study, databases, edit, studie
         small_study.write_text(text)
         study = load_study(small_study)
         asked = cells(study, store.fingerprint)
-        ledger = Ledger(storage, study)
-        ledger.keep_only({cell.id for cell in asked})
+        optuna_trials = OptunaTrials(storage, study)
+        optuna_trials.keep_only({cell.id for cell in asked})
         for cell in asked:
-            ledger.add(cell, None, [])
-        ledger.close()
+            optuna_trials.add(cell, None, [])
+        optuna_trials.close()
     assert {trial.user_attrs["cell"] for trial in trials(Path())} == {cell.id for cell in asked}
     assert len(optuna.get_all_study_names(storage)) == studies
 
@@ -299,16 +299,16 @@ def test_a_choice_that_is_made_anew_leaves_no_trial_of_the_old_one(small_study, 
     store = ActivationStore.open(Path("data/random/activations"))
     one, two, three, *_ = cells(study, store.fingerprint)
     result = {"state": "complete", "score": 0.5, "heldout": {"fvu": 0.5, "dead_fraction": 0.0}}
-    ledger = Ledger(Workspace(Path()).storage, study)
-    ledger.add(one, None, [])
-    ledger.start(one.id)
-    ledger.add(two, None, [])
-    ledger.keep_only({two.id})
+    optuna_trials = OptunaTrials(Workspace(Path()).storage, study)
+    optuna_trials.add(one, None, [])
+    optuna_trials.start(one.id)
+    optuna_trials.add(two, None, [])
+    optuna_trials.keep_only({two.id})
     assert [trial.state for trial in trials(Path())] == [TrialState.FAIL, TrialState.WAITING]
-    ledger.add(three, result, [{"step": 1, "heldout_fvu": 0.6}])
-    ledger.keep_only({two.id})
+    optuna_trials.add(three, result, [{"step": 1, "heldout_fvu": 0.6}])
+    optuna_trials.keep_only({two.id})
     assert not trials(Path())
-    assert not ledger.holds(two.id)
+    assert not optuna_trials.holds(two.id)
 
 
 def test_a_figure_that_is_no_number_is_left_out_of_mlflow(small_study, databases):
@@ -316,7 +316,7 @@ def test_a_figure_that_is_no_number_is_left_out_of_mlflow(small_study, databases
     study = load_study(small_study)
     store = ActivationStore.open(Path("data/random/activations"))
     cell = cells(study, store.fingerprint)[0]
-    tracker = Tracker(Workspace(Path()).tracking, Workspace(Path()).artifacts, study)
+    tracker = MlflowRuns(Workspace(Path()).tracking, Workspace(Path()).artifacts, study)
     tracker.start(cell)
     nan, infinite = float("nan"), float("inf")
     tracker.log(cell.id, [{"step": 1, "heldout_fvu": nan, "train_fvu": infinite, "heldout_l0": 4.0}])

@@ -24,7 +24,7 @@ from harness.study.catalogue import OPTIMIZERS, members, members_of
 from harness.study.identity import CUT, ONLY_IF, other_code, reached, roots
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
-from harness.training.cohort import Ahead
+from harness.training.cohort import Prefetcher
 from harness.training.data import Batches, Data
 from harness.training.inputs import INPUTS
 from tests.conftest import make_workspace
@@ -91,7 +91,7 @@ def train(recipe: Recipe, data: Data) -> Cell:
     batches = Batches(lambda: data, recipe)
     targets = {"target_width": data.target_width, "target_mean": data.target_mean}
     cell = Cell(recipe, data.width, data.device, data.mean, **targets)
-    with Ahead(batches.read) as rows:
+    with Prefetcher(batches.read) as rows:
         for step in range(recipe.steps):
             cell.step(*batches.centred(rows(step)))
     again = Cell(recipe, data.width, data.device, data.mean, **targets)
@@ -192,7 +192,7 @@ EDITS = {
         ALL,
     ),
     "a kernel": ("sae/native/rows.h", "return", "return 0 +", ALL),
-    "a constant": ("sae/selection.py", "LEAST = 4", "LEAST = 8", ALL),
+    "a constant": ("sae/topk.py", "LEAST = 4", "LEAST = 8", ALL),
     "the learning rate": ("training/optimizers.py", "min(1.0, rise, fall)", "min(1.0, rise)", ALL),
     "when latents start again": ("training/loss.py", "2 * step > recipe.steps", "False", ALL),
     "how latents start again": ("training/resampling.py", "SHARE = 0.2", "SHARE = 0.3", {"resampling"}),
@@ -224,9 +224,9 @@ EDITS = {
     "how many points a curve has": ("study/curve.py", "POINTS = 40", "POINTS = 30", set()),
     "figures of a point": ("training/cell.py", "max(1, self.tokens_summed)", "1", ALL),
     "the score": ("training/trainer.py", "held_out.coded_by(sae.code)", "held_out.coded_by(sae)", ALL),
-    "what a terminal shows": ("scheduling/display.py", "def update(", "def updated(", set()),
-    "what a worker tells": ("scheduling/worker.py", "BEAT_SECONDS = 0.2", "BEAT_SECONDS = 0.3", set()),
-    "what MLflow is told": ("scheduling/tracking.py", "def finish(", "def finished_with(", set()),
+    "what a terminal shows": ("sweep/display.py", "def update(", "def updated(", set()),
+    "what a worker tells": ("workers/worker.py", "BEAT_SECONDS = 0.2", "BEAT_SECONDS = 0.3", set()),
+    "what MLflow is told": ("records/mlflow_runs.py", "def finish(", "def finished_with(", set()),
     "how checkpoints are kept": ("training/checkpoint.py", "import", "import this\nimport", set()),
     "a plot": ("analysis/style.py", "import", "import this\nimport", set()),
     "costs": ("study/catalogue/optimizers.py", "passing=1", "passing=2", set()),

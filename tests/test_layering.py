@@ -46,7 +46,7 @@ LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  #
 # The core reads recipes, not studies, and rows of activations, wherever they come from.
 CATALOGUE = "harness.study.catalogue"  # what there is to choose from, and where its code is
 SHARED = {"harness.study.recipe", "harness.study.curve"}
-SHARED |= {"harness.files", "harness.muon", "harness.errors", "harness.activations.store"}
+SHARED |= {"harness.files", "harness.optimizers.muon", "harness.errors", "harness.activations.store"}
 MEASURING = {"harness.metrics", "harness.fingerprint"}  # for evaluation alone: a new metric is no new training
 
 

@@ -13,7 +13,7 @@ import pytest
 from harness.analysis.results import TABLES, read_table
 from harness.analysis.tables import make_tables
 from harness.metrics import METRICS, Metric, curve_columns, metrics_at
-from harness.scheduling.trial import attributes
+from harness.records.trial import attributes
 from harness.study.recipe import RECIPE_FIELDS
 from tests.analysis.synthetic_results import write_depth
 

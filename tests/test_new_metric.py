@@ -34,7 +34,7 @@ METRICS = (*METRICS, Metric(
 # Makes training impossible in every process.
 NO_TRAINING = """
 import sys
-if any("harness.scheduling.worker" in argument for argument in sys.orig_argv):
+if any("harness.workers.worker" in argument for argument in sys.orig_argv):
     from harness.training.cell import Cell
     def step(self, x):
         raise AssertionError("a training step was taken")
@@ -114,8 +114,8 @@ def test_tables_figures_report_and_mlflow_show_it(workspace):
     assert LABEL.replace("'", "&#39;") in (results / "report.html").read_text()
     assert f"4 cells: not measured: {NAME}." in " ".join((results / "report.html").read_text().split())
 
-    from harness.scheduling.tracking import open_client, search
-    from harness.scheduling.workspace import Workspace as Files
+    from harness.records.mlflow_runs import open_client, search
+    from harness.workspace import Workspace as Files
 
     client = open_client(Files(workspace.root).tracking)
     runs = search(client, client.get_experiment_by_name("small").experiment_id, "tags.kind = 'cell'")

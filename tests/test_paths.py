@@ -45,7 +45,7 @@ FILES = {
     "results/random/language_model.json": ["language model"],
     "runs/small.lock": ["run", "evaluate"],
     "runs/small.asked.json": ["run", "evaluate"],
-    "runs/small.settled": ["run", "evaluate"],
+    "runs/small.finished": ["run", "evaluate"],
     "runs/small.log": ["run", "evaluate"],
 }
 

@@ -24,7 +24,7 @@ ENTRIES = {
     "language_model": "harness.activations.language_model",
     "activations": "harness.activations.capture",
     "synthetic": "harness.activations.synthetic",
-    "sweep": "harness.scheduling.worker",
+    "sweep": "harness.workers.worker",
     "tables": "harness.analysis.tables",
     "figures": "harness.analysis.figures",
     "report": "harness.analysis.report",
@@ -43,9 +43,9 @@ IRRELEVANT = {
     "harness.activations.folders",
     "harness.activations.quiet",
     # Which cells a worker trains, and what it tells of them; the numbers are made below.
-    "harness.scheduling.cell_folder",
-    "harness.scheduling.job",
-    "harness.scheduling.worker",
+    "harness.workers.cell_folder",
+    "harness.workers.job",
+    "harness.workers.worker",
 }
 
 

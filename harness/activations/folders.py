@@ -22,12 +22,12 @@ def replacing(out: Path, mark: str) -> Iterator[Path]:
     lock in `harness/sources/prepare.py` makes sure. Raises UserError if `out` is something else that would be
     overwritten, or if the disk is full.
     """
-    with saying_when_full(out), _replacing(out, mark) as new:
+    with full_disk_as_user_error(out), _replacing(out, mark) as new:
         yield new
 
 
 @contextmanager
-def saying_when_full(out: Path) -> Iterator[None]:
+def full_disk_as_user_error(out: Path) -> Iterator[None]:
     """Raise UserError where there is no room on the disk for `out`."""
     try:
         yield

@@ -19,7 +19,7 @@ from harness.activations.ngrams import Bigram, Unigram
 from harness.activations.quiet import no_bars
 from harness.activations.tokens import Ids, packed_contexts
 from harness.files import write_json
-from harness.muon import Muon
+from harness.optimizers.muon import Muon
 from harness.progress import track
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.levels import Key, columns
-from harness.analysis.records import Cell, Study
+from harness.analysis.records import CellRecord, StudyRecord
 from harness.analysis.statistics import Interval, mean_interval
-from harness.study.selection import Choice, choose
+from harness.study.tuned_choice import Choice, choose
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,15 @@ class Arm:
 
     levels: dict[str, Any]
     label: str
-    settings: dict[Key, dict[int, Cell]]
+    settings: dict[Key, dict[int, CellRecord]]
     choice: Choice[Key]
 
     @property
-    def reported(self) -> dict[int, Cell | None]:
+    def reported(self) -> dict[int, CellRecord | None]:
         """For each seed the cell that it is reported with, or None where that cell was never listed."""
         return {seed: self.settings[s].get(seed) for seed, s in self.choice.by_seed.items()}
 
-    def finished(self) -> dict[int, Cell]:
+    def finished(self) -> dict[int, CellRecord]:
         """By seed the complete cells that it is reported with; none at all where a seed was pruned.
 
         Its figures are censored, and the mean of those that were not worth stopping would look too good.
@@ -43,12 +43,12 @@ class Arm:
         figures = {seed: cell.figure(metric) for seed, cell in self.finished().items()}
         return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
 
-    def searched(self, study: Study) -> list[int]:
+    def searched(self, study: StudyRecord) -> list[int]:
         """The seeds on which its settings were compared."""
         return study.tuning_seeds if self.choice.selection == "on other seeds" else study.seeds
 
 
-def collect_arms(study: Study, cells: Sequence[Cell]) -> list[Arm]:
+def collect_arms(study: StudyRecord, cells: Sequence[CellRecord]) -> list[Arm]:
     """All arms that have cells, in the order of the study file."""
     keys = {study.key(cell.arm) for cell in cells}
     ordered = sorted(keys, key=lambda key: study.rank(study.compared, key))
@@ -60,9 +60,9 @@ def collect_arms(study: Study, cells: Sequence[Cell]) -> list[Arm]:
     ]
 
 
-def _arm(study: Study, levels: dict[str, Any], label: str, cells: list[Cell]) -> Arm:
+def _arm(study: StudyRecord, levels: dict[str, Any], label: str, cells: list[CellRecord]) -> Arm:
     names = {study.setting(cell.tuned) for cell in cells}
-    settings: dict[Key, dict[int, Cell]] = {}
+    settings: dict[Key, dict[int, CellRecord]] = {}
     for name in sorted(names, key=lambda setting: study.rank(study.tuned, setting)):
         settings[name] = {cell.seed: cell for cell in cells if study.setting(cell.tuned) == name}
     scores = {
@@ -72,16 +72,16 @@ def _arm(study: Study, levels: dict[str, Any], label: str, cells: list[Cell]) ->
     return Arm(levels, label, settings, choose(scores, study.seeds, study.tuning_seeds))
 
 
-def _score(cell: Cell) -> float:
+def _score(cell: CellRecord) -> float:
     return math.inf if cell.chosen_by is None else cell.chosen_by
 
 
-def arm_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def arm_rows(study: StudyRecord, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """The arms table: axes, chosen values, seeds used and lost, then mean and interval of all `metrics`."""
     return [_arm_row(study, arm, metrics) for arm in arms]
 
 
-def _arm_row(study: Study, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
+def _arm_row(study: StudyRecord, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
     states = Counter(state_of(cell) for cell in arm.reported.values())
     shown = list(arm.settings[arm.choice.shown].values())
     row = {
@@ -102,12 +102,14 @@ def _arm_row(study: Study, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
     return row | {"parameters": shown[0].parameters, "flops_per_token": shown[0].flops_per_token}
 
 
-def seed_rows(study: Study, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
+def seed_rows(study: StudyRecord, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
     """One row an arm and seed: the setting at which the seed is reported, state, SAE and `metrics`."""
     return [_seed_row(study, arm, seed, cell, metrics) for arm in arms for seed, cell in arm.reported.items()]
 
 
-def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Sequence[str]) -> dict[str, Any]:
+def _seed_row(
+    study: StudyRecord, arm: Arm, seed: int, cell: CellRecord | None, metrics: Sequence[str]
+) -> dict[str, Any]:
     known = cell if cell is not None and cell.chosen_by is not None else None
     return {
         "arm": arm.label,
@@ -121,7 +123,7 @@ def _seed_row(study: Study, arm: Arm, seed: int, cell: Cell | None, metrics: Seq
     }
 
 
-def state_of(cell: Cell | None) -> str:
+def state_of(cell: CellRecord | None) -> str:
     """The cell's state; `missing` where it was never listed."""
     return "missing" if cell is None else cell.state
 

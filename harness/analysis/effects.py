@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.levels import Level
-from harness.analysis.records import Study
+from harness.analysis.records import StudyRecord
 from harness.analysis.statistics import Interval, mean_interval, seedwise_mean
 from harness.metrics import FVU, L0, Metric
 from harness.study.labels import show
@@ -44,7 +44,7 @@ class Pair:
         return {seed: outcome.scale * values[seed] - outcome.scale * reference[seed] for seed in values}
 
 
-def effect_rows(study: Study, arms: Sequence[Arm], outcomes: Sequence[Metric]) -> list[dict[str, Any]]:
+def effect_rows(study: StudyRecord, arms: Sequence[Arm], outcomes: Sequence[Metric]) -> list[dict[str, Any]]:
     """The effects table: for each level of each axis a marginal row, then one row a pair of arms.
 
     A marginal row averages over the pairs seed by seed, and then over the seeds; pairs in which no seed has
@@ -61,7 +61,7 @@ def effect_rows(study: Study, arms: Sequence[Arm], outcomes: Sequence[Metric]) -
     return rows
 
 
-def compared_levels(study: Study) -> Iterator[tuple[str, Level]]:
+def compared_levels(study: StudyRecord) -> Iterator[tuple[str, Level]]:
     """Each axis with each of its levels but the reference, in the order of the study file."""
     for axis in study.compared:
         for level in study.axes[axis]:
@@ -69,7 +69,7 @@ def compared_levels(study: Study) -> Iterator[tuple[str, Level]]:
                 yield axis, level
 
 
-def pairs_of(study: Study, arms: Sequence[Arm], axis: str, level: Level) -> Iterator[Pair]:
+def pairs_of(study: StudyRecord, arms: Sequence[Arm], axis: str, level: Level) -> Iterator[Pair]:
     """Every arm at this level that has a counterpart at the reference, in the order of the arms."""
 
     def rest(arm: Arm) -> tuple[Level, ...]:
@@ -82,7 +82,7 @@ def pairs_of(study: Study, arms: Sequence[Arm], axis: str, level: Level) -> Iter
 
 
 def names(
-    study: Study, axis: str, level: Level, kind: str, pairs: int, holding: str | None = None
+    study: StudyRecord, axis: str, level: Level, kind: str, pairs: int, holding: str | None = None
 ) -> dict[str, Any]:
     """The columns that say what is compared."""
     compared = {"axis": axis, "level": show(level), "reference": show(study.reference(axis))}

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from harness.analysis.level_effects import effects_by_level
 from harness.analysis.levels import levels_in
+from harness.analysis.text import change, effect_sentence, level_name, mean, shown
 from harness.analysis.view import Row, View
-from harness.analysis.wording import change, effect_sentence, level_name, mean, shown
 from harness.metrics import FVU, L0, MCC, Metric
 from harness.study.labels import describe
 

@@ -6,11 +6,11 @@ import math
 
 import polars as pl
 
-from harness.analysis.records import Cell, Figures
+from harness.analysis.records import CellRecord, Figures
 from harness.metrics import curve_columns
 
 
-def finite_cell(cell: Cell) -> Cell:
+def finite_cell(cell: CellRecord) -> CellRecord:
     """The cell without figures that are not finite, their names in `not_finite`.
 
     Without a finite FVU a complete cell has no result: it counts as diverged.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.analysis.levels import levels_in
-from harness.analysis.records import Study
+from harness.analysis.records import StudyRecord
 
 MOST_ACTIVE = 1.05  # times the cell's final L0: with more active latents an FVU is another matter
 TOLERANCE = 0.01  # relative: within it two L0 count as equal
@@ -18,7 +18,7 @@ TOLERANCE = 0.01  # relative: within it two L0 count as equal
 Row = dict[str, Any]
 
 
-def unequal(study: Study, effect: Row) -> bool:
+def unequal(study: StudyRecord, effect: Row) -> bool:
     """Whether the two sides of a row of the effects table differ in L0, though they were given the same k."""
     level, reference = effect["l0_level"], effect["l0_reference"]
     k, other = (study.value({effect["axis"]: effect[side]}, "k") for side in ("level", "reference"))
@@ -30,7 +30,7 @@ def against(effect: Row) -> str:
     return f"{effect['l0_level']:.2f} against {effect['l0_reference']:.2f}"
 
 
-def spread(study: Study, arms: Iterable[Row]) -> str:
+def spread(study: StudyRecord, arms: Iterable[Row]) -> str:
     """The range of L0 in words, as in `7.76 to 8.00`, of arms that have the same k and differ; else empty."""
     groups: dict[Any, list[float]] = {}
     for arm in arms:

@@ -9,12 +9,12 @@ import polars as pl
 
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.levels import columns
-from harness.analysis.records import Cell, Study
+from harness.analysis.records import CellRecord, StudyRecord
 from harness.analysis.statistics import mean_interval
 from harness.metrics import curve_columns
 
 
-def with_full_windows(study: Study, cells: Sequence[Cell], curves: pl.DataFrame) -> pl.DataFrame:
+def with_full_windows(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFrame) -> pl.DataFrame:
     """The points, without deaths in training where fewer tokens were seen than a dead window has.
 
     No latent can be dead there yet: that 0 says nothing.

@@ -27,7 +27,7 @@ def levels_in(row: Mapping[str, Any], axes: Iterable[str]) -> dict[str, Level]:
     return {axis: row[column(axis)] for axis in axes}
 
 
-def told_apart(levels: Sequence[Mapping[str, Level]], words: Sequence[str]) -> list[str]:
+def unambiguous(levels: Sequence[Mapping[str, Level]], words: Sequence[str]) -> list[str]:
     """The words for each of `levels`, or JSON where different levels read the same.
 
     As `x` + `y, z` and `x, y` + `z` do.

@@ -11,7 +11,7 @@ import polars as pl
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.effects import Pair, compared_levels, names, pairs_of
 from harness.analysis.l0 import MOST_ACTIVE
-from harness.analysis.records import Study
+from harness.analysis.records import StudyRecord
 from harness.analysis.statistics import mean_interval
 
 Curve: TypeAlias = list[tuple[int, float]]  # (training tokens, held-out FVU), in the order of training
@@ -19,7 +19,7 @@ Curve: TypeAlias = list[tuple[int, float]]  # (training tokens, held-out FVU), i
 TARGETS = {"reached": 1.0, "halfway": 0.5}  # the reference's FVU after this share of its tokens
 
 
-def reach_rows(study: Study, arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
+def reach_rows(study: StudyRecord, arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
     """The reach table: one row a pair of arms, as in the effects table, over the seeds that both have curves of.
 
     `reached_percent`: training tokens after which the arm's curve first reaches the last value of the reference's

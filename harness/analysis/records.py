@@ -7,13 +7,13 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.analysis.levels import Key, Level, told_apart
+from harness.analysis.levels import Key, Level, unambiguous
 from harness.study.labels import describe
 from harness.study.recipe import Scalar
 
 State: TypeAlias = Literal["complete", "diverged", "pruned", "failed", "missing"]
 
-CURVE_TOKENS = 2048  # held-out tokens behind a point of a curve before study.json said how many
+CURVE_TOKENS = 2048  # held-out tokens of a point of a curve before study.json said how many
 Figures: TypeAlias = dict[str, float | None]  # by the names of `harness.metrics`; None: there is none
 
 
@@ -23,7 +23,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Cell(Record):
+class CellRecord(Record):
     """One trained (or lost) cell. `tokens`: trained on; `flops_per_token`: of a training step.
 
     `heldout`: figures on the held-out activations; `layers`: those of each sparse layer.
@@ -63,7 +63,7 @@ class Cell(Record):
         return None if self.heldout is None else self.heldout.get(metric)
 
 
-class Study(Record):
+class StudyRecord(Record):
     """The study as it was swept: its axes with their levels, in the order that figures keep.
 
     `tuning_seeds`: on these alone tuned values were chosen; empty where each seed was chosen on the other `seeds`.
@@ -79,8 +79,8 @@ class Study(Record):
     tuning_seeds: list[int] = []
     pruning: dict[str, Any] | None = None
     cells: int
-    heldout_tokens: int  # behind final figures
-    curve_tokens: int | None = None  # held-out tokens behind a point of a curve
+    heldout_tokens: int  # of final figures
+    curve_tokens: int | None = None  # held-out tokens of a point of a curve
     dead_window: int
     source: dict[str, Any]
     recipe: dict[str, Any]
@@ -88,7 +88,7 @@ class Study(Record):
 
     @property
     def curve_heldout_tokens(self) -> int:
-        """Held-out tokens behind a point of a curve, also for results that do not say."""
+        """Held-out tokens of a point of a curve, also for results that do not say."""
         return min(CURVE_TOKENS, self.heldout_tokens) if self.curve_tokens is None else self.curve_tokens
 
     @property
@@ -133,7 +133,7 @@ class Study(Record):
 
     def labels(self, arms: Sequence[Mapping[str, Level]], without: str | None = None) -> list[str]:
         """Arms in words, different ones in different words."""
-        return told_apart(arms, [self.label({**arm}, without) for arm in arms])
+        return unambiguous(arms, [self.label({**arm}, without) for arm in arms])
 
     def describe(self, levels: dict[str, Level]) -> str:
         """Levels in words; one that two axes have, as `none` may be, gets its axis' name in front."""

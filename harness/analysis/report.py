@@ -11,9 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
 from harness.analysis.levels import column
+from harness.analysis.text import bracket, count, listed, mean, plural, reached
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
-from harness.analysis.wording import bracket, count, listed, mean, plural, reached
 from harness.errors import UserError
 from harness.metrics import L0, Metric, curve_columns, metrics_at
 from harness.study.labels import show

@@ -1,4 +1,4 @@
-"""What the sweep left behind in `results/<study>/`, and the tables made of it, read and checked."""
+"""What the sweep wrote to `results/<study>/`, and the tables made of it, read and checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from harness.analysis.finite import finite_cell
-from harness.analysis.records import Cell, Record, Study
+from harness.analysis.records import CellRecord, Record, StudyRecord
 from harness.errors import UserError
 from harness.metrics import curve_columns
 
@@ -18,16 +18,18 @@ POINT = {"cell": pl.String, "step": pl.Int64, "tokens": pl.Int64}  # what a poin
 TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning", "layers")
 
 
-def read_study(results: Path) -> Study:
+def read_study(results: Path) -> StudyRecord:
     """Read `study.json`. Raises UserError where it is missing or is not one."""
-    return _parse(Study, _text(results, "study.json"), f"{results}/study.json")
+    return _parse(StudyRecord, _text(results, "study.json"), f"{results}/study.json")
 
 
-def read_cells(results: Path, study: Study) -> list[Cell]:
+def read_cells(results: Path, study: StudyRecord) -> list[CellRecord]:
     """Read `cells.jsonl`. Raises UserError where it is missing, malformed or of another study."""
     path = f"{results}/cells.jsonl"
     lines = enumerate(_text(results, "cells.jsonl").splitlines(), start=1)
-    cells = {number: finite_cell(_parse(Cell, line, f"{path}:{number}")) for number, line in lines if line.strip()}
+    cells = {
+        number: finite_cell(_parse(CellRecord, line, f"{path}:{number}")) for number, line in lines if line.strip()
+    }
     seen: set[str] = set()
     for number, cell in cells.items():
         _check(cell, study, seen, f"{path}:{number}")
@@ -49,7 +51,7 @@ def read_curves(results: Path) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def _check(cell: Cell, study: Study, seen: set[str], where: str) -> None:
+def _check(cell: CellRecord, study: StudyRecord, seen: set[str], where: str) -> None:
     if cell.cell in seen:
         raise UserError(f"{where}: cell: {cell.cell} is here twice, expected each cell once")
     if cell.state == "complete" and cell.fvu is None and "fvu" not in cell.not_measured:

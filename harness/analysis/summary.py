@@ -12,9 +12,9 @@ from rich.text import Text
 from harness.analysis.findings import findings, headline
 from harness.analysis.levels import levels_in
 from harness.analysis.report import facts
+from harness.analysis.text import estimate, mean, plural
 from harness.analysis.view import Row, View, load_view
 from harness.analysis.warnings import warnings
-from harness.analysis.wording import estimate, mean, plural
 from harness.metrics import L0, Metric
 from harness.study.labels import show
 

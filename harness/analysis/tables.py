@@ -16,7 +16,7 @@ from harness.analysis.finite import finite_curves
 from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.levels import column, columns
 from harness.analysis.reach import reach_rows
-from harness.analysis.records import Cell, Figures, State, Study
+from harness.analysis.records import CellRecord, Figures, State, StudyRecord
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows
@@ -69,15 +69,18 @@ def _measured(figures: Iterable[Figures | None]) -> set[str]:
 
 
 def _cell_rows(
-    study: Study, cells: Sequence[Cell], metrics: Sequence[str], bad_points: Mapping[str, Sequence[str]]
+    study: StudyRecord,
+    cells: Sequence[CellRecord],
+    metrics: Sequence[str],
+    bad_points: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """One row a cell. `score`: held-out FVU when training ended, by which tuned values were chosen.
+    """One row per cell. `score`: held-out FVU when training ended, by which tuned values were chosen.
 
     `not_measured` names the metrics that a complete cell has no figures of; `not_finite` names figures that were
     left out as no numbers, those of its curve too.
     """
 
-    def order(cell: Cell) -> tuple[Any, ...]:
+    def order(cell: CellRecord) -> tuple[Any, ...]:
         arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
         return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
 
@@ -101,7 +104,7 @@ def _cell_rows(
     ]
 
 
-def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
+def _frame(study: StudyRecord, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Rows as a table; an axis that mixes whole and broken numbers becomes a column of broken ones."""
     table: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
     for axis, levels in study.axes.items():
@@ -115,7 +118,7 @@ def _frame(study: Study, rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 
 def _write_metrics(
-    path: Path, study: Study, cells: Sequence[Cell], arms: pl.DataFrame, outcomes: Sequence[Metric]
+    path: Path, study: StudyRecord, cells: Sequence[CellRecord], arms: pl.DataFrame, outcomes: Sequence[Metric]
 ) -> None:
     states = Counter(cell.state for cell in cells)
     metrics = {

@@ -7,11 +7,11 @@ from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.levels import Key, Level, columns
-from harness.analysis.records import Study
+from harness.analysis.records import StudyRecord
 from harness.analysis.statistics import mean_interval
 
 
-def tuning_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def tuning_rows(study: StudyRecord, arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """One row an arm and tuned setting: held-out FVU over the seeds that it was searched on, how many of them were
     lost, how many reported seeds stand at it, and its edges."""
     if not study.tuned:
@@ -19,7 +19,7 @@ def tuning_rows(study: Study, arms: Sequence[Arm]) -> list[dict[str, Any]]:
     return [_row(study, arm, setting) for arm in arms for setting in arm.settings]
 
 
-def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
+def _row(study: StudyRecord, arm: Arm, setting: Key) -> dict[str, Any]:
     searched = arm.searched(study)
     cells = [cell for seed, cell in arm.settings[setting].items() if seed in searched]
     values = [cell.chosen_by for cell in cells if cell.chosen_by is not None]
@@ -38,7 +38,7 @@ def _row(study: Study, arm: Arm, setting: Key) -> dict[str, Any]:
     }
 
 
-def _edges(study: Study, arm: Arm, setting: Key) -> dict[str, str]:
+def _edges(study: StudyRecord, arm: Arm, setting: Key) -> dict[str, str]:
     """The tuned axes on which the setting is the lowest or highest number that this arm was tried at."""
     edges = {}
     for place, axis in enumerate(study.tuned):

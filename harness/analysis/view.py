@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.analysis.l0 import spread
-from harness.analysis.levels import Key, Level, column, levels_in, told_apart
-from harness.analysis.records import Study
+from harness.analysis.levels import Key, Level, column, levels_in, unambiguous
+from harness.analysis.records import StudyRecord
 from harness.analysis.results import TABLES, read_study, read_table
 from harness.analysis.style import MARKERS, PALETTE
 from harness.metrics import Metric, compared, metrics_at
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 class View:
     """Tables of one study, as rows, with the choices that all its figures keep to."""
 
-    study: Study
+    study: StudyRecord
     tables: dict[str, list[Row]]
 
     @property
@@ -91,7 +91,7 @@ class View:
         return min(known, default=math.inf)
 
     @property
-    def crowded(self) -> bool:
+    def many_arms(self) -> bool:
         """Whether the colour axis has more levels than a reader can tell colours apart: then each has a panel or a
         label of its own, and colour says only which one is the reference."""
         return len(self.hues) > MOST_HUES
@@ -112,23 +112,23 @@ class View:
 
     @cached_property
     def panels(self) -> list[Key]:
-        """What small multiples have a panel of: each combination of the other axes; of all axes if crowded."""
-        if not self.crowded:
+        """What small multiples have a panel of: each combination of the other axes; of all axes if many_arms."""
+        if not self.many_arms:
             return self.combinations
         keys = unique(self.panel(arm) for arm in self.arms)
         return sorted(keys, key=lambda key: (self.hues.index(key[0]), self.combinations.index(key[1:])))
 
     def panel(self, row: Row) -> Key:
         """The panel that a row of any table belongs to."""
-        return (self.level(row), *self.combination(row)) if self.crowded else self.combination(row)
+        return (self.level(row), *self.combination(row)) if self.many_arms else self.combination(row)
 
     def beside(self, row: Row, panel: Key) -> bool:
         """Whether a row belongs to another panel of the same combination, in which it may be background."""
-        return self.crowded and self.panel(row) != panel and self.combination(row) == panel[1:]
+        return self.many_arms and self.panel(row) != panel and self.combination(row) == panel[1:]
 
     def panel_label(self, panel: Key) -> str:
-        """As in `penalty 0.1, adam`, or in `aux-k, adam` if crowded."""
-        if not self.crowded:
+        """As in `penalty 0.1, adam`, or in `aux-k, adam` if many_arms."""
+        if not self.many_arms:
             return self.combination_label(panel)
         return self._panel_labels[panel]
 
@@ -137,7 +137,7 @@ class View:
         parts = [(self.level_label(panel[0]), self.combination_label(panel[1:])) for panel in self.panels]
         words = [", ".join(word for word in part if word) for part in parts]
         levels = [dict(zip(self.varying, panel, strict=True)) for panel in self.panels]
-        return dict(zip(self.panels, told_apart(levels, words), strict=True))
+        return dict(zip(self.panels, unambiguous(levels, words), strict=True))
 
     def combination_label(self, key: Key) -> str:
         """As in `penalty 0.1, adam`."""
@@ -147,7 +147,7 @@ class View:
     def _combination_labels(self) -> dict[Key, str]:
         levels = [dict(zip(self.rest, key, strict=True)) for key in self.combinations]
         words = [self.study.describe(level) for level in levels]
-        return dict(zip(self.combinations, told_apart(levels, words), strict=True))
+        return dict(zip(self.combinations, unambiguous(levels, words), strict=True))
 
     def arm_label(self, row: Row) -> str:
         """The label of the arm that a row of any table belongs to."""
@@ -163,7 +163,7 @@ class View:
     def colour(self, level: Level) -> str:
         """The colour of a level of the colour axis; the reference always has the first, ink."""
         reference = None if self.hue is None else self.study.reference(self.hue)
-        if self.crowded:
+        if self.many_arms:
             return PALETTE[0 if level == reference else 1]
         ordered = sorted(self.hues, key=lambda other: other != reference)
         return PALETTE[ordered.index(level)]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.levels import levels_in
+from harness.analysis.text import level_name, plural
 from harness.analysis.view import Row, View
-from harness.analysis.wording import level_name, plural
 from harness.study.labels import describe
 
 FEWEST_SEEDS = 3
@@ -59,7 +59,7 @@ def _pruned(view: View) -> Iterator[str]:
     count = sum(cell["state"] == "pruned" for cell in cells)
     if count:
         yield (
-            f"{count} of {plural(len(cells), 'cell')} were pruned: nobody knows where they would have ended "
+            f"{count} of {plural(len(cells), 'cell')} were pruned, so their final figures are unknown "
             "(censored), so an arm with a pruned seed has no mean and no effect; that of its survivors would be "
             "biased towards low FVU."
         )
@@ -117,7 +117,7 @@ def _selection(view: View) -> Iterator[str]:
 
 
 def _not_compared(view: View) -> Iterator[str]:
-    """Settings that `harness.study.selection.comparable` leaves out."""
+    """Settings that `harness.study.tuned_choice.comparable` leaves out."""
     for arm in view.arms:
         rows = [row for row in view.tables["tuning"] if row["arm"] == arm["arm"]]
         most = max((row["n"] for row in rows), default=0)

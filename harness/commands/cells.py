@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
-    from harness.scheduling.workspace import Workspace
-    from harness.study.cells import Cell, Score
+    from harness.study.cells import CellSpec, Score
     from harness.study.spec import Study
+    from harness.workspace import Workspace
 
 
 def store_of(study: Study, workspace: Workspace) -> ActivationStore:
@@ -22,16 +22,16 @@ def store_of(study: Study, workspace: Workspace) -> ActivationStore:
     return store
 
 
-def known_cells(study: Study, store: ActivationStore) -> Callable[[Score], list[Cell]]:
+def known_cells(study: Study, store: ActivationStore) -> Callable[[Score], list[CellSpec]]:
     """The study's cells as far as they are known, given the scores of others."""
     from harness.study.cells import cells
 
     return partial(cells, study, store.fingerprint)
 
 
-def cells_of(study: Study, workspace: Workspace) -> list[Cell]:
+def cells_of(study: Study, workspace: Workspace) -> list[CellSpec]:
     """The cells known so far, from the results on disk. Raises UserError without fitting activations."""
-    from harness.scheduling.cell_folder import CellFolder
+    from harness.workers.cell_folder import CellFolder
 
     known = known_cells(study, store_of(study, workspace))
     return known(lambda cell: CellFolder(workspace.cell(cell), study.pruned_by).score())

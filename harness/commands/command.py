@@ -14,8 +14,8 @@ from rich.console import Console
 from harness.commands.paths import check_folders
 
 if TYPE_CHECKING:
-    from harness.scheduling.workspace import Workspace
     from harness.study.spec import Study
+    from harness.workspace import Workspace
 
 DATABASES = {"storage": "Optuna keeps its trials", "tracking": "MLflow keeps its runs"}
 
@@ -40,7 +40,7 @@ def results_argument(parser: ArgumentParser) -> None:
 
 
 def workspace_of(options: Namespace) -> Workspace:
-    from harness.scheduling.workspace import Workspace
+    from harness.workspace import Workspace
 
     workspace = Workspace(options.root, **_addresses(options))
     check_folders(workspace.root, workspace.data, workspace.runs)
@@ -67,8 +67,8 @@ def _addresses(options: Namespace) -> dict[str, str]:
             given[name] = said, _variable(name)
     if not given:
         return {}
-    from harness.scheduling import addresses
-    from harness.scheduling.workspace import Workspace
+    from harness.records import urls as addresses
+    from harness.workspace import Workspace
 
     check = {"storage": addresses.storage_url, "tracking": addresses.tracking_url}
     found = {f"{name}_url": check[name](text, said_by) for name, (text, said_by) in given.items()}
@@ -82,7 +82,7 @@ def _variable(name: str) -> str:
 
 
 def load(options: Namespace) -> tuple[Study, Workspace, Path]:
-    from harness.scheduling.claims import check_name
+    from harness.records.ownership import check_name
     from harness.study.spec import load_study
 
     study = load_study(options.study)

@@ -26,7 +26,7 @@ STEPS = ("tables", "figures", "page", "summary")
 
 
 def plan(options: Namespace, console: Console) -> None:
-    from harness.planning import show_plan
+    from harness.commands.plan_table import show_plan
     from harness.study.fit import check_fits
 
     study, workspace, _ = load(options)
@@ -44,7 +44,7 @@ def status_arguments(parser: ArgumentParser) -> None:
 
 
 def status(options: Namespace, console: Console) -> None:
-    from harness.status import show_status
+    from harness.commands.cell_states import show_status
 
     study, workspace, results = load(options)
     while True:
@@ -66,7 +66,7 @@ def report(options: Namespace, console: Console) -> None:
     from harness.analysis.report import make_report
     from harness.analysis.summary import summary
     from harness.analysis.tables import make_tables
-    from harness.scheduling.export import check_owner
+    from harness.sweep.export import check_owner
 
     study, workspace, results = load(options)
     check_owner(results, study, workspace)
@@ -96,7 +96,7 @@ def ui_arguments(parser: ArgumentParser) -> None:
 
 
 def ui(options: Namespace, console: Console) -> None:
-    from harness.servers import serve
+    from harness.commands.servers import serve
 
     ports = {"optuna": options.optuna_port, "mlflow": options.mlflow_port}
     serve(

@@ -15,13 +15,13 @@ from harness.commands.paths import check_files, check_writable
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.scheduling.workspace import Workspace
     from harness.sources.source import Source, Step
+    from harness.workspace import Workspace
 
 
 def prepare_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="a source file, as in studies/sources/docstrings.yaml")
-    parser.add_argument("--step", help="make this step anew, as in `activations` (default: all that is missing)")
+    parser.add_argument("--step", help="make this step again, as in `activations` (default: all that is missing)")
 
 
 def prepare(options: Namespace, console: Console) -> None:

@@ -13,9 +13,9 @@ from harness.errors import UserError
 from harness.metrics import curve_columns, metrics_at
 
 if TYPE_CHECKING:
-    from harness.scheduling.published import Arm, Published
-    from harness.scheduling.workspace import Workspace
+    from harness.records.reported import Reported, ReportedArm
     from harness.study.spec import Study
+    from harness.workspace import Workspace
 
 Row = dict[str, Any]
 
@@ -26,11 +26,14 @@ def publish(study: Study, workspace: Workspace, results: Path, console: Console)
     mlflow = workspace.tracking_url or (workspace.runs / "mlflow.db").exists()
     if not (optuna or mlflow):
         return
-    from harness.scheduling.books import MLFLOW, OPTUNA, opening
-    from harness.scheduling.published import tell_mlflow, tell_optuna, writing
+    from harness.records.reported import write_to_mlflow, write_to_optuna, writing
+    from harness.sweep.study_recorder import MLFLOW, OPTUNA, opening
 
     said = published(results)
-    tellers = ((optuna, OPTUNA, workspace.storage, tell_optuna), (mlflow, MLFLOW, workspace.tracking, tell_mlflow))
+    tellers = (
+        (optuna, OPTUNA, workspace.storage, write_to_optuna),
+        (mlflow, MLFLOW, workspace.tracking, write_to_mlflow),
+    )
     for there, name, url, tell in tellers:
         if there:
             try:
@@ -40,15 +43,15 @@ def publish(study: Study, workspace: Workspace, results: Path, console: Console)
                 console.print(f"{name} does not have this report ({error}); the next `harness report` adds it")
 
 
-def published(results: Path) -> Published:
+def published(results: Path) -> Reported:
     """The arms, and the cells that their means are over, from the tables."""
     from harness.analysis.results import read_table
-    from harness.scheduling.published import Published
+    from harness.records.reported import Reported
 
     arms, seeds, curves = (read_table(results, name).to_dicts() for name in ("arms", "seeds", "curves"))
     # An arm with a pruned seed has no mean: the mean over the seeds that were not stopped would be too low.
     without_mean = {row["arm"] for row in arms if row["pruned"]}
-    return Published(
+    return Reported(
         reported=frozenset(row["cell"] for row in seeds if row["cell"] and row["arm"] not in without_mean),
         arms=[_arm(row, [point for point in curves if point["arm"] == row["arm"]]) for row in arms],
         page=results / "report.html",
@@ -56,8 +59,8 @@ def published(results: Path) -> Published:
     )
 
 
-def _arm(row: Row, points: list[Row]) -> Arm:
-    from harness.scheduling.published import Arm
+def _arm(row: Row, points: list[Row]) -> ReportedArm:
+    from harness.records.reported import ReportedArm
 
     figures = [
         *_with_intervals(row, [metric.name for metric in metrics_at("final")]),
@@ -69,7 +72,7 @@ def _arm(row: Row, points: list[Row]) -> Arm:
         "parameters",
         "flops_per_token",
     ]
-    return Arm(
+    return ReportedArm(
         label=row["arm"],
         parameters={
             _parameter(name): str(value)

@@ -25,10 +25,10 @@ from harness.errors import UserError
 from harness.output import dispensable_output
 
 if TYPE_CHECKING:
-    from harness.scheduling.controller import Start, Sweep
-    from harness.scheduling.dispatch import Options
-    from harness.scheduling.workspace import Workspace
     from harness.study.spec import Study
+    from harness.sweep.controller import Start, Sweep
+    from harness.sweep.dispatcher import Options
+    from harness.workspace import Workspace
 
 
 CHECKPOINT_SECONDS = 30.0
@@ -110,9 +110,9 @@ def run(options: Namespace, console: Console) -> None:
 
 
 def _run(options: Namespace, console: Console) -> None:
-    from harness.scheduling.controller import Sweep
-    from harness.scheduling.export import check_owner
     from harness.study.fit import check_fits
+    from harness.sweep.controller import Sweep
+    from harness.sweep.export import check_owner
 
     study, workspace, results = load(options)
     check_fits(study, study.source.stored.tokens, study.source.path)  # before anything long starts
@@ -133,8 +133,8 @@ def evaluate(options: Namespace, console: Console) -> None:
 
 
 def _evaluate(options: Namespace, console: Console) -> None:
-    from harness.scheduling.controller import Sweep
-    from harness.scheduling.export import check_owner
+    from harness.sweep.controller import Sweep
+    from harness.sweep.export import check_owner
 
     study, workspace, results = load(options)
     check_owner(results, study, workspace)
@@ -151,7 +151,7 @@ def _evaluate(options: Namespace, console: Console) -> None:
 
 def _sweep(sweep: Sweep, options: Namespace, results: Path, console: Console) -> None:
     """Run a sweep, write its results, and say what is wrong with them."""
-    from harness.scheduling.export import export, not_measured, without_kernels
+    from harness.sweep.export import export, not_measured, without_kernels
 
     study, workspace, store = sweep.study, sweep.workspace, sweep.store
     progress = sweep.run(console)
@@ -183,7 +183,7 @@ def _sweep(sweep: Sweep, options: Namespace, results: Path, console: Console) ->
 
 
 def _keep_saes(study: Study, sweep: Sweep, results: Path, console: Console) -> None:
-    """Delete the trained SAEs that nobody keeps, now that it is known which cells the tables report."""
+    """Delete the trained SAEs that no study keeps, now that it is known which cells the tables report."""
     from harness.analysis.tables import reported_cells
 
     if study.keep == "reported":
@@ -200,23 +200,23 @@ def _keep_saes(study: Study, sweep: Sweep, results: Path, console: Console) -> N
 
 def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:
     """Raise UserError if a file that the sweep writes, at any time, cannot be written."""
-    from harness.scheduling.export import FILES
+    from harness.sweep.export import FILES
 
     name = study.name
-    notes = (workspace.controller(name), workspace.asked(name), workspace.settled(name), workspace.kept(name))
+    notes = (workspace.controller(name), workspace.asked(name), workspace.finished(name), workspace.kept(name))
     check_writable(workspace.runs, workspace.cell(""), workspace.artifacts, results)
     check_files(*notes, workspace.runs / f"{name}.log", *(results / file for file in FILES))
 
 
 def _engine(options: Namespace) -> tuple[Options, Start]:
     """How the sweep runs, and what starts its workers. Raises UserError if the device or cluster is not there."""
-    from harness.scheduling.controller import start_here
+    from harness.sweep.controller import start_here
 
     if options.engine == "processes":
         gpus = _count_gpus() if options.device != "cpu" else 0
         return _options(options, gpus, os.cpu_count() or 1), start_here
     try:
-        from harness.scheduling.ray_pool import RayPool, connect
+        from harness.engines.ray_pool import RayPool, connect
     except ModuleNotFoundError:
         raise UserError("--engine ray: expected Ray: pip install 'harness[ray]'") from None
     found = connect(options.address)
@@ -225,7 +225,7 @@ def _engine(options: Namespace) -> tuple[Options, Start]:
 
 def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False) -> Options:
     """By default one worker per GPU, or one per `threads` CPU cores if there is no GPU."""
-    from harness.scheduling.dispatch import Options
+    from harness.sweep.dispatcher import Options
 
     if options.device == "cpu":
         gpus = 0

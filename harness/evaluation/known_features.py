@@ -24,7 +24,7 @@ class Codes(NamedTuple):
     """The codes of some tokens that stand together; what is not an entry is 0."""
 
     start: int  # the first of these tokens
-    stop: int  # the token behind the last one
+    stop: int  # the token after the last one
     tokens: Tensor  # [A], int32, counted from `start`
     latents: Tensor  # [A], int32
     values: Tensor  # [A]
@@ -55,7 +55,7 @@ def codes_of(code: Coding, held_out: HeldOut) -> list[Codes]:
     blocks = []
     for start in range(0, len(held_out.x), held_out.batch):
         x, target = (rows[start : start + held_out.batch] for rows in (held_out.x, held_out.target))
-        codes = [part.code for part in code(x, target).parts]
+        codes = [part.code for part in code(x, target).coders]
         first = accumulate((code.support.latents for code in codes), initial=0)  # latents of the coders before
         active = [code.values > 0 for code in codes]
         latents = [c.support.indices[on] + n for c, on, n in zip(codes, active, first, strict=False)]

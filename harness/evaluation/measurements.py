@@ -17,7 +17,7 @@ from harness.fingerprint import code_fingerprint
 from harness.study.recipe import Recipe
 
 # What measurements are made of besides their own functions: these hand over an SAE and held-out activations.
-GIVEN = ("harness.training.trained_sae:TrainedSAE.code", "harness.training.metrics:HeldOut")
+COMMON_ROOTS = ("harness.training.trained_sae:TrainedSAE.code", "harness.training.metrics:HeldOut")
 # Numbers by name; `layers`, where there is such a key, has those of each sparse layer. What is unknown is absent.
 Figures = dict[str, Any]
 Stamp = dict[str, Any]  # what decides a measurement besides the SAE
@@ -52,7 +52,7 @@ def measurements(held_out: str) -> list[Measurement]:
     """All of them, for held-out activations with this fingerprint."""
     measured = (metric for metric in metrics.METRICS if {"final", "layer"} & {*metric.places})
     functions = dict.fromkeys(metric.measured_by for metric in measured)
-    return [Measurement(function, code_fingerprint([function, *GIVEN]), held_out) for function in functions]
+    return [Measurement(function, code_fingerprint([function, *COMMON_ROOTS]), held_out) for function in functions]
 
 
 def metrics_of(function: str) -> list[str]:

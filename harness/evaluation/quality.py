@@ -49,7 +49,7 @@ def effective_number(firings: Tensor) -> float:
 def _layers(passed: Pass, tokens: int, window: int) -> list[dict[str, float]]:
     """Of each sparse layer, in the order in which they code.
 
-    `unexplained`: sum of squares of what is left over behind it / sum of squares of the target (an SAE's
+    `unexplained`: sum of squares of what is left over after it / sum of squares of the target (an SAE's
     input).
     """
     firings, first_fired = (

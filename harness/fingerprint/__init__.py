@@ -1,4 +1,4 @@
-"""What code stands behind a function: all that it reaches within this package, and a hash of that.
+"""The code that a function reaches within this package, and a hash of that.
 
 A *definition* is a function, a class, a method or a constant of a module. It reaches what it names: through
 imports, as base class, decorator, default argument or value; files beside its module (kernels in C++); and of a

@@ -16,7 +16,7 @@ COMMENT = re.compile(r'"(?:\\.|[^"\\])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)  # or a
 
 @dataclass(frozen=True)
 class Definition:
-    """Statements of a module that stand behind one of its names."""
+    """Statements of a module that define one of its names."""
 
     module: str
     name: str

@@ -36,7 +36,9 @@ class _Walk:
             module, _, name = root.partition(":")
             definition = self._code.definition(module, name)
             self._reach(definition)
-            self._reach_methods(definition)  # of a class that is a root, all: nobody here says what it is for
+            self._reach_methods(
+                definition
+            )  # of a class that is a root, all of them: it is not known which are used
             self._reach(self._code.definition(module, name.partition(".")[0]))
         while self._ahead:
             while self._ahead:

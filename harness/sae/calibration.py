@@ -58,7 +58,7 @@ def _calibrate(coder: Coder, sparsifier: Calibrated, batches: Sequence[Tensor]) 
     wanted = sparsifier.k * tokens
     top, learned = coder.bias.new_empty(0), 0
     for x in batches:
-        scores = sparsifier.scores(pre_activations(coder.before(x), coder.encoder, coder.bias)).flatten()
+        scores = sparsifier.scores(pre_activations(coder.encoder_mlp(x), coder.encoder, coder.bias)).flatten()
         top = _largest(top, scores, wanted + 1)
         if sparsifier.LEARNED is not None:
             learned += int((scores > sparsifier.LEARNED).sum())

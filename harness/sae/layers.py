@@ -1,4 +1,4 @@
-"""Added layers: the dense blocks before and behind the sparse layer.
+"""Added layers: the dense blocks before and after the sparse layer.
 
 Shape letters: B tokens, I width in, O width out.
 """
@@ -23,7 +23,7 @@ class DenseBlock(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, *, norm: bool, generator: Generator) -> None:
         super().__init__()
-        # He et al. 2015 (arXiv 1502.01852): variance 2 / fan-in keeps the scale behind a ReLU.
+        # He et al. 2015 (arXiv 1502.01852): variance 2 / fan-in keeps the scale after a ReLU.
         weight = torch.randn(width_out, width_in, generator=generator) * (2 / width_in) ** 0.5
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(width_out))

@@ -36,7 +36,7 @@ from harness.sae.sparse import (
 from harness.sae.sparsifiers import Sparsifier
 
 
-class Part(NamedTuple):
+class CoderOutput(NamedTuple):
     """What one coder makes of a batch."""
 
     target: Tensor | None  # [B, D]: what the coders before it left over; None: a transcoder's, which was not given
@@ -51,11 +51,11 @@ class Part(NamedTuple):
         return self.target - self.reconstruction
 
 
-class Coded(NamedTuple):
+class SAEOutput(NamedTuple):
     """What an SAE makes of a batch: the sum of its coders' reconstructions [B, D], and what each of them did."""
 
     reconstruction: Tensor
-    parts: tuple[Part, ...]
+    coders: tuple[CoderOutput, ...]
 
 
 class Coder(nn.Module):
@@ -82,28 +82,28 @@ class Coder(nn.Module):
         target_width: int | None = None,
     ) -> None:
         super().__init__()
-        self.before = DenseEncoder(width, encoder_widths, generator)
-        self.behind = DenseDecoder(width if target_width is None else target_width, decoder_widths, generator)
-        rows = torch.randn(latents, self.before.width, generator=generator)
+        self.encoder_mlp = DenseEncoder(width, encoder_widths, generator)
+        self.decoder_mlp = DenseDecoder(width if target_width is None else target_width, decoder_widths, generator)
+        rows = torch.randn(latents, self.encoder_mlp.width, generator=generator)
         self.encoder = nn.Parameter(normalize(rows, dim=1))
         self.bias = nn.Parameter(torch.zeros(latents))
-        if target_width is None and self.behind.width_in == self.before.width:
+        if target_width is None and self.decoder_mlp.width_in == self.encoder_mlp.width:
             rows = self.encoder.detach().clone()
         else:
-            rows = torch.randn(latents, self.behind.width_in, generator=generator)
+            rows = torch.randn(latents, self.decoder_mlp.width_in, generator=generator)
         self.decoder = nn.Parameter(normalize(rows, dim=1))
-        self.sparsifier = sparsifier(k, latents, self.before.scale)
+        self.sparsifier = sparsifier(k, latents, self.encoder_mlp.scale)
         self.shortlist = self.sparsifier.SHORTLIST  # whether most pre-activations may stay unknown
 
     @property
     def latents(self) -> int:
         return len(self.encoder)
 
-    def forward(self, x: Tensor, target: Tensor | None) -> Part:
+    def forward(self, x: Tensor, target: Tensor | None) -> CoderOutput:
         """x [B, I]: what it reads. target [B, D]: what it is to reconstruct, x itself in an SAE."""
-        seen = self.before(x).to(x.dtype)  # under autocast, added layers end in a lower precision
+        seen = self.encoder_mlp(x).to(x.dtype)  # under autocast, added layers end in a lower precision
         code = self.encode(seen)
-        return Part(target, seen, code, self.decode(code.values, code.support))
+        return CoderOutput(target, seen, code, self.decode(code.values, code.support))
 
     def encode(self, x: Tensor) -> SparseCode:
         """The code of what the sparse layer sees: x [B, W]."""
@@ -120,12 +120,12 @@ class Coder(nn.Module):
 
     def decode(self, values: Tensor, support: Support) -> Tensor:
         """The reconstruction [B, D] of a code."""
-        rows: Tensor = self.behind(decode(values, support, self.decoder))
+        rows: Tensor = self.decoder_mlp(decode(values, support, self.decoder))
         return rows.to(self.decoder.dtype)  # added layers end in autocast's precision
 
 
 class SAE(nn.Module):
-    """A stack of coders whose reconstructions add up: activations [B, D], centred and scaled, -> Coded.
+    """A stack of coders whose reconstructions add up: activations [B, D], centred and scaled, -> SAEOutput.
 
     A transcoder's reconstruct a target [B, D] from an input [B, I] instead.
     """
@@ -138,23 +138,23 @@ class SAE(nn.Module):
         self.proportions = tuple(proportions)  # each coder's part of k
         self.is_transcoder = is_transcoder
 
-    def forward(self, x: Tensor, target: Tensor | None = None) -> Coded:
+    def forward(self, x: Tensor, target: Tensor | None = None) -> SAEOutput:
         """target: a transcoder's, where it is known: its reconstruction does not depend on it. An SAE's is x."""
         parts = self._transcoded(x, target) if self.is_transcoder else self._autoencoded(x)
         reconstruction = parts[0].reconstruction
         for part in parts[1:]:
             reconstruction = reconstruction + part.reconstruction
-        return Coded(reconstruction, tuple(parts))
+        return SAEOutput(reconstruction, tuple(parts))
 
-    def _autoencoded(self, x: Tensor) -> list[Part]:
-        parts: list[Part] = []
+    def _autoencoded(self, x: Tensor) -> list[CoderOutput]:
+        parts: list[CoderOutput] = []
         for coder in self.stack():
             left = parts[-1].residual if parts else x
             parts.append(coder(left, left))
         return parts
 
-    def _transcoded(self, x: Tensor, target: Tensor | None) -> list[Part]:
-        parts: list[Part] = []
+    def _transcoded(self, x: Tensor, target: Tensor | None) -> list[CoderOutput]:
+        parts: list[CoderOutput] = []
         for coder in self.stack():
             left = parts[-1].residual if parts and target is not None else target
             parts.append(coder(x, left))
@@ -170,7 +170,7 @@ class SAE(nn.Module):
         return sum(coder.latents for coder in self.stack())
 
     def set_active(self, k: int) -> None:
-        """Let `k` latents a token be active, over all coders in the proportions that they were built in.
+        """Let `k` latents per token be active, over all coders in the proportions that they were built in.
 
         At least one of each: the largest remainders may leave a small coder none on the way between two numbers.
         """
@@ -212,7 +212,10 @@ def build_sae(
     The weights come from `generator` alone (a CPU generator, so that they are the same on every device).
     """
     sizes = zip(apportion(latents, stack), apportion(k, stack), strict=True)
-    before = layer_widths(width, encoder)
-    behind = layer_widths(width if target_width is None else target_width, decoder)
-    coders = [Coder(width, n, active, before, behind, sparsifier, generator, target_width) for n, active in sizes]
+    encoder_mlp = layer_widths(width, encoder)
+    decoder_mlp = layer_widths(width if target_width is None else target_width, decoder)
+    coders = [
+        Coder(width, n, active, encoder_mlp, decoder_mlp, sparsifier, generator, target_width)
+        for n, active in sizes
+    ]
     return SAE(coders, stack, is_transcoder=target_width is not None)

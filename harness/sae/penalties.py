@@ -13,39 +13,39 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from harness.sae import gpu
-from harness.sae.model import SAE, Coded, Coder, Part
-from harness.sae.selection import top_k
+from harness.sae.model import SAE, Coder, CoderOutput, SAEOutput
 from harness.sae.sparse import Support, active_entries, positive_means, pre_activations
+from harness.sae.topk import top_k
 
 
 @dataclass(frozen=True)
-class OfMeans:
+class BatchStatistic:
     """A term that depends on a batch, and on the weights, through means over its tokens alone.
 
     So it can be had in micro-batches: those of the whole batch are the means of theirs.
     """
 
-    means: Callable[[SAE, Coded], list[Tensor]]  # one for each coder, of any shape
+    means: Callable[[SAE, SAEOutput], list[Tensor]]  # one for each coder, of any shape
     value: Callable[[SAE, Sequence[Tensor]], Tensor]  # of such means; a number
 
-    def __call__(self, sae: SAE, coded: Coded) -> Tensor:
-        return self.value(sae, self.means(sae, coded))
+    def __call__(self, sae: SAE, output: SAEOutput) -> Tensor:
+        return self.value(sae, self.means(sae, output))
 
 
-def linear_means(sae: SAE, coded: Coded) -> list[Tensor]:
+def linear_means(sae: SAE, output: SAEOutput) -> list[Tensor]:
     """Batch means of W x + b: [N] of each coder.
 
     mean_b(W x_b + b) = W mean_b(x_b) + b: no dense product, and a gradient of rank one. On centred activations the
     mean of x is near 0 and what is made of these means acts on the biases almost alone.
     """
-    return [linear(part.input.mean(0), coder.encoder, coder.bias) for coder, part in _pairs(sae, coded)]
+    return [linear(part.input.mean(0), coder.encoder, coder.bias) for coder, part in _pairs(sae, output)]
 
 
-def relu_means(sae: SAE, coded: Coded) -> list[Tensor]:
+def relu_means(sae: SAE, output: SAEOutput) -> list[Tensor]:
     """Batch means of relu(W x + b), as the original deep-SAE code had it: [N] of each coder."""
     return [
-        positive_means(part.input, coder.encoder, coder.bias, _looked_at(coder, part))
-        for coder, part in _pairs(sae, coded)
+        positive_means(part.input, coder.encoder, coder.bias, _pre_activations_of(coder, part))
+        for coder, part in _pairs(sae, output)
     ]
 
 
@@ -57,13 +57,13 @@ def spread(sae: SAE, means: Sequence[Tensor]) -> Tensor:
     return torch.stack([m.std() for m in means]).mean()
 
 
-relu_spread = OfMeans(relu_means, spread)
-linear_spread = OfMeans(linear_means, spread)
+relu_spread = BatchStatistic(relu_means, spread)
+linear_spread = BatchStatistic(linear_means, spread)
 
 
-def activities(sae: SAE, coded: Coded) -> list[Tensor]:
+def activities(sae: SAE, output: SAEOutput) -> list[Tensor]:
     """What each coder's sparsifier charges for: a number."""
-    return [coder.sparsifier.activity(part.code) for coder, part in _pairs(sae, coded)]
+    return [coder.sparsifier.activity(part.code) for coder, part in _pairs(sae, output)]
 
 
 def charges(sae: SAE, means: Sequence[Tensor]) -> Tensor:
@@ -72,28 +72,28 @@ def charges(sae: SAE, means: Sequence[Tensor]) -> Tensor:
     return torch.stack([coder.sparsifier.charge(activity) for coder, activity in pairs]).sum()
 
 
-activity = OfMeans(activities, charges)  # L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`
+activity = BatchStatistic(activities, charges)  # L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`
 
 
-def prefix_error(sae: SAE, coded: Coded, target: Tensor, shares: Sequence[float]) -> Tensor:
+def prefix_error(sae: SAE, output: SAEOutput, target: Tensor, shares: Sequence[float]) -> Tensor:
     """Mean squared errors of what the first latents of each coder reconstruct alone, summed over their shares.
 
     target [B, D]: what all of them reconstruct. Matryoshka SAEs: Bussmann et al. 2025 (arXiv 2503.17547).
     """
-    errors = [(target - _prefix(sae, coded, share)).square().mean() for share in shares]
+    errors = [(target - _prefix(sae, output, share)).square().mean() for share in shares]
     return torch.stack(errors).sum()
 
 
-def _prefix(sae: SAE, coded: Coded, share: float) -> Tensor:
+def _prefix(sae: SAE, output: SAEOutput, share: float) -> Tensor:
     """The reconstruction [B, D] from each coder's first latents."""
-    total = torch.zeros_like(coded.reconstruction)
-    for coder, part in _pairs(sae, coded):
+    total = torch.zeros_like(output.reconstruction)
+    for coder, part in _pairs(sae, output):
         support = part.code.support
         total = total + coder.decode(*support.first(part.code.values, max(1, round(share * support.latents))))
     return total
 
 
-def aux_k_error(sae: SAE, coded: Coded, dead: Tensor, k: int) -> Tensor:
+def aux_k_error(sae: SAE, output: SAEOutput, dead: Tensor, k: int) -> Tensor:
     """Mean squared error of what the k strongest dead latents make of the error, averaged over coders.
 
     dead: [latents of all coders], bool. The error itself is taken as given; what is scored is the decoder's
@@ -101,11 +101,11 @@ def aux_k_error(sae: SAE, coded: Coded, dead: Tensor, k: int) -> Tensor:
     latent is dead; scaled down where fewer than k are, as sparsify does.
     """
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
-    pairs = zip(_pairs(sae, coded), masks, strict=True)
+    pairs = zip(_pairs(sae, output), masks, strict=True)
     return torch.stack([_aux_k(coder, part, mask, k) for (coder, part), mask in pairs]).mean()
 
 
-def _aux_k(coder: Coder, part: Part, dead: Tensor, k: int) -> Tensor:
+def _aux_k(coder: Coder, part: CoderOutput, dead: Tensor, k: int) -> Tensor:
     with torch.no_grad():
         error = part.residual
         entries, indices, share = _strongest(coder, part, dead, k)
@@ -115,27 +115,27 @@ def _aux_k(coder: Coder, part: Part, dead: Tensor, k: int) -> Tensor:
     active = active_entries(part.input, coder.encoder, coder.bias, entries.flatten(), support).relu()
     if gpu.holds(dead):
         active = active * dead[support.indices]  # where fewer than k are dead, living ones are among the strongest
-    nothing: Tensor = coder.behind(torch.zeros_like(coder.decoder[:1]))
+    nothing: Tensor = coder.decoder_mlp(torch.zeros_like(coder.decoder[:1]))
     missed = error - (coder.decode(active, support) - nothing)
     return missed.square().mean() * share
 
 
-def _strongest(coder: Coder, part: Part, dead: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor | float]:
+def _strongest(coder: Coder, part: CoderOutput, dead: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor | float]:
     """The pre-activations [B, K] of the k strongest dead latents, which they are, and how many of k there are.
 
     On a GPU all latents are looked through, since to learn how many are dead would be to wait for it.
     """
     if gpu.holds(dead):
-        lowest = _looked_at(coder, part).masked_fill(~dead, -torch.inf)
+        lowest = _pre_activations_of(coder, part).masked_fill(~dead, -torch.inf)
         return *top_k(lowest, min(k, coder.latents)), (dead.sum() / k).clamp(max=1)
     columns = dead.nonzero()[:, 0]
     if not len(columns):
         return part.input.new_zeros(len(part.input), 0), columns.expand(len(part.input), 0), 0.0
-    entries, places = top_k(_looked_at(coder, part, columns), min(k, len(columns)))
+    entries, places = top_k(_pre_activations_of(coder, part, columns), min(k, len(columns)))
     return entries, columns[places], min(1, len(columns) / k)
 
 
-def _looked_at(coder: Coder, part: Part, latents: Tensor | None = None) -> Tensor:
+def _pre_activations_of(coder: Coder, part: CoderOutput, latents: Tensor | None = None) -> Tensor:
     """The pre-activations of some latents or of all: [B, latents], without gradient."""
     if (known := part.code.pre_activations) is not None:
         return known if latents is None else known[:, latents]
@@ -143,5 +143,5 @@ def _looked_at(coder: Coder, part: Part, latents: Tensor | None = None) -> Tenso
     return pre_activations(part.input, coder.encoder[every], coder.bias[every])
 
 
-def _pairs(sae: SAE, coded: Coded) -> list[tuple[Coder, Part]]:
-    return list(zip(sae.stack(), coded.parts, strict=True))
+def _pairs(sae: SAE, output: SAEOutput) -> list[tuple[Coder, CoderOutput]]:
+    return list(zip(sae.stack(), output.coders, strict=True))

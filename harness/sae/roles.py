@@ -8,8 +8,8 @@ from torch import nn
 
 
 class Role(Enum):
-    ENCODER = "encoder"  # [latents, width]: one row a latent
-    DECODER = "decoder"  # [latents, width]: one row a latent, of unit norm
+    ENCODER = "encoder"  # [latents, width]: one row per latent
+    DECODER = "decoder"  # [latents, width]: one row per latent, of unit norm
     HIDDEN = "hidden"  # [out, in]: an added dense layer
     BIAS = "bias"
     GAIN = "gain"

@@ -3,9 +3,9 @@
 Candidates come from a product of lower precision, which takes half of the time or less: in int16, by a kernel of
 our own, or in bfloat16 where that is faster or no kernel can be. They are computed again in float32. The kernels
 take as many for each token as a bound on the rounding demands. The plain-PyTorch version takes a fixed number and
-proves by the same bound that nobody else is among the k largest; a token without proof has its product in float32.
+proves by the same bound that no other latent is among the k largest; a token without proof has its product in float32.
 
-Shape letters: B tokens, N latents, W width, K selected latents a token.
+Shape letters: B tokens, N latents, W width, K selected latents per token.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from harness.sae import native
-from harness.sae.selection import top_k
 from harness.sae.sparse import Support
+from harness.sae.topk import top_k
 
 CANDIDATES = 2  # for each that is looked for: with these, the proof fails for few tokens in a hundred
 MORE = 4  # the same for those tokens, before they get their products in float32

@@ -5,8 +5,8 @@ gradients go through the A active entries, by kernels of our own or by `embeddin
 also on a GPU, where nothing is added atomically: the same input gives the same bits. How many are active may
 differ from token to token. Nothing here waits for a GPU.
 
-Shape letters: B tokens, N latents, A active entries of the batch, K active latents a token where all have as many,
-D width before the layer, W width behind it.
+Shape letters: B tokens, N latents, A active entries of the batch, K active latents per token where all have as many,
+D width before the layer, W width after it.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def normalise_rows(weight: Tensor) -> None:
 
 
 def _for_kernels(*tensors: Tensor) -> bool:
-    """Whether a GPU's kernels take these, whose gradient nobody records: autograd does not see through kernels."""
+    """Whether a GPU's kernels take these, whose gradient is not recorded: autograd does not see through kernels."""
     recorded = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     return gpu.usable(*tensors) and not recorded
 

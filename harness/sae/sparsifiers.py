@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from harness.sae import gpu
 from harness.sae.roles import Role
-from harness.sae.selection import largest, masked, top_k
 from harness.sae.sparse import FullSupport, SparseCode, Support
+from harness.sae.topk import largest, masked, top_k
 
 
 class Sparsifier(nn.Module):

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.activations.folders import saying_when_full
+from harness.activations.folders import full_disk_as_user_error
 from harness.files import write_atomically
 from harness.locks import exclusive, this_process
 from harness.sources.source import ACTIVATIONS, Source, Step
@@ -41,7 +41,7 @@ def prepare_missing(source: Source, data: Path, results: Path, say: Callable[[st
 
 
 def prepare_step(source: Source, step: Step, data: Path, results: Path, say: Callable[[str], object]) -> None:
-    """Make one step anew, unless another process has just done this while this one waited for it."""
+    """Make one step again, unless another process has just done this while this one waited for it."""
     out = source.folder(data) / step.name
     before = _state(out)
     with _alone(source, data) as waited_for:
@@ -73,9 +73,9 @@ class _Holder(NamedTuple):
 
 @contextmanager
 def _alone(source: Source, data: Path) -> Iterator[_Holder | None]:
-    """Hold the lock of the source's folder. Yields whom this process had to wait for; None: nobody.
+    """Hold the lock of the source's folder. Yields the process that this one had to wait for, or None.
 
-    The kernel frees the lock when its holder is gone, so that a killed process keeps nobody waiting.
+    The kernel frees the lock when its holder is gone, so that no process waits for one that was killed.
     """
     lock = source.folder(data) / ".lock"
     waited_for = None
@@ -86,7 +86,7 @@ def _alone(source: Source, data: Path) -> Iterator[_Holder | None]:
             line = f"{lock.parent}: waiting for {waited_for.process}, which is preparing it"
             print(line, file=sys.stderr, flush=True)
             held.enter_context(exclusive(lock, patience=math.inf))
-        with saying_when_full(lock):
+        with full_disk_as_user_error(lock):
             lock.write_text(f"{this_process()}\n{_content(source)}", encoding="utf-8")
         yield waited_for
 

@@ -16,8 +16,8 @@ from harness.study.grid import recipes
 from harness.study.identity import cell_id
 from harness.study.labels import describe
 from harness.study.recipe import Recipe, Scalar
-from harness.study.selection import best_setting
 from harness.study.spec import Study
+from harness.study.tuned_choice import best_setting
 
 Phase = Literal["tuning", "reported"]
 Key = tuple[Scalar, ...]  # the levels of an arm, or of its tuned axes
@@ -25,7 +25,7 @@ Score = Callable[[str], float | None]  # cell id -> held-out FVU, infinite for a
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellSpec:
     """One arm with one seed, at one setting of the tuned axes: the unit that is trained."""
 
     id: str
@@ -41,7 +41,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmSpec:
     """One setting of the untuned axes, and the tuned settings that are tried with it."""
 
     levels: Setting
@@ -51,7 +51,7 @@ class Arm:
     reported_cells: int
 
 
-def arms(study: Study) -> list[Arm]:
+def arms(study: Study) -> list[ArmSpec]:
     """The arms of a study, in its order. Raises UserError for a setting that cannot be trained."""
     groups: dict[Key, list[tuple[Setting, Setting, Recipe]]] = {}
     for setting, recipe in recipes(study):
@@ -63,7 +63,7 @@ def arms(study: Study) -> list[Arm]:
         chosen = 1 if study.tuning_seeds else tried
         tuning = tried * len(study.tuning_seeds) if tried > 1 else 0
         found.append(
-            Arm(
+            ArmSpec(
                 levels=group[0][0],
                 tuned=[tuned for _, tuned, _ in group],
                 recipes=[recipe for _, _, recipe in group],
@@ -79,7 +79,7 @@ def size(study: Study) -> int:
     return sum(arm.tuning_cells + arm.reported_cells for arm in arms(study))
 
 
-def tuning_cells(study: Study, source: str) -> list[Cell]:
+def tuning_cells(study: Study, source: str) -> list[CellSpec]:
     """The cells that choose: every setting of each arm that has several, at the tuning seeds.
 
     `source` is the fingerprint of the activations.
@@ -89,7 +89,7 @@ def tuning_cells(study: Study, source: str) -> list[Cell]:
     return [cell for cell in found if _key(cell.arm) in searched]
 
 
-def cells(study: Study, source: str, score: Score = lambda cell: None) -> list[Cell]:
+def cells(study: Study, source: str, score: Score = lambda cell: None) -> list[CellSpec]:
     """The study's cells as far as they are known: the tuning cells, then the reported ones.
 
     The reported cells of an arm with tuning cells are known once all of these have ended.
@@ -100,12 +100,12 @@ def cells(study: Study, source: str, score: Score = lambda cell: None) -> list[C
     return tuning + [c for c in reported if chosen.get(_key(c.arm), _key(c.tuned)) == _key(c.tuned)]
 
 
-def possible_cells(study: Study, source: str) -> list[Cell]:
+def possible_cells(study: Study, source: str) -> list[CellSpec]:
     """All cells that the study can come to ask for, whichever settings are chosen at its tuning seeds."""
     return tuning_cells(study, source) + _expand(study, study.seeds, "reported", source)
 
 
-def _choose(tuning: list[Cell], score: Score) -> dict[Key, Key | None]:
+def _choose(tuning: list[CellSpec], score: Score) -> dict[Key, Key | None]:
     """The best tuned setting of each arm that has tuning cells; None before they have all ended.
 
     The first one if nothing can be compared: the tables then call the arm unselected.
@@ -127,12 +127,12 @@ def _best(scores: dict[Key, dict[int, float | None]]) -> Key | None:
     return next(iter(ended)) if best is None else best
 
 
-def _expand(study: Study, seeds: tuple[int, ...], phase: Phase, source: str) -> list[Cell]:
+def _expand(study: Study, seeds: tuple[int, ...], phase: Phase, source: str) -> list[CellSpec]:
     """Every setting at every one of `seeds`."""
     found = []
     for (setting, recipe), seed in product(recipes(study), seeds):
         seeded = replace(recipe, seed=seed)
-        found.append(Cell(cell_id(seeded, source), *_split(study, setting), seeded, phase))
+        found.append(CellSpec(cell_id(seeded, source), *_split(study, setting), seeded, phase))
     return found
 
 

@@ -10,7 +10,7 @@ from harness.study.recipe import Recipe
 POINTS = 40  # of a curve, if a study does not say
 DENSER = 10  # times as many points per step at the start as at the end
 EVERY = 4  # points for one with held-out figures, which take nearly all of the time that points take
-SHARE, FEWEST, MOST = 800, 256, 2048  # training tokens for each held-out token behind these, and their bounds
+SHARE, FEWEST, MOST = 800, 256, 2048  # training tokens for each held-out token of these, and their bounds
 
 Point = dict[str, float | int]
 
@@ -36,7 +36,7 @@ def held_out_steps(steps: int, points: int) -> set[int]:
 
 
 def curve_tokens(recipe: Recipe) -> int:
-    """Held-out tokens behind the held-out figures of a point, whatever the number of points.
+    """Held-out tokens of the held-out figures of a point, whatever the number of points.
 
     A point takes the same share of the time of any training but a short or a very long one.
     """

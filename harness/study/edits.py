@@ -34,7 +34,7 @@ def _cells(study: Study) -> Iterator[Asked]:
     def cell(recipe: Recipe, levels: Setting, seed: int, code: str, leave_out: Iterable[str] = ()) -> Asked:
         values = asdict(replace(recipe, seed=seed))
         silent = {*leave_out, *inert(recipe)}
-        known = {name: value for name, value in values.items() if name not in silent and _said(name, value)}
+        known = {name: value for name, value in values.items() if name not in silent and _is_set(name, value)}
         return {"recipe": known, "levels": {**_without(known, bundled), **levels, "seed": seed}, "code": code}
 
     for arm in arms(study):
@@ -48,7 +48,7 @@ def _cells(study: Study) -> Iterator[Asked]:
             yield from (cell(arm.recipes[0], arm.levels, seed, code, chosen_later) for seed in study.seeds)
 
 
-def _said(name: str, value: object) -> bool:
+def _is_set(name: str, value: object) -> bool:
     default = RECIPE_FIELDS[name].default
     return name == "seed" or default is MISSING or value != default
 

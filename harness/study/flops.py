@@ -20,12 +20,18 @@ def coders(recipe: Recipe, width: int, target_width: int | None = None) -> list[
     """The coders of an SAE on activations of `width` dimensions, or of a transcoder from these to its targets."""
     out = width if target_width is None else target_width
     layers = parse_layers(recipe.layers)
-    before = [width, *layer_widths(width, layers.encoder)]
-    behind = [*layer_widths(out, layers.decoder), out]  # without added layers: the width alone, no matrix
+    encoder_mlp = [width, *layer_widths(width, layers.encoder)]
+    decoder_mlp = [*layer_widths(out, layers.decoder), out]  # without added layers: the width alone, no matrix
     sizes = apportion(recipe.latents, layers.stack)
     on_data = [number == 0 or target_width is not None for number in range(len(sizes))]
     return [
-        Shapes(list(pairwise(before)), list(pairwise(behind)), (n, before[-1]), (n, behind[0]), first)
+        Shapes(
+            list(pairwise(encoder_mlp)),
+            list(pairwise(decoder_mlp)),
+            (n, encoder_mlp[-1]),
+            (n, decoder_mlp[0]),
+            first,
+        )
         for n, first in zip(sizes, on_data, strict=True)
     ]
 
@@ -46,8 +52,8 @@ def _coder(recipe: Recipe, shapes: Shapes, k: int) -> float:
     """Forward and backward pass of one coder with k active latents in the end."""
     active = k * mean_active(recipe) / recipe.k
     total = shapes.product + shapes.encoded(active) + shapes.decoded(active)
-    total += sum(2 * 3 * a * b for a, b in shapes.before)
-    total -= 2 * shapes.before[0][0] * shapes.before[0][1] if shapes.before and shapes.first else 0
+    total += sum(2 * 3 * a * b for a, b in shapes.encoder_mlp)
+    total -= 2 * shapes.encoder_mlp[0][0] * shapes.encoder_mlp[0][1] if shapes.encoder_mlp and shapes.first else 0
     return total + sum(term.flops(recipe, shapes, active) for term in terms_of(recipe))
 
 

@@ -154,12 +154,12 @@ def _code(roots: Roots) -> str:
 
 
 def reached(roots: Roots) -> Mapping[str, str]:
-    """The definitions that are behind these -> hash of what each says. Raises ValueError if a root is missing."""
+    """The definitions that these reach -> hash of what each says. Raises ValueError if a root is missing."""
     return definitions(roots, (*CUT, *ONLY_IF))
 
 
 def other_code(roots: Roots, theirs: Mapping[str, str]) -> str | None:
-    """What of the code behind these roots is not as on a machine where it is `theirs`, in words; None: nothing."""
+    """What of the code that these roots reach is not as on a machine where it is `theirs`, in words; None: nothing."""
     try:
         ours = reached(roots)
     except ValueError as missing:

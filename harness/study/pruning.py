@@ -1,6 +1,6 @@
 """Rules by which a study stops cells early because others do better; by default there is none.
 
-A cell is compared with those before it in the order in which cells are handed out: harness/scheduling/verdicts.py.
+A cell is compared with those before it in the order in which cells are handed out: harness/sweep/pruner.py.
 
 Pruning biases an ablation, since it removes the worse cells. A cell that diverges is always stopped.
 """

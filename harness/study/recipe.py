@@ -36,7 +36,7 @@ class Recipe:
     """Everything that decides a cell's result, besides the activations."""
 
     latents: int = setting("latents of the SAE, over all stacked layers together", ge=2)
-    k: int = setting("active latents a token, over all stacked layers together", ge=1)
+    k: int = setting("active latents per token, over all stacked layers together", ge=1)
     tokens: int = setting("tokens trained on", ge=1)
     layers: str = setting("added layers: none, dense W-W, dense_encoder W, sparse DEPTH", "none")
     sparsifier: str = setting("what selects the active latents", "topk", SPARSIFIERS)
@@ -62,7 +62,7 @@ class Recipe:
         "peak learning rate", None, off="the optimizer's default for this many latents", gt=0
     )
     weight_decay: float = setting("decoupled weight decay of adamw, on matrices", 0.01, ge=0)
-    batch: int = setting("tokens a step", 1024, ge=1)
+    batch: int = setting("tokens per step", 1024, ge=1)
     warmup: float = setting("share of the steps in which the learning rate rises from 0", 0.05, ge=0, le=1)
     decay: float = setting("share of the steps, at the end, in which it falls to 0", 0.2, ge=0, le=1)
     gradient_clip: float | None = setting("largest global norm of the gradient", 1.0, off="any", gt=0)

@@ -1,6 +1,6 @@
 """The gradients of a step: of a batch at once, or of one micro-batch after the other, with less memory.
 
-Both are the same to rounding. What depends on means over the batch (`harness.sae.penalties.OfMeans`) is linearised
+Both are the same to rounding. What depends on means over the batch (`harness.sae.penalties.BatchStatistic`) is linearised
 about the means of all micro-batches, which takes a first pass without gradient: its gradient is exact that way.
 
 Shape letters: B tokens, I width of the input and D of the target (one and the same for an SAE), N latents of all
@@ -16,24 +16,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.sae.model import SAE, Coded
+from harness.sae.model import SAE, SAEOutput
 from harness.study.recipe import Recipe
-from harness.training.loss import Pull, loss_of, pulls_of, terms_of_means
+from harness.training.loss import StatisticGradient, batch_statistics, loss_of, statistic_gradients
 from harness.training.metrics import fired
 from harness.training.precision import float32_products
-from harness.training.resampling import Source, sources
+from harness.training.resampling import LossSamples, sources
 
 
 class Indivisible(Exception):
     """The recipe cannot be trained in micro-batches."""
 
 
-class Seen(NamedTuple):
+class StepOutput(NamedTuple):
     """What a step saw, without gradient."""
 
     error: Tensor  # mean squared error
     firings: Tensor  # tokens that each latent fired on, [N]
-    sources: list[Source]  # of each coder, if asked for
+    sources: list[LossSamples]  # of each coder, if asked for
 
 
 def backward(
@@ -45,7 +45,7 @@ def backward(
     target: Tensor | None = None,
     micro_batches: int = 1,
     keep_sources: bool = False,
-) -> Seen:
+) -> StepOutput:
     """Put the gradients of the loss on x [B, I] into the SAE's parameters.
 
     dead [N]: see `loss_of`. target [B, D]: a transcoder's. Raises ValueError if one has none.
@@ -54,13 +54,18 @@ def backward(
         raise ValueError("expected a target, which a transcoder is trained to predict")
     parts = _micro_batches(x, target, math.ceil(len(x) / micro_batches))
     with float32_products(recipe.precision, x.device):
-        pulls = None if len(parts) == 1 else pulls_of(recipe, sae, _means(recipe, sae, parts))
-        seen = [_backward(recipe, sae, part, len(part.x) / len(x), dead, pulls, keep_sources) for part in parts]
+        gradients_by_statistic = (
+            None if len(parts) == 1 else statistic_gradients(recipe, sae, _means(recipe, sae, parts))
+        )
+        seen = [
+            _backward(recipe, sae, part, len(part.x) / len(x), dead, gradients_by_statistic, keep_sources)
+            for part in parts
+        ]
     coders = zip(*(part.sources for part in seen), strict=True)
-    return Seen(
+    return StepOutput(
         torch.stack([part.error for part in seen]).sum(),
         torch.stack([part.firings for part in seen]).sum(0),
-        [Source(*map(_joined, zip(*coder, strict=True))) for coder in coders],
+        [LossSamples(*map(_joined, zip(*coder, strict=True))) for coder in coders],
     )
 
 
@@ -86,30 +91,30 @@ def _backward(
     part: _MicroBatch,
     share: float,
     dead: Tensor,
-    pulls: Sequence[Pull] | None,
+    gradients_by_statistic: Sequence[StatisticGradient] | None,
     keep: bool,
-) -> Seen:
+) -> StepOutput:
     """Of one micro-batch, with this share of the batch's tokens."""
-    coded = _coded(recipe, sae, part)
-    loss, error = loss_of(recipe, sae, coded, part.target, dead, pulls)
+    output = _output(recipe, sae, part)
+    loss, error = loss_of(recipe, sae, output, part.target, dead, gradients_by_statistic)
     torch.autograd.backward(loss * share)
-    return Seen(error * share, fired(coded), sources(coded) if keep else [])
+    return StepOutput(error * share, fired(output), sources(output) if keep else [])
 
 
 @torch.no_grad()
 def _means(recipe: Recipe, sae: SAE, parts: Sequence[_MicroBatch]) -> list[list[Tensor]]:
-    """The means of each of the `terms_of_means` over a batch."""
-    terms = [term for _, term in terms_of_means(recipe)]
+    """The means of each of the `batch_statistics` over a batch."""
+    terms = [term for _, term in batch_statistics(recipe)]
     tokens = sum(len(part.x) for part in parts)
     total: list[list[Tensor]] = []
     for part in parts if terms else ():
-        coded = _coded(recipe, sae, part)
-        means = [[mean * (len(part.x) / tokens) for mean in term.means(sae, coded)] for term in terms]
+        output = _output(recipe, sae, part)
+        means = [[mean * (len(part.x) / tokens) for mean in term.means(sae, output)] for term in terms]
         total = [list(map(torch.add, *both)) for both in zip(total, means, strict=True)] if total else means
     return total
 
 
-def _coded(recipe: Recipe, sae: SAE, part: _MicroBatch) -> Coded:
+def _output(recipe: Recipe, sae: SAE, part: _MicroBatch) -> SAEOutput:
     with torch.autocast(part.x.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        coded: Coded = sae(*part)
-    return coded
+        output: SAEOutput = sae(*part)
+    return output

@@ -17,17 +17,17 @@ from torch import Tensor
 
 from harness.sae import gpu
 from harness.sae.calibration import calibrate
-from harness.sae.model import SAE, Coded
+from harness.sae.model import SAE, SAEOutput
 from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, architecture, parse_layers, terms_of
 from harness.study.recipe import Recipe, check_transcoder
-from harness.training.backward import Indivisible, Seen, backward
+from harness.training.backward import Indivisible, StepOutput, backward
 from harness.training.fused_adam import FusedAdam
 from harness.training.graph import Graph
 from harness.training.inputs import INPUTS
 from harness.training.loss import active_at, resamples_at
 from harness.training.metrics import EVALUATION_BATCH, WINDOWS
 from harness.training.optimizers import averaged_weights, build_optimizers, clip, learning_rate, set_learning_rate
-from harness.training.resampling import Source, resample
+from harness.training.resampling import LossSamples, resample
 from harness.training.state import pack, unpack
 
 
@@ -122,15 +122,15 @@ class Cell:
     def _dead_after(self, tokens: int | Tensor) -> Tensor:
         return tokens - torch.maximum(self.last_fired, self.restarted) >= self.recipe.dead_window
 
-    def code(self, x: Tensor, target: Tensor | None = None) -> Coded:
+    def code(self, x: Tensor, target: Tensor | None = None) -> SAEOutput:
         """What the SAE makes of activations [B, I], its reconstruction [B, D] in their own terms.
 
         target [B, D]: a transcoder's, where what its coders leave over is wanted, too.
         """
         inputs = INPUTS[self.recipe.inputs]
         given = inputs.there(x, self.mean)
-        coded: Coded = self.sae(given.x, self._wanted(target))
-        return coded._replace(reconstruction=inputs.back(coded.reconstruction, self.target_mean, given.norm))
+        output: SAEOutput = self.sae(given.x, self._wanted(target))
+        return output._replace(reconstruction=inputs.back(output.reconstruction, self.target_mean, given.norm))
 
     def _wanted(self, target: Tensor | None) -> Tensor | None:
         """What a transcoder is to reconstruct of a target [B, D]; None for an SAE."""
@@ -192,7 +192,7 @@ class Cell:
         if self._fused is not None:
             self._fused.schedule(lr, self.step_index + 1)
 
-    def _work(self, x: Tensor, target: Tensor | None = None, *, keep_sources: bool = False) -> Seen:
+    def _work(self, x: Tensor, target: Tensor | None = None, *, keep_sources: bool = False) -> StepOutput:
         """What of a step can be one graph on a GPU: gradients, counters, and the update where it is fused."""
         seen = backward(
             self.recipe,
@@ -223,13 +223,13 @@ class Cell:
             self.sae.normalise_decoders()
 
     @torch.no_grad()
-    def _count(self, target: Tensor, seen: Seen) -> None:
+    def _count(self, target: Tensor, seen: StepOutput) -> None:
         # The batch of a recipe is whole, so that this is the number of tokens after the step.
         self.last_fired.copy_(torch.where(seen.firings > 0, self._now + self.recipe.batch, self.last_fired))
         squares = torch.linalg.vector_norm(target).square()
         self.sums += torch.stack([seen.error * target.numel(), squares, seen.firings.sum()])
 
-    def _resample(self, sources: list[Source]) -> None:
+    def _resample(self, sources: list[LossSamples]) -> None:
         # A generator of its own for every time, so that a resumed cell draws what it would have drawn.
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step_index)
         dead = self.dead()

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from harness.training.stream import Batch
-from harness.training.trainer import Turn
+from harness.training.trainer import NextBatch
 
 Rows = Callable[[int], Batch]  # step (0-based) -> activations, as they are stored
 End = TypeVar("End")
@@ -21,13 +21,15 @@ class Stopped(Exception):
 
 
 class Cohort(Generic[End]):
-    """Cells by name; each yields the step whose batch it waits for and is sent a Turn, as in `train`.
+    """Cells by name; each yields the step whose batch it waits for and is sent a NextBatch, as in `train`.
 
     ended: called with what a cell returned, as soon as it has.
     """
 
     def __init__(
-        self, cells: Mapping[str, Generator[int, Turn, End]], ended: Callable[[str, End], Any] = lambda *_: None
+        self,
+        cells: Mapping[str, Generator[int, NextBatch, End]],
+        ended: Callable[[str, End], Any] = lambda *_: None,
     ) -> None:
         self._cells = cells
         self._ended = ended
@@ -49,24 +51,24 @@ class Cohort(Generic[End]):
         from OpenMP, which take the cores from the step.
         """
         for name in self._cells:
-            self._go_on(name, self._cells[name].__next__)
+            self._advance(name, self._cells[name].__next__)
         saved = time.monotonic()
-        with Ahead(read) as rows:
+        with Prefetcher(read) as rows:
             while self.waiting:
                 step = min(self.waiting.values())
                 save = time.monotonic() - saved >= seconds
                 try:
-                    turn = Turn(centred(rows(step)), save)
+                    turn = NextBatch(centred(rows(step)), save)
                 except Exception as failure:
                     self._interrupt(failure)
                     continue
-                self._take_turns(step, turn, beat)
+                self._step_cells(step, turn, beat)
                 if save:
                     saved = time.monotonic()
 
-    def _take_turns(self, step: int, turn: Turn, beat: Callable[[], Any]) -> None:
+    def _step_cells(self, step: int, turn: NextBatch, beat: Callable[[], Any]) -> None:
         for name in [name for name, at in self.waiting.items() if at == step]:
-            self._go_on(name, partial(self._cells[name].send, turn))
+            self._advance(name, partial(self._cells[name].send, turn))
             try:
                 beat()
             except Stopped as stop:
@@ -75,9 +77,9 @@ class Cohort(Generic[End]):
 
     def _interrupt(self, reason: Exception) -> None:
         for name in list(self.waiting):
-            self._go_on(name, partial(self._cells[name].throw, reason))
+            self._advance(name, partial(self._cells[name].throw, reason))
 
-    def _go_on(self, name: str, how: Callable[[], int]) -> None:
+    def _advance(self, name: str, how: Callable[[], int]) -> None:
         try:
             self.waiting[name] = how()
         except StopIteration as end:
@@ -85,7 +87,7 @@ class Cohort(Generic[End]):
             self._ended(name, end.value)
 
 
-class Ahead:
+class Prefetcher:
     """What `read` reads, the next of it by a thread while this one is trained on; use as a context manager."""
 
     def __init__(self, read: Rows) -> None:
@@ -99,7 +101,7 @@ class Ahead:
         self._ahead = {step + 1: self._thread.submit(self._read, step + 1)}
         return wanted.result()
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(

@@ -106,7 +106,7 @@ def open_data(path: str, device: str, fingerprint: str | None = None) -> Data:
     """The store at `path`, as long as no other is asked for.
 
     fingerprint: that of the activations which are meant, where it matters. Raises UserError if there is no store,
-    or if it holds others: somebody may have made them again since.
+    or if it holds others: they may have been made again since.
     """
     data = Data(Path(path), torch.device(device))
     if fingerprint not in (None, data.fingerprint):

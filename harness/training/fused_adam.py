@@ -56,7 +56,7 @@ class FusedAdam:
         for place, rate in enumerate((lr, lr / (1 - beta1**step), (1 - beta2**step) ** -0.5)):
             self._rates[place].fill_(rate)
         for p, version in self._read.items():
-            if p._version != version:  # somebody else has written into it: a checkpoint, or resampling
+            if p._version != version:  # something else has written into it: a checkpoint, or resampling
                 p.rounded.copy_(p.detach())  # type: ignore[attr-defined]
                 self._read[p] = p._version
 
@@ -70,7 +70,7 @@ class FusedAdam:
             for p in group["params"]
             if p.grad is not None
         ]
-        factor, along = self._look_through([p for _, p, _ in taken])
+        factor, along = self._reduce_gradients([p for _, p, _ in taken])
         torch._foreach_add_([state["step"] for _, _, state in taken], 1)
         for group, p, state in taken:
             beta1, beta2 = group["betas"]
@@ -79,7 +79,7 @@ class FusedAdam:
             gpu.adam_step(p, p.grad, along.get(id(p)), moments, self._rates, factor, numbers, BLOCK)
             p.grad = None
 
-    def _look_through(self, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, dict[int, Tensor]]:
+    def _reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> tuple[Tensor, dict[int, Tensor]]:
         """What gradients are to be multiplied by, [1]; and their parts along the rows of decoders, each [N]."""
         counts = [len(p) if id(p) in self._unit else -(-p.numel() // BLOCK) for p in parameters]
         sums = self._rates.new_empty(sum(counts))

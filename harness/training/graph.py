@@ -30,7 +30,7 @@ class Graph:
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: tensors that the work looks at were replaced."""
+        """Start again: tensors that the work reads were replaced."""
         self._like: Hashable = None
         self._taken = 0
         self._graph: torch.cuda.CUDAGraph | None = None

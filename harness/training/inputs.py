@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-class Given(NamedTuple):
+class ModelInput(NamedTuple):
     """x: what the SAE sees [B, D]. norm: what each token was divided by for it [B, 1], where it was."""
 
     x: Tensor
@@ -23,10 +23,10 @@ class Inputs(NamedTuple):
     """One kind. `mean` [D]: what centring took away, scaled like the activations.
 
     there: activations [B, D] and the mean to what the SAE sees. back: its reconstructions [B, D], the mean and
-    the norms of `Given` to the activations' own terms.
+    the norms of `ModelInput` to the activations' own terms.
     """
 
-    there: Callable[[Tensor, Tensor], Given]
+    there: Callable[[Tensor, Tensor], ModelInput]
     back: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -36,10 +36,10 @@ def token_norm(x: Tensor) -> Tensor:
     return norm
 
 
-def unit_norm(x: Tensor, mean: Tensor) -> Given:
+def unit_norm(x: Tensor, mean: Tensor) -> ModelInput:
     """Every token brought to norm sqrt(D), as in the original deep-SAE runs: all tokens weigh the same."""
     norm = token_norm(x)
-    return Given(x / norm, norm)
+    return ModelInput(x / norm, norm)
 
 
 def times_norm(rows: Tensor, mean: Tensor, norm: Tensor | None) -> Tensor:
@@ -49,7 +49,7 @@ def times_norm(rows: Tensor, mean: Tensor, norm: Tensor | None) -> Tensor:
     return rows * norm
 
 
-CENTRED = Inputs(lambda x, mean: Given(x), lambda rows, mean, norm: rows)
-UNCENTRED = Inputs(lambda x, mean: Given(x + mean), lambda rows, mean, norm: rows - mean)
+CENTRED = Inputs(lambda x, mean: ModelInput(x), lambda rows, mean, norm: rows)
+UNCENTRED = Inputs(lambda x, mean: ModelInput(x + mean), lambda rows, mean, norm: rows - mean)
 UNIT_NORM = Inputs(unit_norm, times_norm)
 INPUTS = {"centred": CENTRED, "uncentred": UNCENTRED, "unit_norm": UNIT_NORM}

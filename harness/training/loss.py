@@ -8,69 +8,74 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from harness.sae.model import SAE, Coded
-from harness.sae.penalties import OfMeans, aux_k_error, prefix_error
+from harness.sae.model import SAE, SAEOutput
+from harness.sae.penalties import BatchStatistic, aux_k_error, prefix_error
 from harness.study.catalogue import parse_shares, terms_of
 from harness.study.recipe import Recipe
 
-Pull = list[Tensor]  # gradients of a term by the means that it is made of
-OfTokens = Callable[[Recipe, SAE, Coded, Tensor, Tensor], Tensor]  # a term as a mean over tokens; see `aux_k`
+StatisticGradient = list[Tensor]  # gradients of a term by the means that it is made of
+OfTokens = Callable[[Recipe, SAE, SAEOutput, Tensor, Tensor], Tensor]  # a term as a mean over tokens; see `aux_k`
 
 
 def loss_of(
-    recipe: Recipe, sae: SAE, coded: Coded, target: Tensor, dead: Tensor, pulls: Sequence[Pull] | None = None
+    recipe: Recipe,
+    sae: SAE,
+    output: SAEOutput,
+    target: Tensor,
+    dead: Tensor,
+    gradients_by_statistic: Sequence[StatisticGradient] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss, with gradient, and the mean squared error in it: two numbers.
 
     target [B, D]: what it is to reconstruct, which is what an SAE saw; dead [latents]: those silent for the dead
-    window. pulls: for a part of a batch, `pulls_of` all its means; the parts' gradients, weighted by their tokens,
+    window. gradients_by_statistic: for a part of a batch, `statistic_gradients` all its means; the parts' gradients, weighted by their tokens,
     are then those of the whole.
     """
-    error = loss = mse_loss(coded.reconstruction, target)
-    for number, (weight, term) in enumerate(terms_of_means(recipe)):
-        if pulls is None:
-            loss = loss + weight * term(sae, coded)
+    error = loss = mse_loss(output.reconstruction, target)
+    for number, (weight, term) in enumerate(batch_statistics(recipe)):
+        if gradients_by_statistic is None:
+            loss = loss + weight * term(sae, output)
         else:
-            parts = zip(pulls[number], term.means(sae, coded), strict=True)
+            parts = zip(gradients_by_statistic[number], term.means(sae, output), strict=True)
             loss = loss + weight * torch.stack([(pull * mean).sum() for pull, mean in parts]).sum()
     for weight, of_tokens in _terms_of_tokens(recipe):
-        loss = loss + weight * of_tokens(recipe, sae, coded, target, dead)
+        loss = loss + weight * of_tokens(recipe, sae, output, target, dead)
     return loss, error.detach()
 
 
-def aux_k(recipe: Recipe, sae: SAE, coded: Coded, target: Tensor, dead: Tensor) -> Tensor:
-    return aux_k_error(sae, coded, dead, recipe.aux_k or 0)
+def aux_k(recipe: Recipe, sae: SAE, output: SAEOutput, target: Tensor, dead: Tensor) -> Tensor:
+    return aux_k_error(sae, output, dead, recipe.aux_k or 0)
 
 
-def prefixes(recipe: Recipe, sae: SAE, coded: Coded, target: Tensor, dead: Tensor) -> Tensor:
-    return prefix_error(sae, coded, target, parse_shares(recipe.prefixes))
+def prefixes(recipe: Recipe, sae: SAE, output: SAEOutput, target: Tensor, dead: Tensor) -> Tensor:
+    return prefix_error(sae, output, target, parse_shares(recipe.prefixes))
 
 
-def terms_of_means(recipe: Recipe) -> list[tuple[float, OfMeans]]:
+def batch_statistics(recipe: Recipe) -> list[tuple[float, BatchStatistic]]:
     """Terms of the loss, with their weights, that are no means over tokens themselves."""
-    return [(weight, term) for weight, term in _terms(recipe) if isinstance(term, OfMeans)]
+    return [(weight, term) for weight, term in _terms(recipe) if isinstance(term, BatchStatistic)]
 
 
 def _terms_of_tokens(recipe: Recipe) -> list[tuple[float, OfTokens]]:
     """The others, with their weights: means over tokens."""
-    return [(weight, term) for weight, term in _terms(recipe) if not isinstance(term, OfMeans)]
+    return [(weight, term) for weight, term in _terms(recipe) if not isinstance(term, BatchStatistic)]
 
 
-def _terms(recipe: Recipe) -> list[tuple[float, OfMeans | OfTokens]]:
+def _terms(recipe: Recipe) -> list[tuple[float, BatchStatistic | OfTokens]]:
     return [(spec.weight(recipe), spec.load()) for spec in terms_of(recipe)]
 
 
-def pulls_of(recipe: Recipe, sae: SAE, means: Sequence[Sequence[Tensor]]) -> list[Pull]:
-    """The gradients of the `terms_of_means` by their means over a batch, given for each term."""
-    pulls: list[Pull] = []
-    for (_, term), given in zip(terms_of_means(recipe), means, strict=True):
+def statistic_gradients(recipe: Recipe, sae: SAE, means: Sequence[Sequence[Tensor]]) -> list[StatisticGradient]:
+    """The gradients of the `batch_statistics` by their means over a batch, given for each term."""
+    gradients_by_statistic: list[StatisticGradient] = []
+    for (_, term), given in zip(batch_statistics(recipe), means, strict=True):
         leaves = [mean.detach().requires_grad_() for mean in given]
-        pulls.append(list(torch.autograd.grad(term.value(sae, leaves), leaves)))
-    return pulls
+        gradients_by_statistic.append(list(torch.autograd.grad(term.value(sae, leaves), leaves)))
+    return gradients_by_statistic
 
 
 def active_at(step: int, recipe: Recipe) -> int:
-    """Active latents a token at a step (0-based): from `k_start` linearly to `k`, over the share `k_decay`."""
+    """Active latents per token at a step (0-based): from `k_start` linearly to `k`, over the share `k_decay`."""
     if not recipe.k_start:
         return recipe.k
     passed = min(1.0, step / max(1.0, recipe.k_decay * recipe.steps))

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from harness.sae.model import Coded
+from harness.sae.model import SAEOutput
 
-Coding = Callable[[Tensor, Tensor], Coded]  # what an SAE makes of a batch [B, I] with its target [B, D]
+Coding = Callable[[Tensor, Tensor], SAEOutput]  # what an SAE makes of a batch [B, I] with its target [B, D]
 EVALUATION_BATCH = 2048  # tokens; bounds the memory of the [B, N] pre-activations
 # Tokens within which a latent is to fire, besides the recipe's own window; docs/definitions.md says whose they are
 WINDOWS = {"dead_fraction_1_5m_tokens": 1_500_000, "dead_fraction_10m_tokens": 10_000_000}
@@ -33,7 +33,7 @@ class Pass(NamedTuple):
     firings: Tensor  # [N], float64: number of tokens that each latent fired on (value above zero)
     first_fired: Tensor  # [N], int64: the first of these tokens, from 0; T where there is none
     remainders: (
-        Tensor  # [L + 1], float64: sum of squares of the target, and of what is left of it behind each coder
+        Tensor  # [L + 1], float64: sum of squares of the target, and of what is left of it after each coder
     )
     latents: tuple[int, ...]  # of each coder
 
@@ -83,12 +83,12 @@ class HeldOut:
         return other
 
 
-def fired(coded: Coded) -> Tensor:
+def fired(output: SAEOutput) -> Tensor:
     """Number of tokens that each latent fired on, coder after coder: [N]."""
-    return torch.cat([part.code.fired() for part in coded.parts])
+    return torch.cat([part.code.fired() for part in output.coders])
 
 
-def _coded(code: Coding, held_out: HeldOut) -> Iterator[tuple[int, Tensor, Coded]]:
+def _output(code: Coding, held_out: HeldOut) -> Iterator[tuple[int, Tensor, SAEOutput]]:
     """Batch after batch: its first token, its targets, and what the SAE makes of it."""
     for start in range(0, len(held_out.x), held_out.batch):
         stop = start + held_out.batch
@@ -101,12 +101,12 @@ def code_all(code: Coding, held_out: HeldOut) -> Pass:
     """Code all held-out tokens."""
     errors, firings, remainders, firsts = [], [], [], []
     latents: tuple[int, ...] = ()
-    for start, target, coded in _coded(code, held_out):
-        errors.append(_errors(target, coded))
-        firings.append(fired(coded))
-        remainders.append(_remainders(coded))
-        firsts.append(_first_fired(coded, start, len(held_out.x)))
-        latents = tuple(part.code.support.latents for part in coded.parts)
+    for start, target, output in _output(code, held_out):
+        errors.append(_errors(target, output))
+        firings.append(fired(output))
+        remainders.append(_remainders(output))
+        firsts.append(_first_fired(output, start, len(held_out.x)))
+        latents = tuple(part.code.support.latents for part in output.coders)
     return Pass(
         errors=torch.cat(errors).double(),
         firings=torch.stack(firings).double().sum(0),
@@ -119,26 +119,26 @@ def code_all(code: Coding, held_out: HeldOut) -> Pass:
 @torch.no_grad()
 def curve_figures(code: Coding, held_out: HeldOut) -> dict[str, float]:
     """Those of `reconstruction_figures`, without the rest of a `Pass`, which takes a third of its time."""
-    passed = [(_errors(target, coded), fired(coded)) for _, target, coded in _coded(code, held_out)]
+    passed = [(_errors(target, output), fired(output)) for _, target, output in _output(code, held_out)]
     errors, firings = zip(*passed, strict=True)
     return reconstruction_figures(torch.cat(errors).double(), torch.stack(firings).double().sum(0), held_out)
 
 
-def _errors(target: Tensor, coded: Coded) -> Tensor:
+def _errors(target: Tensor, output: SAEOutput) -> Tensor:
     """Squared distance between each token's target and its reconstruction: [B]."""
-    return (target - coded.reconstruction).square().sum(1)
+    return (target - output.reconstruction).square().sum(1)
 
 
-def _remainders(coded: Coded) -> Tensor:
-    before = [part.target for part in coded.parts if part.target is not None]
-    last = coded.parts[-1]
+def _remainders(output: SAEOutput) -> Tensor:
+    before = [part.target for part in output.coders if part.target is not None]
+    last = output.coders[-1]
     return torch.stack([rows.double().square().sum() for rows in (*before, last.residual)])
 
 
-def _first_fired(coded: Coded, start: int, never: int) -> Tensor:
+def _first_fired(output: SAEOutput, start: int, never: int) -> Tensor:
     """The first token of the batch that each latent fired on, [N], counted from `start`; or else `never`."""
     firsts = []
-    for part in coded.parts:
+    for part in output.coders:
         support, fires = part.code.support, part.code.values > 0
         first = torch.full((support.latents,), never, dtype=torch.int64, device=fires.device)
         firsts.append(first.scatter_reduce_(0, support.indices[fires], support.tokens[fires] + start, "amin"))

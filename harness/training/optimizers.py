@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from harness.muon import Muon
+from harness.optimizers.muon import Muon
 from harness.sae.roles import MATRICES, Role, parameter_roles
 from harness.study.catalogue import OPTIMIZERS
 from harness.study.catalogue.optimizers import SOAP_DIMENSION
@@ -108,7 +108,7 @@ def build_optimizers(recipe: Recipe, model: nn.Module) -> list[Optimizer]:
 def averaged_weights(optimizers: Sequence[Optimizer]) -> Iterator[None]:
     """Within, the model has the weights that schedule-free optimizers stand for; others have no others.
 
-    Behind it all weights are as they were, bit for bit, though averaging and back rounds: how often a cell is
+    After it all weights are as they were, bit for bit, though averaging and back rounds: how often a cell is
     measured decides nothing that is trained.
     """
     averaging = [optimizer for optimizer in optimizers if hasattr(optimizer, "eval")]

@@ -16,7 +16,7 @@ import torch
 def float32_products(precision: str, device: torch.device) -> Iterator[None]:
     """Within, float32 products on `device` are taken in tf32 if a recipe has that precision and this is a GPU.
 
-    Behind it the process is as it was, whatever happened within: other cells, and evaluation, stay float32. It
+    After it the process is as it was, whatever happened within: other cells, and evaluation, stay float32. It
     holds for all threads, and has to: backward passes on a GPU run in one of their own.
     """
     settings = torch.backends.cuda.matmul

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from harness.sae.model import SAE, Coded, Coder
+from harness.sae.model import SAE, Coder, SAEOutput
 from harness.training.optimizers import Optimizer
 
 SHARE = 0.2  # of the other encoder rows' mean norm
 
 
-class Source(NamedTuple):
+class LossSamples(NamedTuple):
     """What dead latents of one coder start again from."""
 
     inputs: Tensor  # [B, W]: what its sparse layer saw
@@ -30,19 +30,23 @@ class Source(NamedTuple):
     targets: Tensor  # [B, D]: what it was to reconstruct
 
 
-def sources(coded: Coded) -> list[Source]:
+def sources(output: SAEOutput) -> list[LossSamples]:
     """Of each coder, without gradient."""
     found = []
-    for part in coded.parts:
+    for part in output.coders:
         assert part.target is not None
         loss = part.residual.detach().square().sum(1)
-        found.append(Source(part.input.detach(), loss, part.target.detach()))
+        found.append(LossSamples(part.input.detach(), loss, part.target.detach()))
     return found
 
 
 @torch.no_grad()
 def resample(
-    sae: SAE, sources: Sequence[Source], dead: Tensor, optimizers: Sequence[Optimizer], generator: torch.Generator
+    sae: SAE,
+    sources: Sequence[LossSamples],
+    dead: Tensor,
+    optimizers: Sequence[Optimizer],
+    generator: torch.Generator,
 ) -> None:
     """Restart the dead latents (bool, [latents of all coders]) from one source for each coder.
 
@@ -54,11 +58,11 @@ def resample(
         if len(rows):
             drawn = _drawn(source.loss, len(rows), generator).to(rows.device)
             _restart(coder, source.inputs[drawn], mask, rows)
-            if sae.is_transcoder and coder.behind.weight_out is None:
+            if sae.is_transcoder and coder.decoder_mlp.weight_out is None:
                 coder.decoder[rows] = normalize(source.targets[drawn], dim=1)
             elif not sae.is_transcoder and coder.decoder.shape[1] == coder.encoder.shape[1]:
                 coder.decoder[rows] = normalize(source.inputs[drawn], dim=1)
-            # behind a decoder of another width, or before decoder layers, no direction is known: the old rows stay
+            # after a decoder of another width, or before decoder layers, no direction is known: the old rows stay
             for parameter in (coder.encoder, coder.decoder, coder.bias, *coder.sparsifier.parameters()):
                 _forget(optimizers, parameter, rows)
 

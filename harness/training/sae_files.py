@@ -64,7 +64,7 @@ class SAEConfig:
         return len(self.target.mean) if self.transcoder else None
 
     def to_bytes(self, **more: Any) -> bytes:
-        """As JSON, with `more` behind it; numbers keep all their bits."""
+        """As JSON, followed by `more`; numbers keep all their bits."""
         centrings = {"input": self.input, "target": self.target}
         plain = {name: {"scale": float(c.scale), "mean": c.mean.tolist()} for name, c in centrings.items()}
         others = {name: value for name, value in vars(self).items() if name not in ("recipe", *centrings)}

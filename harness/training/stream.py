@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
 
 def batch_rows(step: int, batch: int, tokens: int, seed: int) -> tuple[int, int]:
-    """First row and the row behind the last one of the batch at `step` (0-based) in a shuffled store.
+    """First row and the row after the last one of the batch at `step` (0-based) in a shuffled store.
 
     Each epoch goes through all whole batches in an order of its own; `tokens` rows are in the store.
     Raises ValueError when it does not fill one batch.

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import UserError
-from harness.sae.model import SAE, Coded
+from harness.sae.model import SAE, SAEOutput
 from harness.sae.sparse import Support
 from harness.training.cell import Cell, initial_sae
 from harness.training.centring import Centring
 from harness.training.checkpoint import read_checkpoint
-from harness.training.inputs import INPUTS, Given
+from harness.training.inputs import INPUTS, ModelInput
 from harness.training.sae_files import CONFIG, SAEConfig, config_from, read_folder, write_folder
 
 BATCH = 2048  # tokens at a time; bounds the memory of the [B, N] pre-activations
@@ -82,8 +82,8 @@ class TrainedSAE(nn.Module):
         """Activations [..., I] -> latent activations [..., N], float32, not negative; 0: it did not fire."""
 
         def encode(rows: Tensor) -> Tensor:
-            coded = self.code(self.input.centre(rows))
-            return torch.cat([part.code.dense() for part in coded.parts], dim=1)
+            output = self.code(self.input.centre(rows))
+            return torch.cat([part.code.dense() for part in output.coders], dim=1)
 
         return self._by_batches(encode, x)
 
@@ -109,28 +109,28 @@ class TrainedSAE(nn.Module):
         """
 
         def norm(rows: Tensor) -> Tensor:
-            found = self._given(self.input.centre(rows)).norm
+            found = self._model_input(self.input.centre(rows)).norm
             return rows.new_ones(len(rows), 1, dtype=torch.float32) if found is None else found
 
         return self._by_batches(norm, x)
 
-    def code(self, x: Tensor, target: Tensor | None = None) -> Coded:
+    def code(self, x: Tensor, target: Tensor | None = None) -> SAEOutput:
         """What it makes of activations [B, I] that are centred and scaled already, in the terms of its target.
 
         target [B, D]: a transcoder's, where what its coders leave over is wanted, too. Held-out figures are
         measured on these.
         """
         inputs, mean = INPUTS[self.config.recipe.inputs], self.target.scaled_mean
-        given = self._given(x)
+        given = self._model_input(x)
         wanted = None if target is None or not self.sae.is_transcoder else inputs.there(target, mean).x
-        coded: Coded = self.sae(given.x, wanted)
-        return coded._replace(reconstruction=inputs.back(coded.reconstruction, mean, given.norm))
+        output: SAEOutput = self.sae(given.x, wanted)
+        return output._replace(reconstruction=inputs.back(output.reconstruction, mean, given.norm))
 
     def save(self, folder: Path | str) -> None:
         """Write `sae.safetensors` and `config.json`, the latter last: with it the SAE is whole."""
         write_folder(Path(folder), self.config, self.sae.state_dict())
 
-    def _given(self, x: Tensor) -> Given:
+    def _model_input(self, x: Tensor) -> ModelInput:
         return INPUTS[self.config.recipe.inputs].there(x, self.input.scaled_mean)
 
     def _decode(self, latents: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Diverged(Exception):
     """A figure is no longer a number, or FVU so large that training will not come back."""
 
 
-class Turn(NamedTuple):
+class NextBatch(NamedTuple):
     """What a waiting cell is sent."""
 
     batch: Batch  # activations, centred and scaled; other cells see them too
@@ -71,10 +71,10 @@ def train(
     point: Callable[[Point], Any],
     clock: Stopwatch,
     points: int,
-) -> Generator[int, Turn, None]:
+) -> Generator[int, NextBatch, None]:
     """Train `cell` to its end, from wherever it is, and set its thresholds there if it has any.
 
-    Yields the step (0-based) whose batch it waits for, and is sent this Turn; `Cohort` does that for many cells.
+    Yields the step (0-based) whose batch it waits for, and is sent this NextBatch; `Cohort` does that for many cells.
     point: takes each of the `points` of the cell's curve. clock: stands still while the cell waits.
     Raises Diverged.
     """
@@ -96,7 +96,7 @@ def train(
 def score(sae: TrainedSAE, held_out: HeldOut, tokens: int) -> float:
     """FVU of all held-out activations after `tokens`, by which tuned values are chosen. Raises Diverged.
 
-    Part of training, unlike what is measured and reported: another choice would be other cells.
+    CoderOutput of training, unlike what is measured and reported: another choice would be other cells.
     """
     passed = held_out.coded_by(sae.code)
     figures = reconstruction_figures(passed.errors, passed.firings, held_out)

@@ -23,7 +23,7 @@ from harness.locks import exclusive
 from harness.sources.docstrings import Docstrings
 from harness.sources.prepare import prepare_step
 from harness.sources.source import Made, Source, Step
-from tests.scheduling.test_sweep import wait_until
+from tests.sweep.test_sweep import wait_until
 
 from .conftest import Folders, MakeSource
 

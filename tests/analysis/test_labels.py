@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.plots import arms, curves, effects, tuning
-from harness.analysis.records import Study
+from harness.analysis.records import StudyRecord
 from harness.analysis.report import make_report
 from harness.analysis.results import read_table
 from harness.analysis.style import house_style
@@ -71,7 +71,7 @@ LEVELS = st.lists(WORDS, min_size=1, max_size=4, unique=True) | st.lists(
 
 @given(LEVELS, LEVELS)
 def test_every_arm_has_a_name_of_its_own(ones: list[Any], twos: list[Any]):
-    study = Study.model_validate(study_record("s", {"one": ones, "two": twos}, [0]))
+    study = StudyRecord.model_validate(study_record("s", {"one": ones, "two": twos}, [0]))
     arms = [{"one": one} | ({} if two is None else {"two": two}) for one in ones for two in [None, *twos]]
     assert len(set(study.labels(arms))) == len(arms)
     for axis, levels in (("one", twos), ("two", ones)):  # what a pair of arms has in common

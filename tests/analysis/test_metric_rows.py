@@ -23,8 +23,8 @@ from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
 from harness.commands.publishing import published
 from harness.metrics import Metric, markdown_table
-from harness.scheduling.note import mlflow_note, note
-from harness.scheduling.trial import attributes
+from harness.records.dashboard_note import mlflow_note, note
+from harness.records.trial import attributes
 from harness.study.spec import load_study
 from tests.analysis.synthetic_results import cell_record, curve_records, study_record, write
 

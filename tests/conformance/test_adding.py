@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_workspace
-from tests.scheduling.test_sweep import FILES, wait_until, workers_of
+from tests.sweep.test_sweep import FILES, wait_until, workers_of
 from tests.test_layering import PACKAGE
 
 CODE = '''
 import torch
-from harness.sae.selection import top_k
+from harness.sae.topk import top_k
 from harness.sae.sparse import Support
 from harness.sae.sparsifiers import Sparsifier
 

@@ -29,12 +29,16 @@ def test_a_member_has_code_and_reads_fields_of_the_recipe(spec):
     assert set(spec.reads) <= set(RECIPE_FIELDS)
 
 
-def whole_loss(sae, coded, x):
+def whole_loss(sae, output, x):
     """All terms at once."""
-    terms = [(x - coded.reconstruction).square().mean(), activity(sae, coded), prefix_error(sae, coded, x, (0.5,))]
-    terms += [penalty.load()(sae, coded) for penalty in PENALTIES.values()]
+    terms = [
+        (x - output.reconstruction).square().mean(),
+        activity(sae, output),
+        prefix_error(sae, output, x, (0.5,)),
+    ]
+    terms += [penalty.load()(sae, output) for penalty in PENALTIES.values()]
     dead = torch.arange(sae.latents) % 3 == 0
-    return torch.stack([*terms, aux_k_error(sae, coded, dead, 3)]).sum()
+    return torch.stack([*terms, aux_k_error(sae, output, dead, 3)]).sum()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -43,10 +47,10 @@ def whole_loss(sae, coded, x):
 def test_shapes_and_dtypes(layers, sparsifier, tokens, dtype):
     sae, x = build(layers, sparsifier).to(dtype), activations(tokens).to(dtype)
     for _ in ("training", "evaluation"):
-        coded = sae(x)
-        assert (coded.reconstruction.shape, coded.reconstruction.dtype) == (x.shape, dtype)
-        assert torch.isfinite(coded.reconstruction).all()
-        for coder, part in zip(sae.stack(), coded.parts, strict=True):
+        output = sae(x)
+        assert (output.reconstruction.shape, output.reconstruction.dtype) == (x.shape, dtype)
+        assert torch.isfinite(output.reconstruction).all()
+        for coder, part in zip(sae.stack(), output.coders, strict=True):
             assert part.code.dense().shape == (tokens, coder.latents)
             assert part.code.values.dtype == dtype
             if (looked_at := part.code.pre_activations) is not None:  # None where a shortlist was enough
@@ -61,23 +65,23 @@ def test_shapes_and_dtypes(layers, sparsifier, tokens, dtype):
 @EVERY
 def test_odd_sizes(layers, sparsifier, width, latents, k):
     sae, x = build(layers, sparsifier, width=width, latents=latents, k=k), activations(5, width)
-    coded = sae(x)
-    whole_loss(sae, coded, x).backward()
-    assert coded.reconstruction.shape == x.shape
+    output = sae(x)
+    whole_loss(sae, output, x).backward()
+    assert output.reconstruction.shape == x.shape
     assert all(torch.isfinite(p.grad).all() for p in sae.parameters())
     if sparsifier == "topk":
-        assert sum(len(part.code.values) for part in coded.parts) == 5 * sum(c.sparsifier.k for c in sae.stack())
+        assert sum(len(part.code.values) for part in output.coders) == 5 * sum(c.sparsifier.k for c in sae.stack())
 
 
 @pytest.mark.parametrize("sparsifier", SPARSIFIERS)
 @pytest.mark.parametrize("layers", ["none", "dense 2-2", "dense_encoder 2", "sparse 2 each"])
 def test_one_active_latent(layers, sparsifier):
     sae = build(layers, sparsifier, latents=5, k=1)
-    coded = sae(activations(5))
-    whole_loss(sae, coded, activations(5)).backward()
+    output = sae(activations(5))
+    whole_loss(sae, output, activations(5)).backward()
     assert all(torch.isfinite(p.grad).all() for p in sae.parameters())
     if sparsifier in ("topk", "batchtopk"):
-        assert all(len(part.code.values) <= 5 for part in coded.parts)
+        assert all(len(part.code.values) <= 5 for part in output.coders)
 
 
 @EVERY
@@ -125,7 +129,7 @@ def test_at_evaluation_every_layer_has_its_own_k_active_latents_per_token(layers
     sae.eval()
     found = calibrate(sae, x.split(128))
     assert len(found) == (len(sae.stack()) if needs_calibration(sae) else 0)
-    for coder, part in zip(sae.stack(), sae(x).parts, strict=True):
+    for coder, part in zip(sae.stack(), sae(x).coders, strict=True):
         active = float((part.code.values > 0).sum()) / len(x)
         if SPARSIFIERS[sparsifier].holds_k:
             # top-k takes entries below zero where no others are left, which do not fire

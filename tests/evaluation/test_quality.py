@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.evaluation.quality import effective_number, measure
-from harness.sae.model import Coded, Part
+from harness.sae.model import CoderOutput, SAEOutput
 from harness.sae.sparse import SparseCode, Support
 from harness.training.metrics import WINDOWS, HeldOut
 
@@ -24,10 +24,10 @@ class FixedSAE:
         indices = torch.tensor([[0, 1]]).expand(len(x), 2)
         values = torch.stack([first, second], 1).flatten()
         code = SparseCode(values, values, Support.of_rows(indices, 4), x.new_zeros(len(x), 4))
-        return Coded(torch.zeros_like(x), (Part(x, x, code, torch.zeros_like(x)),))
+        return SAEOutput(torch.zeros_like(x), (CoderOutput(x, x, code, torch.zeros_like(x)),))
 
 
-def evaluate(code: Callable[[torch.Tensor], Coded], held_out: HeldOut, dead_window: int) -> SimpleNamespace:
+def evaluate(code: Callable[[torch.Tensor], SAEOutput], held_out: HeldOut, dead_window: int) -> SimpleNamespace:
     """What is measured of an SAE that makes `code` of activations."""
     sae = SimpleNamespace(code=code, config=SimpleNamespace(recipe=SimpleNamespace(dead_window=dead_window)))
     return SimpleNamespace(**measure(sae, held_out))
@@ -93,8 +93,8 @@ class HalvingSAE:
             torch.ones(len(x)), x[:, 0], Support.of_rows(torch.zeros(len(x), 1).long(), 1), x[:, :1]
         )
         never = SparseCode(torch.zeros(len(x)), x[:, 0], always.support, x[:, :1])
-        parts = (Part(x, x, always, x / 2), Part(x / 2, x / 2, never, x / 4))
-        return Coded(x * 3 / 4, parts)
+        parts = (CoderOutput(x, x, always, x / 2), CoderOutput(x / 2, x / 2, never, x / 4))
+        return SAEOutput(x * 3 / 4, parts)
 
 
 def test_each_layer_is_measured_by_what_is_left_behind_it():

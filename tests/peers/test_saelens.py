@@ -34,7 +34,7 @@ def theirs(sae, name: str, dtype: torch.dtype, **settings):
     text = str(dtype).removeprefix("torch.")
     peer = made(config(d_in=WIDTH, d_sae=LATENTS, k=K, dtype=text, device="cpu", **settings))
     (coder,) = sae.stack()
-    bias_out = coder.behind.bias_out
+    bias_out = coder.decoder_mlp.bias_out
     shift = coder.encoder @ bias_out if peer.cfg.apply_b_dec_to_input else 0
     with torch.no_grad():
         peer.W_enc.copy_(coder.encoder.T)
@@ -56,13 +56,13 @@ def test_the_same_weights_make_the_same_codes_and_reconstructions(name, rescale,
     sae, x = ours(dtype), inputs(dtype)
     peer = theirs(sae, name, dtype, apply_b_dec_to_input=subtract, rescale_acts_by_decoder_norm=rescale)
     with torch.no_grad():
-        coded = sae(x)
+        output = sae(x)
         apart = {
-            "code": coded.parts[0].code.dense() - peer.encode(x),
-            "reconstruction": coded.reconstruction - peer(x),
+            "code": output.coders[0].code.dense() - peer.encode(x),
+            "reconstruction": output.reconstruction - peer(x),
         }
-    assert coded.reconstruction.std() > 0.1
-    assert coded.parts[0].code.fired().sum() > 0.9 * K * len(x)
+    assert output.reconstruction.std() > 0.1
+    assert output.coders[0].code.fired().sum() > 0.9 * K * len(x)
     for what, difference in apart.items():
         assert difference.abs().max() < atol, what
 
@@ -80,7 +80,7 @@ def test_the_same_weights_have_the_same_gradients():
         (coder.encoder, peer.W_enc.grad.T),
         (coder.bias, peer.b_enc.grad),
         (coder.decoder, peer.W_dec.grad),
-        (coder.behind.bias_out, peer.b_dec.grad),
+        (coder.decoder_mlp.bias_out, peer.b_dec.grad),
     ]
     for parameter, grad in pairs:
         assert grad.any()

@@ -50,19 +50,19 @@ def activations(tokens: int = 9, width: int = WIDTH) -> Tensor:
 
 def before(coder: Coder, x: Tensor) -> Tensor:
     """[linear -> ReLU -> LayerNorm] x m, / sqrt(width)."""
-    for block in coder.before.blocks:
+    for block in coder.encoder_mlp.blocks:
         x = layer_norm((x @ block.weight.T + block.bias).relu(), (len(block.bias),), block.gain, block.shift)
-    return x / x.shape[1] ** 0.5 if len(coder.before.blocks) else x
+    return x / x.shape[1] ** 0.5 if len(coder.encoder_mlp.blocks) else x
 
 
 def behind(coder: Coder, rows: Tensor) -> Tensor:
     """[linear -> ReLU] x m, linear; the sparse layer's decoder is the first of these linear layers."""
-    if coder.behind.weight_out is None:
-        return rows + coder.behind.bias_out
-    x = (rows + coder.behind.bias_in).relu()
-    for block in coder.behind.blocks:
+    if coder.decoder_mlp.weight_out is None:
+        return rows + coder.decoder_mlp.bias_out
+    x = (rows + coder.decoder_mlp.bias_in).relu()
+    for block in coder.decoder_mlp.blocks:
         x = (x @ block.weight.T + block.bias).relu()
-    return x @ coder.behind.weight_out.T + coder.behind.bias_out
+    return x @ coder.decoder_mlp.weight_out.T + coder.decoder_mlp.bias_out
 
 
 def sparsify(coder: Coder, pre: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def test_where_too_few_pre_activations_are_positive_all_of_them_fire_and_l0_says
     (layer,) = calibrate(sae, [x])
     positive = (x @ coder.encoder.T + coder.bias > 0).sum() / len(x)
     assert (layer.cutoff, layer.l0) == (0, pytest.approx(float(positive)))
-    assert float((sae(x).parts[0].code.values > 0).sum() / len(x)) == pytest.approx(float(positive))
+    assert float((sae(x).coders[0].code.values > 0).sum() / len(x)) == pytest.approx(float(positive))
     assert layer.l0 < 4
 
 

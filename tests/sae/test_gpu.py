@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from harness.sae import gpu
-from harness.sae.selection import largest, top_k
 from harness.sae.sparse import FullSupport, Support, normalise_rows, positive_means, project_rows
+from harness.sae.topk import largest, top_k
 from harness.training.cell import Cell
 from harness.training.centring import Centring
 from harness.training.sae_files import SAEConfig
@@ -194,10 +194,10 @@ def test_a_cell_trains_as_on_plain_torch(monkeypatch, changes):
             one.step(DATA[8 * step :][:8].to(DEVICE))
         return one.state(), one.code(DATA[:10].to(DEVICE)).reconstruction
 
-    ours, coded = trained()
+    ours, output = trained()
     monkeypatch.setattr(gpu, "DEVICES", set())
     theirs, wanted = trained()
-    near(coded, wanted)
+    near(output, wanted)
     assert ours.keys() == theirs.keys()  # a checkpoint of either can be gone on from
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
 

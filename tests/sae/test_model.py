@@ -16,18 +16,18 @@ EVERY = pytest.mark.parametrize(
 @EVERY
 def test_codes_reconstruction_and_gradients_are_those_of_the_formula(layers, sparsifier):
     sae, x = build(layers, sparsifier).double(), activations().double().requires_grad_()
-    coded, reference = sae(x), dense(sae, x)
+    output, reference = sae(x), dense(sae, x)
     total = torch.stack([reconstruction for *_, reconstruction in reference]).sum(0)
-    for part, (target, seen, code, reconstruction) in zip(coded.parts, reference, strict=True):
+    for part, (target, seen, code, reconstruction) in zip(output.coders, reference, strict=True):
         assert torch.allclose(part.target, target)
         assert torch.allclose(part.input, seen)
         assert torch.allclose(part.code.dense(), code)
         assert torch.allclose(part.reconstruction, reconstruction)
-    assert torch.allclose(coded.reconstruction, total)
+    assert torch.allclose(output.reconstruction, total)
 
     parameters = [x, *differentiable(sae)]
     aim = torch.ones_like(x)
-    ours = torch.autograd.grad((coded.reconstruction - aim).square().sum(), parameters)
+    ours = torch.autograd.grad((output.reconstruction - aim).square().sum(), parameters)
     theirs = torch.autograd.grad((total - aim).square().sum(), parameters)
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, other)
@@ -50,12 +50,14 @@ def test_the_shallow_forward_pass_by_hand(layers):
     sae = build(layers, width=2, latents=6 if layers == "sparse 3" else 2, k=3 if layers == "sparse 3" else 1)
     for coder in sae.stack():
         coder.encoder.data = coder.decoder.data = torch.eye(2)
-        coder.bias.data, coder.behind.bias_out.data = torch.tensor([0.0, -1.0]), torch.tensor([0.5, 0.0])
-    coded = sae(torch.tensor([[3.0, 5.0]]))
+        coder.bias.data, coder.decoder_mlp.bias_out.data = torch.tensor([0.0, -1.0]), torch.tensor([0.5, 0.0])
+    output = sae(torch.tensor([[3.0, 5.0]]))
     # 3 against 5 - 1: the second fires with 4, [0.5, 4] is left over as [2.5, 1]; then the first with 2.5, twice 0
     expected = {"none": [0.5, 4.0], "sparse 3": [0.5 + 3.0 + 0.5, 4.0 + 0.0 + 0.0]}[layers]
-    assert coded.reconstruction.tolist() == [expected]
-    assert [part.target.tolist() for part in coded.parts][:2] == [[[3.0, 5.0]], [[2.5, 1.0]]][: len(coded.parts)]
+    assert output.reconstruction.tolist() == [expected]
+    assert [part.target.tolist() for part in output.coders][:2] == [[[3.0, 5.0]], [[2.5, 1.0]]][
+        : len(output.coders)
+    ]
 
 
 SIZES = {
@@ -82,8 +84,8 @@ def test_stacked_layers_have_their_parts_of_latents_and_k(layers):
 def test_widths_are_multiples_of_the_activation_width(layers, encoder, decoder, blocks):
     (coder,) = build(layers).stack()
     assert (coder.encoder.shape, coder.decoder.shape) == (encoder, decoder)
-    weights = [*(b.weight for b in coder.before.blocks), *(b.weight for b in coder.behind.blocks)]
-    weights += [] if coder.behind.weight_out is None else [coder.behind.weight_out]
+    weights = [*(b.weight for b in coder.encoder_mlp.blocks), *(b.weight for b in coder.decoder_mlp.blocks)]
+    weights += [] if coder.decoder_mlp.weight_out is None else [coder.decoder_mlp.weight_out]
     assert [tuple(weight.shape) for weight in weights] == blocks
 
 
@@ -91,7 +93,7 @@ def test_k_changes_in_the_proportions_that_the_stack_was_built_in():
     sae = build("sparse 4-2-1")
     sae.set_active(14)
     assert [coder.sparsifier.k for coder in sae.stack()] == [8, 4, 2]
-    assert sum(len(part.code.values) for part in sae(activations(5)).parts) == 5 * 14
+    assert sum(len(part.code.values) for part in sae(activations(5)).coders) == 5 * 14
 
 
 def test_no_coder_is_left_without_an_active_latent_between_two_ks():

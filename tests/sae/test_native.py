@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from harness.sae.selection import top_k
+from harness.sae.topk import top_k
 
 SAYS = "from harness.sae import native; print(native.library() is not None)"
 

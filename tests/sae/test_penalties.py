@@ -40,9 +40,9 @@ def test_spreads_by_hand():
     sae = build("none", width=1, latents=2, k=1)
     (coder,) = sae.stack()
     coder.encoder.data, coder.bias.data = torch.tensor([[1.0], [-1.0]]), torch.tensor([0.0, 1.0])
-    coded = sae(torch.tensor([[2.0], [4.0]]))  # pre-activations [2, -1] and [4, -3]: means 3 and -2, or 3 and 0
-    assert PENALTIES["linear"].load()(sae, coded).item() == pytest.approx(5 / 2**0.5)
-    assert PENALTIES["relu"].load()(sae, coded).item() == pytest.approx(3 / 2**0.5)
+    output = sae(torch.tensor([[2.0], [4.0]]))  # pre-activations [2, -1] and [4, -3]: means 3 and -2, or 3 and 0
+    assert PENALTIES["linear"].load()(sae, output).item() == pytest.approx(5 / 2**0.5)
+    assert PENALTIES["relu"].load()(sae, output).item() == pytest.approx(3 / 2**0.5)
 
 
 @EVERY_LAYERS

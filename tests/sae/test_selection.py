@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.sae import native
-from harness.sae.selection import largest, masked, top_k
+from harness.sae.topk import largest, masked, top_k
 
 SEEDS = st.integers(0, 2**31)
 

@@ -106,7 +106,7 @@ def test_a_cell_learns_the_same_with_a_shortlist(way, monkeypatch, changes):
         cells.append(Cell(recipe, WIDTH, torch.device("cpu")))
         for batch in x.split(64):
             cells[-1].step(batch)
-        whole = [part.code.pre_activations is not None for part in cells[-1].code(x[:8]).parts]
+        whole = [part.code.pre_activations is not None for part in cells[-1].code(x[:8]).coders]
         assert all(whole) if not allowed or "penalty" in changes else not any(whole)
     shortlisted, plain = (dict(cell.sae.named_parameters()) for cell in cells)
     for name, parameter in shortlisted.items():

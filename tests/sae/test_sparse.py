@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from harness.sae.selection import masked, top_k
 from harness.sae.sparse import (
     SparseCode,
     Support,
@@ -19,6 +18,7 @@ from harness.sae.sparse import (
     pre_activations,
     project_rows,
 )
+from harness.sae.topk import masked, top_k
 
 SEEDS = st.integers(0, 2**31)
 

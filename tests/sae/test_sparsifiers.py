@@ -98,8 +98,8 @@ def test_jumprelus_thresholds_have_the_papers_pseudo_derivatives(layers):
     """Rajamanoharan et al. 2024 (arXiv 2407.14435), equations 11 and 12, on every entry of the dense layer:
     d JumpReLU / d threshold = -threshold / bandwidth K(...), d step / d threshold = -1 / bandwidth K(...)."""
     sae, x = build(layers, "jumprelu").double(), activations(200).double()
-    (coder, *_), coded = sae.stack(), sae(x)
-    part = coded.parts[0]
+    (coder, *_), output = sae.stack(), sae(x)
+    part = output.coders[0]
     jump, bandwidth, k = coder.sparsifier, coder.sparsifier.bandwidth, coder.sparsifier.k
     threshold = jump.log_threshold.detach().exp()
     pre = part.input @ coder.encoder.T + coder.bias
@@ -123,7 +123,7 @@ def test_jumprelus_thresholds_have_the_papers_pseudo_derivatives(layers):
 def test_what_jumprelu_charges_reaches_the_thresholds_alone():
     sae = build("none", "jumprelu")
     (coder,) = sae.stack()
-    (part,) = sae(activations()).parts
+    (part,) = sae(activations()).coders
     grads = torch.autograd.grad(charge(coder.sparsifier, part.code), list(sae.parameters()), allow_unused=True)
     reached = {name for (name, _), grad in zip(sae.named_parameters(), grads, strict=True) if grad is not None}
     assert reached == {"coders.0.sparsifier.log_threshold"}
@@ -138,7 +138,7 @@ def test_jumprelu_starts_at_a_standard_deviation_of_the_pre_activations(layers):
     encoder = parse_layers(layers).encoder
     generator = torch.Generator().manual_seed(0)
     sae = build_sae(32, 512, 8, encoder=encoder, sparsifier=JumpReLU, generator=generator)
-    (part,) = sae(torch.randn(64, 32, generator=generator)).parts
+    (part,) = sae(torch.randn(64, 32, generator=generator)).coders
     assert 0.1 < (part.code.values > 0).sum() / (64 * 512) < 0.2
 
 
@@ -149,6 +149,6 @@ def test_the_reference_and_the_sae_agree_at_evaluation_too():
     coder = sae.stack()[0]
     (target, seen, _, _), *_ = dense(sae, x)
     pre = seen @ coder.encoder.T + coder.bias
-    expected = (pre * (pre > coder.sparsifier.cutoff)).relu() @ coder.decoder + coder.behind.bias_out
-    assert torch.allclose(sae(x).parts[0].reconstruction, expected, atol=1e-5)
+    expected = (pre * (pre > coder.sparsifier.cutoff)).relu() @ coder.decoder + coder.decoder_mlp.bias_out
+    assert torch.allclose(sae(x).coders[0].reconstruction, expected, atol=1e-5)
     assert torch.equal(target, x)

@@ -26,17 +26,17 @@ def pairs(tokens: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
 def test_codes_reconstruction_and_gradients_are_those_of_the_formula(layers, sparsifier):
     sae, (x, target) = build(layers, sparsifier, target_width=OUT).double(), pairs()
     x.requires_grad_()
-    coded, reference = sae(x, target), dense(sae, x, target)
+    output, reference = sae(x, target), dense(sae, x, target)
     total = torch.stack([reconstruction for *_, reconstruction in reference]).sum(0)
-    for part, (left, seen, code, reconstruction) in zip(coded.parts, reference, strict=True):
+    for part, (left, seen, code, reconstruction) in zip(output.coders, reference, strict=True):
         assert torch.allclose(part.target, left)
         assert torch.allclose(part.input, seen)
         assert torch.allclose(part.code.dense(), code)
         assert torch.allclose(part.reconstruction, reconstruction)
-    assert torch.allclose(coded.reconstruction, total)
+    assert torch.allclose(output.reconstruction, total)
 
     parameters = [x, *differentiable(sae)]
-    ours = torch.autograd.grad((coded.reconstruction - target).square().mean(), parameters)
+    ours = torch.autograd.grad((output.reconstruction - target).square().mean(), parameters)
     theirs = torch.autograd.grad((total - target).square().mean(), parameters)
     for mine, other in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, other)
@@ -46,7 +46,7 @@ def test_codes_reconstruction_and_gradients_are_those_of_the_formula(layers, spa
 def test_the_terms_of_the_loss_are_those_of_the_formula(layers):
     """Penalties look at what the coders see; aux-k and prefixes at what is left over of the target."""
     sae, (x, target) = build(layers, target_width=OUT).double(), pairs()
-    coded, dead = sae(x, target), torch.arange(LATENTS * (2 if layers == "sparse 2 each" else 1)) % 3 == 0
+    output, dead = sae(x, target), torch.arange(LATENTS * (2 if layers == "sparse 2 each" else 1)) % 3 == 0
     masks, errors, prefixes, means = torch.split(dead, [c.latents for c in sae.stack()]), [], [], []
     for coder, mask, (left, seen, code, reconstruction) in zip(
         sae.stack(), masks, dense(sae, x, target), strict=True
@@ -59,13 +59,13 @@ def test_the_terms_of_the_loss_are_those_of_the_formula(layers):
         first = code * (torch.arange(coder.latents) < round(coder.latents / 2))
         prefixes.append(behind(coder, first @ coder.decoder))
         means.append((pre.mean(0), pre.relu().mean(0)))
-    assert torch.allclose(aux_k_error(sae, coded, dead, 2), torch.stack(errors).mean())
+    assert torch.allclose(aux_k_error(sae, output, dead, 2), torch.stack(errors).mean())
     assert torch.allclose(
-        prefix_error(sae, coded, target, [0.5]), (target - torch.stack(prefixes).sum(0)).square().mean()
+        prefix_error(sae, output, target, [0.5]), (target - torch.stack(prefixes).sum(0)).square().mean()
     )
     for number, ours in enumerate((linear_means, relu_means)):
         theirs = torch.stack([mean[number].std() for mean in means]).mean()
-        assert torch.allclose(spread(sae, ours(sae, coded)), theirs)
+        assert torch.allclose(spread(sae, ours(sae, output)), theirs)
 
 
 @pytest.mark.parametrize("layers", LAYERS)
@@ -73,7 +73,7 @@ def test_a_prediction_needs_no_target(layers):
     sae, (x, target) = build(layers, target_width=OUT).double(), pairs()
     alone = sae(x)
     assert torch.equal(alone.reconstruction, sae(x, target).reconstruction)
-    assert [part.target for part in alone.parts] == [None] * len(sae.stack())
+    assert [part.target for part in alone.coders] == [None] * len(sae.stack())
 
 
 @pytest.mark.parametrize("layers", ["none", "dense 2-2", "sparse 2"])
@@ -96,7 +96,7 @@ def test_at_evaluation_every_layer_has_its_own_k_active_latents_per_token(layers
     sae.eval()
     found = calibrate(sae, x.split(128))
     assert len(found) == (len(sae.stack()) if SPARSIFIERS[sparsifier].calibrated else 0)
-    for coder, part in zip(sae.stack(), sae(x).parts, strict=True):
+    for coder, part in zip(sae.stack(), sae(x).coders, strict=True):
         active = float((part.code.values > 0).sum()) / len(x)
         if sparsifier in ("batchtopk", "jumprelu"):
             assert active == pytest.approx(coder.sparsifier.k, rel=1e-3)

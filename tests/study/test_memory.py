@@ -80,7 +80,7 @@ COMPARED = """
 import ctypes, json, pathlib, sys, torch
 from harness.activations.synthetic import make_synthetic
 from harness.evaluation.measurements import measurements
-from harness.scheduling.cell_run import run_cell
+from harness.workers.run_cell import run_cell
 from harness.training.data import Data
 from harness.study.recipe import Recipe
 from harness.sources.synthetic import Synthetic

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.study.selection import best_setting, choose, comparable
+from harness.study.tuned_choice import best_setting, choose, comparable
 
 SEEDS = (0, 1, 2)
 

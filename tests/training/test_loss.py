@@ -23,12 +23,12 @@ TERMS = {
 def test_a_loss_is_the_mean_squared_error_and_the_terms_with_a_weight(term):
     changes, expected = TERMS[term]
     sae, x = build("sparse 2", changes.get("sparsifier", "topk")).double(), activations().double()
-    coded, dead = sae(x), torch.arange(sae.latents) % 2 == 0
-    error = (x - coded.reconstruction).square().mean()
-    ours, within = loss_of(recipe(**changes), sae, coded, x, dead)
+    output, dead = sae(x), torch.arange(sae.latents) % 2 == 0
+    error = (x - output.reconstruction).square().mean()
+    ours, within = loss_of(recipe(**changes), sae, output, x, dead)
     assert torch.allclose(within, error)
     assert not within.requires_grad
-    assert torch.allclose(ours, error + expected(sae, coded, x, dead))
+    assert torch.allclose(ours, error + expected(sae, output, x, dead))
     assert (ours > error) == (term != "none")
 
 

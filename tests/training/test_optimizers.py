@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from harness.muon import MOMENTUM, RMS, Muon, orthogonalise
+from harness.optimizers.muon import MOMENTUM, RMS, Muon, orthogonalise
 from harness.sae.roles import MATRICES, Role, parameter_roles
 from harness.training.optimizers import OPTIMIZERS, averaged_weights, build_optimizers, learning_rate
 from tests.sae.references import build

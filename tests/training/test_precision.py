@@ -12,14 +12,14 @@ from tests.training.cells import BATCH, DATA, cell, run
 CPU, GPU = torch.device("cpu"), torch.device("cuda")  # its settings are there even where it is not
 
 
-def coded(one, x):
+def output(one, x):
     with torch.autocast("cpu", torch.bfloat16):
         return one.sae(x)
 
 
 def test_the_selection_is_by_bfloat16_and_the_values_are_float32():
     one = cell()
-    exact, rough = one.sae(DATA).parts[0].code, coded(one, DATA).parts[0].code
+    exact, rough = one.sae(DATA).coders[0].code, output(one, DATA).coders[0].code
     assert rough.pre_activations.dtype == torch.bfloat16
     assert rough.values.dtype == torch.float32
     same = (exact.dense() > 0) & (rough.dense() > 0)
@@ -31,7 +31,7 @@ def test_the_selection_is_by_bfloat16_and_the_values_are_float32():
 def test_gradients_are_float32_and_near_those_of_float32(layers):
     one, other = cell(layers=layers), cell(layers=layers)
     (one.sae(DATA).reconstruction - DATA).square().mean().backward()
-    (coded(other, DATA).reconstruction - DATA).square().mean().backward()
+    (output(other, DATA).reconstruction - DATA).square().mean().backward()
     for exact, rough in zip(one.sae.parameters(), other.sae.parameters(), strict=True):
         assert rough.grad.dtype == torch.float32
         assert not torch.equal(exact.grad, rough.grad)

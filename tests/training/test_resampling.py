@@ -18,8 +18,8 @@ def trained(layers: str, optimizer: str, sparsifier: str = "topk") -> tuple[SAE,
     sae = build(layers, sparsifier)
     optimizers = build_optimizers(recipe(optimizer=optimizer), sae)
     for _ in range(3):
-        coded = sae(activations())
-        ((coded.reconstruction - 1).square().mean() + activity(sae, coded)).backward()
+        output = sae(activations())
+        ((output.reconstruction - 1).square().mean() + activity(sae, output)).backward()
         for one in optimizers:
             one.step()
             one.zero_grad()
@@ -33,13 +33,13 @@ def mask(sae: SAE, layers: str) -> torch.Tensor:
 @pytest.mark.parametrize("layers", DEAD)
 def test_dead_latents_become_directions_of_the_input_and_nothing_else_changes(layers):
     sae, optimizers = trained(layers, "adam")
-    dead, coded = mask(sae, layers), sae(activations())
+    dead, output = mask(sae, layers), sae(activations())
     before = {name: p.detach().clone() for name, p in sae.named_parameters()}
     norms = [coder.encoder.norm(dim=1) for coder in sae.stack()]
-    resample(sae, sources(coded), dead, optimizers, torch.Generator().manual_seed(0))
+    resample(sae, sources(output), dead, optimizers, torch.Generator().manual_seed(0))
 
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
-    for coder, part, rows, norm in zip(sae.stack(), coded.parts, masks, norms, strict=True):
+    for coder, part, rows, norm in zip(sae.stack(), output.coders, masks, norms, strict=True):
         directions = torch.nn.functional.normalize(part.input, dim=1)
         assert torch.allclose(coder.encoder[rows].norm(dim=1), 0.2 * norm[~rows].mean(), atol=1e-6)
         restarted = torch.nn.functional.normalize(coder.encoder[rows], dim=1)
@@ -97,13 +97,13 @@ def test_jumprelus_thresholds_start_again_with_their_latents(layers, optimizer):
     for coder, rows in zip(sae.stack(), masks, strict=True):
         coder.sparsifier.log_threshold.data[rows] = 20  # why they are dead: nothing reaches e^20
     before = [coder.sparsifier.log_threshold.detach().clone() for coder in sae.stack()]
-    coded = sae(activations())
-    resample(sae, sources(coded), dead, optimizers, torch.Generator().manual_seed(0))
+    output = sae(activations())
+    resample(sae, sources(output), dead, optimizers, torch.Generator().manual_seed(0))
 
     for coder, rows, old in zip(sae.stack(), masks, before, strict=True):
         threshold = coder.sparsifier.log_threshold
         norms = torch.linalg.vector_norm(coder.encoder[rows], dim=1)
-        assert torch.allclose(threshold[rows].exp(), coder.before.scale * norms, rtol=1e-4)
+        assert torch.allclose(threshold[rows].exp(), coder.encoder_mlp.scale * norms, rtol=1e-4)
         assert torch.equal(threshold[~rows], old[~rows])
         moments = {name: v for one in optimizers for name, v in one.state.get(threshold, {}).items()}
         kept = {name: v for name, v in moments.items() if torch.is_tensor(v) and v.shape == threshold.shape}

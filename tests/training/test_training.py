@@ -67,10 +67,10 @@ def test_training_figures_are_those_of_the_batches_before_their_updates():
 
 def test_a_cell_codes_in_the_activations_own_terms():
     one = cell(inputs="uncentred")
-    coded = one.code(DATA[:5])
-    assert torch.equal(coded.parts[0].target, DATA[:5] + MEAN)
-    assert torch.allclose(coded.reconstruction, coded.parts[0].reconstruction - MEAN, atol=1e-5)
-    assert coded.reconstruction.shape == (5, WIDTH)
+    output = one.code(DATA[:5])
+    assert torch.equal(output.coders[0].target, DATA[:5] + MEAN)
+    assert torch.allclose(output.reconstruction, output.coders[0].reconstruction - MEAN, atol=1e-5)
+    assert output.reconstruction.shape == (5, WIDTH)
 
 
 def test_the_last_measurement_is_at_k_whenever_it_was_reached(tmp_path):

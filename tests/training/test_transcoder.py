@@ -8,7 +8,7 @@ from torch.nn.functional import mse_loss, normalize
 
 from harness import load_sae
 from harness.evaluation.quality import measure
-from harness.sae.model import Coded, Part
+from harness.sae.model import CoderOutput, SAEOutput
 from harness.sae.sparse import SparseCode, Support
 from harness.study.curve import POINTS, Point
 from harness.training.backward import backward
@@ -157,7 +157,7 @@ def test_it_learns_what_it_is_to_predict(tmp_path, layers):
     one = transcoder(layers=layers, tokens=400 * BATCH, lr=2e-2, latents=64, k=8)
     quality, curve = run(one, Checkpoints(tmp_path))
     assert quality.fvu < 0.25 < first_fvu(curve)
-    predicted = torch.cat([part.reconstruction[None] for part in one.code(HELD_OUT.x).parts]).sum(0)
+    predicted = torch.cat([part.reconstruction[None] for part in one.code(HELD_OUT.x).coders]).sum(0)
     missed = (HELD_OUT.target - predicted.detach()).square().sum()
     spread = (HELD_OUT.target - HELD_OUT.target.mean(0)).square().sum()
     assert quality.fvu == pytest.approx(float(missed / spread), rel=1e-4)
@@ -173,7 +173,7 @@ class FixedTranscoder:
     def __call__(self, x, target):
         code = SparseCode(x[:, 0], x[:, 0], Support.of_rows(torch.zeros(len(x), 1).long(), 1), x)
         nothing = torch.zeros(len(x), 2)
-        return Coded(nothing, (Part(target, x, code, nothing),))
+        return SAEOutput(nothing, (CoderOutput(target, x, code, nothing),))
 
 
 def test_figures_are_those_of_the_target():
@@ -192,11 +192,11 @@ def test_dead_latents_start_again_from_an_input_and_its_target(layers):
     sae = one.sae
     dead = torch.arange(sae.latents) % 5 == 0
     before = [coder.decoder.detach().clone() for coder in sae.stack()]
-    coded = sae(*batches(0))
+    output = sae(*batches(0))
     found = build_optimizers(one.recipe, sae)
-    resample(sae, sources(coded), dead, found, torch.Generator().manual_seed(0))
+    resample(sae, sources(output), dead, found, torch.Generator().manual_seed(0))
     masks = torch.split(dead, [coder.latents for coder in sae.stack()])
-    for coder, part, rows, old in zip(sae.stack(), coded.parts, masks, before, strict=True):
+    for coder, part, rows, old in zip(sae.stack(), output.coders, masks, before, strict=True):
         inputs, targets = (normalize(rows.detach(), dim=1) for rows in (part.input, part.target))
         tokens = (normalize(coder.encoder[rows], dim=1) @ inputs.T).argmax(1)
         assert torch.allclose(normalize(coder.encoder[rows], dim=1), inputs[tokens], atol=1e-6)

@@ -13,8 +13,8 @@ from harness.analysis.l0 import spread
 from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
 from harness.analysis.plots.scales import bounded, clip_arrows, ends_of, possible, robust_limits
 from harness.analysis.style import INK, SOFT, grid, page
+from harness.analysis.text import listed, mean
 from harness.analysis.view import Row, View
-from harness.analysis.wording import listed, mean
 from harness.metrics import FVU, Metric
 
 ROW = 0.235  # inches

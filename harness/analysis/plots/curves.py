@@ -12,8 +12,8 @@ from harness.analysis.l0 import MOST_ACTIVE
 from harness.analysis.levels import Key
 from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, logarithmic, robust_limits
+from harness.analysis.text import count, listed
 from harness.analysis.view import Row, View
-from harness.analysis.wording import count, listed
 from harness.metrics import Metric, curve_columns
 
 HEIGHT = 2.0  # inches

@@ -16,8 +16,8 @@ from harness.analysis.level_effects import effects_by_level
 from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.style import HIGHER, INK, LEVEL, LOWER, SOFT, grid, page
+from harness.analysis.text import signed
 from harness.analysis.view import Row, View
-from harness.analysis.wording import signed
 from harness.metrics import FVU, Metric
 
 ROW = 0.215  # inches

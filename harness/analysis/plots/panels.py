@@ -42,7 +42,7 @@ def small_multiples(
     alone = len(keys) == 1
     columns = min(len(keys), min(COLUMNS, key=lambda columns: -len(keys) % columns))
     blocks = -(-len(keys) // columns)
-    if view.crowded:
+    if view.many_arms:
         height *= CROWDED
     down, across = (1, depth) if alone else (blocks * depth, columns)
     figure, body = page(title, note, height * max(down, 1.3) + 0.35, colour_legend(view), *legends)
@@ -69,7 +69,7 @@ def colour_legend(view: View) -> list[Line2D]:
     if view.hue is None:
         return []
     entries = [(view.colour(level), 2.4, view.level_label(level)) for level in view.hues]
-    if view.crowded:
+    if view.many_arms:
         reference = view.level_label(view.study.reference(view.hue))
         entries = [(PALETTE[1], 2.4, "the panel's arm"), (PALETTE[0], 1.0, reference), (PALE, 0.8, "all others")]
     return [Line2D([], [], color=colour, lw=width, label=label) for colour, width, label in entries]

@@ -24,9 +24,9 @@ def draw(view: View) -> Figure | None:
     if not arms:
         return None
     note = f"{view.seeds_note}; {view.heldout_note}; lower left is better"
-    if view.rest and not view.crowded:
+    if view.rest and not view.many_arms:
         note += f"; thin lines join arms with the same {view.hue}"
-    height, colours = (TALL, []) if view.crowded else (HEIGHT, colour_legend(view))
+    height, colours = (TALL, []) if view.many_arms else (HEIGHT, colour_legend(view))
     figure, body = page(
         "Held-out FVU against latents dead on held-out tokens", note, height, colours, _marker_legend(view)
     )
@@ -35,7 +35,7 @@ def draw(view: View) -> Figure | None:
     for level in view.hues:
         _draw_level(ax, view, [arm for arm in arms if view.level(arm) == level])
     ax.set_ylabel(FVU.axis)
-    if view.crowded:
+    if view.many_arms:
         _label_levels(figure, ax, view, arms)
     return figure
 
@@ -88,6 +88,6 @@ def _draw_level(ax: Axes, view: View, arms: list[Row]) -> None:
             ax.plot([x, x], [arm["fvu_low"], arm["fvu_high"]], color=colour, lw=1.0)
         marker = view.marker(view.combination(arm))
         ax.plot([x], [y], marker, ms=8, mfc=colour, mec="white", mew=0.6, zorder=4)
-    if len(arms) > 1 and not view.crowded:
+    if len(arms) > 1 and not view.many_arms:
         path = [(DEAD.scale * arm["dead_fraction"], arm["fvu"]) for arm in arms]
         ax.plot(*zip(*path, strict=True), color=view.colour(view.level(arms[0])), lw=0.9, alpha=0.45, zorder=1)

@@ -12,8 +12,8 @@ from harness.analysis.levels import Key, column
 from harness.analysis.plots.panels import background, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, bounded, logarithmic, robust_limits
 from harness.analysis.style import INK, SOFT
+from harness.analysis.text import plural
 from harness.analysis.view import Row, View, unique
-from harness.analysis.wording import plural
 from harness.metrics import FVU
 from harness.study.labels import describe, show
 
@@ -52,7 +52,7 @@ def draw(view: View) -> Figure | None:
 
 def _note(view: View) -> str:
     marks = "line: mean; dots: single seeds; ring: chosen; × on top: a seed has no result"
-    if view.crowded:
+    if view.many_arms:
         marks += "; thin lines: arms that were searched over the same values"
     if view.study.tuning_seeds:
         return f"n = {plural(len(view.study.tuning_seeds), 'seed')} for the search alone; {marks}"
@@ -119,7 +119,7 @@ def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) 
         logarithmic(ax.yaxis, low, high)
     ax.set_ylim(low, high)
     # a panel of one arm needs no room for the lists of the others
-    everywhere = sorted({_x(view, row) for row in (here if view.crowded else rows)})
+    everywhere = sorted({_x(view, row) for row in (here if view.many_arms else rows)})
     if _numeric(view) and everywhere[0] > 0 and everywhere[-1] / everywhere[0] > LOG_RATIO:
         ax.set_xscale("log")
         ax.set_xlim(everywhere[0] / 1.5, everywhere[-1] * 1.5)

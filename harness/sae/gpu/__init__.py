@@ -1,10 +1,10 @@
 """Kernels in Triton for what a step needs besides dense products, on GPUs.
 
-They stand beside those of `harness.sae.native`, behind the same doors. Where Triton is missing the plain-PyTorch
+They stand beside those of `harness.sae.native`, called by the same functions. Where Triton is missing the plain-PyTorch
 versions beside their callers do the same; `HARNESS_NATIVE=0` leaves them out. Triton compiles them when they are
 first called, and keeps them under `~/.triton/cache`.
 
-Shape letters: B tokens, N latents, D width, K active latents a token, A active entries.
+Shape letters: B tokens, N latents, D width, K active latents per token, A active entries.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def takes_top_k(dense: Tensor, k: int) -> bool:
 
 
 def top_k(dense: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As `harness.sae.selection.top_k`, in one order."""
+    """As `harness.sae.topk.top_k`, in one order."""
     batch, latents = dense.shape
     block, size, room = _room(latents, k)
     groups = dense.new_empty(batch, k, dtype=torch.int32)

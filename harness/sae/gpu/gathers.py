@@ -12,7 +12,7 @@ import triton.language as tl
 
 @triton.jit
 def end_of(starts, place, places, entries):
-    """The place behind the last entry of a token or latent, given where each begins."""
+    """The place after the last entry of a token or latent, given where each begins."""
     return tl.load(starts + place + 1, mask=place + 1 < places, other=entries)
 
 

@@ -3,7 +3,7 @@
 They are compiled once, in seconds, when they are first wanted and a compiler (g++, or what CXX names) is there;
 elsewhere the plain-PyTorch versions beside their callers do the same. `HARNESS_NATIVE=0` leaves them out.
 
-Shape letters: B tokens, N latents, D width, K active latents a token, A active entries.
+Shape letters: B tokens, N latents, D width, K active latents per token, A active entries.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def has_int16() -> bool:
 
 
 def top_k(dense: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As `harness.sae.selection.top_k`; of equal entries the first are taken."""
+    """As `harness.sae.topk.top_k`; of equal entries the first are taken."""
     values, indices = _selected(len(dense), k)
     _call("top_k", dense, *dense.shape, k, values, indices)
     return values, indices

@@ -59,7 +59,7 @@ ARCHITECTURES = registry(
         ),
         ArchitectureSpec(
             name="dense",
-            doc="dense layers before and behind the sparse one, `dense 2-4-4-2`, encoder first",
+            doc="dense layers before and after the sparse one, `dense 2-4-4-2`, encoder first",
             build=BUILD,
             notation="'dense W-W' (as many widths after the sparse layer as before it)",
             examples=("dense 2-2", "dense 1-3-2-1"),

@@ -12,15 +12,15 @@ Shape = tuple[int, int]
 class Shapes:
     """The matrices of one coder. before, behind: of its added layers, (width in, width out)."""
 
-    before: Sequence[Shape]
-    behind: Sequence[Shape]
+    encoder_mlp: Sequence[Shape]
+    decoder_mlp: Sequence[Shape]
     encoder: Shape  # latents, width at the sparse layer
-    decoder: Shape  # latents, width behind it
+    decoder: Shape  # latents, width after it
     first: bool  # whether its input is the data, which needs no gradient: in a transcoder that of all coders
 
     @property
     def matrices(self) -> list[Shape]:
-        return [*self.before, *self.behind, self.encoder, self.decoder]
+        return [*self.encoder_mlp, *self.decoder_mlp, self.encoder, self.decoder]
 
     @property
     def latents(self) -> int:
@@ -29,7 +29,7 @@ class Shapes:
     @property
     def sides(self) -> int:
         """What a product with the encoder gives gradients to: its weights, and its input where that is trained."""
-        return 1 if self.first and not self.before else 2
+        return 1 if self.first and not self.encoder_mlp else 2
 
     @property
     def product(self) -> int:
@@ -42,4 +42,4 @@ class Shapes:
 
     def decoded(self, active: float) -> float:
         """FLOPs per token of a reconstruction from so many latents, with the gradients of values and rows."""
-        return 2 * 3 * (active * self.decoder[1] + sum(a * b for a, b in self.behind))
+        return 2 * 3 * (active * self.decoder[1] + sum(a * b for a, b in self.decoder_mlp))

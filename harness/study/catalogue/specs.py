@@ -58,13 +58,13 @@ class SparsifierSpec(Spec):
     memory: float  # numbers for each pre-activation: itself, and what selects from it and remembers the choice
     parameters: int = 0  # trained numbers for each latent, besides encoder, bias and decoder
     holds_k: bool = True  # whether k latents are active per token, at least on average; if not, it does not read k
-    calibrated: bool = False  # whether thresholds are set behind training (harness/sae/calibration.py)
+    calibrated: bool = False  # whether thresholds are set after training (harness/sae/calibration.py)
     needs_unit_norm: bool = False  # whether its cost has no minimum where decoder rows are free
 
 
 @dataclass(frozen=True, kw_only=True)
 class TermSpec(Spec):
-    """A term of the loss besides the error. build: an `OfMeans`, or a function, as in harness/training/loss.py."""
+    """A term of the loss besides the error. build: an `BatchStatistic`, or a function, as in harness/training/loss.py."""
 
     weight: Callable[[Recipe], float]  # 0: this recipe has no such term
     every_pre_activation: bool = False  # whether it looks at all of them, so that a shortlist saves nothing

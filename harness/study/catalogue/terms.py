@@ -1,6 +1,6 @@
 """The terms of the loss besides the error, in the order in which they are added to it.
 
-Adding a penalty, which a study asks for by `penalty_on` and weighs by `penalty`, is an `OfMeans` like those of
+Adding a penalty, which a study asks for by `penalty_on` and weighs by `penalty`, is an `BatchStatistic` like those of
 harness/sae/penalties.py, and its entry in `PENALTIES`.
 """
 

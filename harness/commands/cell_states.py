@@ -1,0 +1,68 @@
+"""What `harness status` shows, read from the cells' folders, whether or not a sweep is running."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.locks import is_held
+from harness.study.cells import CellSpec, size
+from harness.study.spec import Study
+from harness.sweep.controller import read_lock
+from harness.workers.cell_folder import CellFolder
+from harness.workspace import Workspace
+
+SHOWN = 5  # failures listed
+
+
+def show_status(
+    study: Study, workspace: Workspace, cells: list[CellSpec], results: Path, console: Console
+) -> bool:
+    """Print the counts, what failed, and where the results are. Returns whether every cell has a result.
+
+    cells: those known so far; the others are "not chosen yet" until the tuning cells of their arms have ended.
+    """
+    states = {cell.id: state_of(CellFolder(workspace.cell(cell.id), study.pruned_by)) for cell in cells}
+    counts = Counter(state for state, _ in states.values())
+    asked = size(study)
+    counts[UNKNOWN] = asked - len(cells)
+    words = " · ".join(f"{counts[state]} {state}" for state in (*ORDER, UNKNOWN) if counts[state])
+    console.print(f"{study.name}: {asked} cells: {words}", soft_wrap=True)
+    for phase in ("tuning", "reported") if study.tuning_seeds else ():
+        of_phase = [cell.id for cell in cells if cell.phase == phase]
+        done = sum(states[cell][0] in ENDED for cell in of_phase)
+        total = len(of_phase) + (counts[UNKNOWN] if phase == "reported" else 0)
+        console.print(f"  {phase}: {done} of {total} done")
+    if owner := read_lock(workspace.controller(study.name)):
+        console.print(f"  run by {owner}")
+    failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
+    for cell, reason in failed[:SHOWN]:
+        console.print(f"  {cell.label}: {reason}")
+        logs = (workspace.cell(cell.id) / "log.txt", workspace.log(study.name))  # the cell's own, if there is one
+        log = next((log for log in logs if log.exists()), None)
+        if log is not None and states[cell.id][0] == "failed":
+            console.print(f"    log: {log}")
+    if len(failed) > SHOWN:
+        console.print(f"  and {len(failed) - SHOWN} more")
+    if (results / "report.html").exists():
+        console.print(f"  report: {results / 'report.html'}")
+    return sum(counts[state] for state in ENDED) == asked
+
+
+ENDED = ("complete", "diverged", "pruned")
+ORDER = (*ENDED, "failed", "running", "begun", "missing")
+UNKNOWN = "not chosen yet"
+
+
+def state_of(folder: CellFolder) -> tuple[str, str | None]:
+    """One of ORDER, and the reason where there is one."""
+    for record in (folder.result(), folder.failure()):
+        if record is not None:
+            return record["state"], record["reason"]
+    if not folder.path.exists():
+        return "missing", None
+    if is_held(folder.path / "lock"):
+        return "running", None
+    return ("begun" if folder.curve.exists() else "missing"), None

@@ -1,0 +1,252 @@
+"""A sweep: one controller runs every cell of a study to its result.
+
+A study with tuning seeds has two phases: which cells are reported is known once the tuning cells have ended.
+
+Only the controller hands out cells and writes to Optuna and MLflow. It can be killed at any moment: the cells'
+folders say what is done, and the next controller updates Optuna and MLflow from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from harness.activations.store import ActivationStore
+from harness.engines.engine import Engine
+from harness.engines.free_memory import bytes_per_worker
+from harness.engines.pool import Pool
+from harness.evaluation.measurements import COMMON_ROOTS, measurements
+from harness.files import retry_while_disk_is_full, write_atomically, write_json
+from harness.fingerprint import fingerprint
+from harness.locks import exclusive, is_held, this_process
+from harness.records.ownership import already_running
+from harness.study.cells import CellSpec, Score, possible_cells, size
+from harness.study.edits import asked
+from harness.study.grid import recipes
+from harness.study.identity import Roots, roots
+from harness.study.plan import Cost, cost
+from harness.study.spec import Study
+from harness.sweep.cohorts import in_order
+from harness.sweep.dispatcher import Dispatcher, Options
+from harness.sweep.display import Display, SweepProgress
+from harness.sweep.interrupts import Interrupts
+from harness.sweep.kept_saes import KeptSAEs, may_keep
+from harness.sweep.pruner import Pruner
+from harness.workers.cell_folder import CellFolder
+from harness.workspace import Workspace
+
+GRACE = 20.0  # seconds for workers to checkpoint when the sweep is stopped
+# Starts an engine, given its log, the bytes that each worker needs besides those of its cells, and the roots of
+# the code that trains these.
+Start = Callable[[Options, Path, int, Roots], Engine]
+
+
+def start_here(options: Options, log: Path, shared: int, roots: Roots) -> Pool:
+    """Workers on this machine, whose code is this process'."""
+    return Pool(bytes_per_worker(options.devices, options.workers, shared), options.threads, log)
+
+
+class Sweep:
+    """One run of a study's cells.
+
+    known: the cells known so far, given the scores of the others (`harness.study.cells.cells`).
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        known: Callable[[Score], list[CellSpec]],
+        store: ActivationStore,
+        workspace: Workspace,
+        options: Options,
+        start: Start = start_here,
+        *,
+        train: bool = True,
+        train_again: bool = False,
+    ) -> None:
+        """`train`: whether cells are trained, too; else those that are trained are only measured.
+
+        train_again: whether those are trained again that lack a measurement and cannot be measured any more.
+        """
+        self.study = study
+        self.known = known
+        self.store = store
+        self.workspace = workspace
+        self.options = options
+        self.start = start
+        self.cells: dict[str, CellSpec] = {}  # added so far, in the order of the study
+        self.train = train
+        self.train_again = train_again
+        self.measurements = measurements(store.fingerprint)
+        trained = [cell for cell in self._known() if self._folder(cell.id).result() is not None]
+        self.progress = SweepProgress(study.name, size(study) if train else len(trained))
+        self.pruner = Pruner(study.pruning, self._folder)
+        self.kept = KeptSAEs(workspace, study.name)
+
+    def run(self, console: Console) -> SweepProgress:
+        """Run all cells that have no result yet, and measure those that lack a measurement and have their SAEs.
+
+        Raises UserError if another controller runs this study.
+
+        Ctrl-C and SIGTERM raise KeyboardInterrupt, after the workers have saved checkpoints.
+        """
+        lock = self.workspace.controller(self.study.name)
+        with exclusive(lock, patience=1.0) as mine:
+            if not mine:
+                raise already_running(self.study, lock.read_text())
+            retry_while_disk_is_full(lock, partial(lock.write_text, this_process()))
+            self.interrupts = Interrupts()
+            if self.train_again:
+                self._forget_results()
+            if self.train:
+                self._write_asked()
+                self.kept.add(may_keep(self.study, self._possible_cells()))
+            self._run(console)
+        return self.progress
+
+    @property
+    def done(self) -> bool:
+        """Whether every cell of the study has a result, and every measurement that can be made of it."""
+        return self.progress.done == size(self.study)
+
+    def _forget_results(self) -> None:
+        for cell in self._known():
+            folder = self._folder(cell.id)
+            if folder.stale(self.measurements, cell.recipe) and not folder.keeps_sae():
+                folder.forget_result()
+
+    def _write_asked(self) -> None:
+        now = asked(self.study, self.store.fingerprint)
+        now |= {"file": self.workspace.file(self.study.file.path)}
+        write_json(self.workspace.asked(self.study.name), now)
+
+    def _run(self, console: Console) -> None:
+        if self._finished_before():
+            with Display(self.progress, console):
+                return
+        options = replace(self.options, workers=max(1, min(self.options.workers, self.progress.cells)))
+        engine = self.start(options, self.workspace.log(self.study.name), self._shared_bytes(), self._roots())
+        recorder = None
+        try:  # workers start while the databases are opened
+            with console.status("opening Optuna's and MLflow's databases"):
+                from harness.sweep.study_recorder import (
+                    StudyRecorder,  # imports Optuna and MLflow, which takes two seconds
+                )
+
+                known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
+                say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
+                self.recorder = recorder = StudyRecorder(
+                    self.study, self.workspace, known, say, self.pruner, self.measurements
+                )
+                recorder.keep_only(self._possible())
+            dispatcher = Dispatcher(
+                engine, recorder, self.progress, options, self.store, self.pruner, say, self.kept
+            )
+            for cells in self._phases():
+                dispatcher.add(*self._take_up(cells))
+                with Display(self.progress, console) as display:
+                    dispatcher.work_off(display, self.interrupts.check)
+            with console.status("updating the databases from the cells on disk"):
+                recorder.flush()
+        finally:
+            engine.stop(GRACE)
+            if recorder is not None:
+                recorder.close(complete=self.done)
+        if self.done:
+            write_atomically(
+                self.workspace.finished(self.study.name), self._in_databases(list(self.cells.values()))
+            )
+
+    def _finished_before(self) -> bool:
+        """Whether all cells are done and the databases are known to have exactly these; if so, adds them."""
+        cells = self._known()
+        path = self.workspace.finished(self.study.name)
+        if len(cells) < size(self.study) or not path.exists() or path.read_bytes() != self._in_databases(cells):
+            return False
+        if any(self._folder(cell.id).result() is None or self._to_measure(cell) for cell in cells):
+            return False
+        self.cells = {cell.id: cell for cell in cells}
+        self.progress.done = len(cells)
+        return True
+
+    def _in_databases(self, cells: list[CellSpec]) -> bytes:
+        """Identifies what the databases hold about finished cells, and the databases themselves."""
+        said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
+        measured = [[one.function, one.code] for one in self.measurements]
+        databases = self.workspace.databases(self.study.name)
+        return fingerprint([self.study.question, sorted(said, key=str), measured, databases]).encode()
+
+    def _folder(self, cell: str) -> CellFolder:
+        return CellFolder(self.workspace.cell(cell), self.study.pruned_by)
+
+    def _known(self) -> list[CellSpec]:
+        """The cells that are known from what is on disk."""
+        return self.known(lambda cell: self._folder(cell).score())
+
+    def _to_measure(self, cell: CellSpec) -> bool:
+        return self._folder(cell.id).to_measure(self.measurements, cell.recipe)
+
+    def _possible(self) -> set[str]:
+        """All cells that the study may ask for, whichever settings are chosen at its tuning seeds."""
+        return {cell.id for cell in self._possible_cells()}
+
+    def _possible_cells(self) -> list[CellSpec]:
+        return possible_cells(self.study, self.store.fingerprint)
+
+    def _roots(self) -> Roots:
+        """Of the code that trains and measures its cells."""
+        training = {root for _, recipe in recipes(self.study) for root in roots(recipe)}
+        return tuple(sorted({*training, *COMMON_ROOTS, *(one.function for one in self.measurements)}))
+
+    def _shared_bytes(self) -> int:
+        """Memory of the held-out activations, which every worker holds."""
+        width = self.store.width + (self.store.targets.width if self.store.targets else 0)
+        return 4 * self.store.tokens("held_out") * width
+
+    def _phases(self) -> Iterator[list[CellSpec]]:
+        """The cells of each phase; those of the second phase are computed when the first is over."""
+
+        if not self.train:
+            yield self._known()
+            return
+        tuning = [cell for cell in self.known(lambda cell: None) if cell.phase == "tuning"]
+        self.pruner.add(in_order(tuning, self._costs(tuning)))
+        if any(self._folder(cell.id).result() is None for cell in tuning):
+            self.progress.phase = "tuning"
+            yield tuning
+        self.progress.phase = "reported" if tuning else None
+        known = self._known()
+        reported = [cell for cell in known if cell.phase == "reported"]
+        self.pruner.add(in_order(reported, self._costs(reported)))
+        yield [cell for cell in known if cell.id not in self.cells]
+
+    def _costs(self, cells: list[CellSpec]) -> dict[str, Cost]:
+        sizes = (self.store.width, self.study.known_features, self.study.source.stored.target_width)
+        return {cell.id: cost(cell.recipe, *sizes) for cell in cells}
+
+    def _take_up(self, cells: list[CellSpec]) -> tuple[dict[str, CellSpec], dict[str, Cost]]:
+        """Add cells and count those with a result. Returns the others by id, and the costs of all."""
+        self.cells |= {cell.id: cell for cell in cells}
+        costs = self._costs(cells) | {cell.id: self._measuring(cell) for cell in cells if self._to_measure(cell)}
+        left = {}
+        for cell in in_order(cells, costs):
+            if self.recorder.add(cell):
+                self.progress.done += 1
+            elif self.train or self._folder(cell.id).result() is not None:
+                left[cell.id] = cell
+        return left, costs
+
+    def _measuring(self, cell: CellSpec) -> Cost:
+        """What measuring a trained cell takes: for each held-out token about a third of a training step."""
+        price = self._costs([cell])[cell.id]
+        tokens = self.store.tokens("held_out")
+        return replace(price, tokens=tokens, flops_per_token=price.flops_per_token // 3)
+
+
+def read_lock(path: Path) -> str | None:
+    """The process that holds this lock of a study, or None."""
+    return path.read_text() if is_held(path) else None

@@ -1,0 +1,166 @@
+"""What a sweep leaves for the tables: study.json, cells.jsonl and curves.jsonl, free of anything that varies
+from run to run (times, paths, order of work)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.activations.store import ActivationStore
+from harness.errors import UserError
+from harness.evaluation.measurements import measurements
+from harness.files import write_json, write_json_lines
+from harness.study.cells import CellSpec, size
+from harness.study.grid import levels
+from harness.study.plan import cost
+from harness.study.spec import Study
+from harness.sweep.kept_saes import KeptSAEs
+from harness.workers.cell_folder import CellFolder
+from harness.workspace import Workspace
+
+FILES = ("study.json", "cells.jsonl", "curves.jsonl")
+
+
+def check_owner(results: Path, study: Study, workspace: Workspace) -> None:
+    """Raise UserError if this folder holds the results of another study."""
+    path = results / "study.json"
+    if not path.exists():
+        return
+    try:
+        owner = json.loads(path.read_text(encoding="utf-8"))["file"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: file: expected the study that made these results") from None
+    if owner != workspace.file(study.file.path):
+        raise UserError(
+            f"{path}: file: these are the results of {owner}; expected those of {study.file.path} "
+            "(move them, or choose another folder with --results)"
+        )
+
+
+def export(
+    study: Study, cells: list[CellSpec], store: ActivationStore, workspace: Workspace, results: Path
+) -> None:
+    """Write the three files. A cell without a result is there too, as failed or missing.
+
+    cells: those that are known; `cells` in study.json counts all that the study asks for.
+    """
+    check_owner(results, study, workspace)
+    results.mkdir(parents=True, exist_ok=True)
+    folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
+    asked = measurements(store.fingerprint)
+    outcomes = [
+        folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
+        for folder, cell in zip(folders, cells, strict=True)
+    ]
+    kept = KeptSAEs(workspace, study.name).cells
+    saes = [
+        folder.sae.relative_to(workspace.root).as_posix() if cell.id in kept and folder.keeps_sae() else None
+        for cell, folder in zip(cells, folders, strict=True)
+    ]
+    rows = [_row(cell, outcome, store, sae) for cell, outcome, sae in zip(cells, outcomes, saes, strict=True)]
+    points = [
+        {"cell": c.id, **point}
+        for c, folder, outcome in zip(cells, folders, outcomes, strict=True)
+        for point in folder.points()
+        if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
+    ]
+    environment = _environment([outcome for outcome in outcomes if "torch" in outcome])
+    write_json_lines(results / "cells.jsonl", rows)
+    write_json_lines(results / "curves.jsonl", points)
+    summary = {
+        "name": study.name,
+        "file": workspace.file(study.file.path),
+        **_describe(study, store),
+        "curve_tokens": max((point.get("measured_tokens", 0) for point in points), default=0),
+        "cells": size(study),
+        "environment": environment,
+    }
+    write_json(results / "study.json", summary)
+
+
+def _row(cell: CellSpec, outcome: dict[str, Any], store: ActivationStore, sae: str | None) -> dict[str, Any]:
+    """`sae`: the folder of the trained SAE, from the workspace's root; None where the study does not keep it."""
+    price = cost(cell.recipe, store.width, target_width=store.targets.width if store.targets else None)
+    return {
+        "cell": cell.id,
+        "arm": cell.arm,
+        "tuned": cell.tuned,
+        "seed": cell.recipe.seed,
+        "state": outcome["state"],
+        "reason": outcome["reason"],
+        "sae": sae,
+        **({"score": outcome["score"]} if "score" in outcome else {}),
+        "heldout": outcome.get("heldout"),
+        "layers": outcome.get("layers", []),
+        **({"not_measured": lacking} if (lacking := outcome.get("not_measured")) else {}),
+        **({"calibration": outcome["calibration"]} if "calibration" in outcome else {}),
+        "parameters": price.parameters,
+        "flops_per_token": price.flops_per_token,
+        "tokens": outcome.get("tokens", 0),
+        **({"micro_batches": parts} if (parts := outcome.get("micro_batches", 1)) > 1 else {}),
+        **({"last": outcome["last"]} if outcome["state"] == "pruned" else {}),
+    }
+
+
+def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
+    source = {"name": study.source.name, "width": store.width, "fingerprint": store.fingerprint}
+    return {
+        "question": study.question,
+        "axes": levels(study),
+        "settings": {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles},
+        "tuned": [axis.name for axis in study.axes if axis.tune],
+        "baseline": study.baseline(),
+        "design": study.design,
+        "seeds": study.seeds,
+        "tuning_seeds": study.tuning_seeds,
+        **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
+        "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
+        "dead_window": study.base.dead_window,
+        "heldout_tokens": store.tokens("held_out"),
+        "source": {
+            **source,
+            "hook": store.manifest["hook"],
+            "outlier_severity": store.manifest["outlier_severity"],
+            **_targets(store),
+        },
+    }
+
+
+def _targets(store: ActivationStore) -> dict[str, Any]:
+    """What transcoders predict, where the study is of these."""
+    targets = store.targets
+    return {} if targets is None else {"target_hook": targets.manifest["hook"], "target_width": targets.width}
+
+
+def _environment(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the first cell; and the kernels of all of them, which decide the rounding, too."""
+    if not outcomes:
+        return {}
+    kernels = ", ".join(sorted({outcome["kernels"] for outcome in outcomes if "kernels" in outcome}))
+    return {**{name: outcomes[0][name] for name in ("torch", "device", "threads")}, "kernels": kernels}
+
+
+def not_measured(
+    study: Study, cells: list[CellSpec], store: ActivationStore, workspace: Workspace
+) -> tuple[dict[str, list[Path]], int]:
+    """Cells that lack a measurement: the logs of those whose SAEs are there, by what went wrong, and how many
+    whose SAEs were not kept."""
+    asked = measurements(store.fingerprint)
+    failed: dict[str, list[Path]] = {}
+    not_kept = 0
+    for cell in cells:
+        folder = CellFolder(workspace.cell(cell.id), study.pruned_by)
+        lacking = folder.stale(asked, cell.recipe)
+        if lacking and not folder.keeps_sae():
+            not_kept += 1
+        elif lacking:
+            failed.setdefault(folder.why_not_measured(lacking[0]), []).append(folder.log)
+    return failed, not_kept
+
+
+def without_kernels(cells: list[CellSpec], workspace: Workspace) -> int:
+    """How many of these cells were trained on a CPU in plain PyTorch."""
+    results = [CellFolder(workspace.cell(cell.id)).result() or {} for cell in cells]
+    return sum((result.get("device"), result.get("kernels")) == ("cpu", "plain") for result in results)

@@ -1,0 +1,142 @@
+"""A worker: trains and measures one cohort of cells after another, as it reads them from its standard input.
+
+Run as `python -m harness.workers.worker`. Each line is a Job in JSON; the worker answers with JSON lines:
+`{"tokens": {cell: n, ...}}` while cells train, `{"full": path}` while a file waits for space on a full disk, and
+`{"cell": cell, "end": how}` when a cell has ended (see `run_cell`). It ends when its input ends, when nothing
+reads its answers any more, or after SIGTERM, for which it saves checkpoints.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.files import when_full
+from harness.sae import native
+from harness.study.recipe import Recipe
+from harness.training.cohort import Cohort, Stopped
+from harness.training.data import Batches, open_data
+from harness.workers.cell_folder import CellFolder
+from harness.workers.failures import End
+from harness.workers.job import Job
+from harness.workers.measure_cell import measure_cell
+from harness.workers.run_cell import run_cell
+
+BEAT_SECONDS = 0.2
+PR_SET_PDEATHSIG = 1  # of prctl
+
+
+class Messages:
+    """JSON lines to the controller; if the controller is gone, the next line ends this process."""
+
+    def __init__(self) -> None:
+        # Output of libraries must not mix with the messages: it goes to standard error.
+        self._file = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)
+        self._last = 0.0
+        self.stop = False
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller handles Ctrl-C
+
+    def _on_sigterm(self, *_: object) -> None:
+        self.stop = True
+
+    def send(self, **message: Any) -> None:
+        try:
+            self._file.write(json.dumps(message) + "\n")
+        except BrokenPipeError:
+            os._exit(1)
+
+    def beat(self, waiting: dict[str, int], batch: int) -> None:
+        """Send, now and then, how far the cells are. Raises Stopped if they are to end."""
+        if self.stop:
+            raise Stopped
+        if time.monotonic() - self._last >= BEAT_SECONDS:
+            self._last = time.monotonic()
+            self.send(tokens={cell: step * batch for cell, step in waiting.items()})
+
+    def full(self, path: Path) -> None:
+        """Tell the controller that a file waits for space, so that it does not take this worker for hung."""
+        self.send(full=str(path))
+
+    def end(self, cell: str, how: End) -> None:
+        """Send how a cell ended, after freeing its memory for the others."""
+        if how in ("failed", "out_of_memory"):
+            gc.collect()  # the exception held references to tensors
+            torch.cuda.empty_cache()
+        self.send(cell=cell, end=how)
+
+
+def run_job(job: Job, messages: Messages) -> None:
+    """Train the cells of a job to their ends and measure them, or until SIGTERM."""
+    torch.set_num_threads(job.threads)
+    data = partial(open_data, job.activations, job.device, job.fingerprint)
+    recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
+    shared = next(iter(recipes.values()))  # they agree in what decides the batches
+    batches = Batches(data, shared)
+    cells = {}
+    for path, recipe in recipes.items():
+        if CellFolder(path, job.pruned_by).result() is None:
+            cells[path.name] = run_cell(
+                path,
+                recipe,
+                data,
+                micro_batches=job.micro_batches,
+                pruned_by=job.pruned_by,
+                points=job.points,
+                measurements=job.measurements,
+            )
+        elif messages.stop:
+            messages.end(path.name, "stopped")
+        else:
+            how = measure_cell(path, recipe, data, job.measurements, micro_batches=job.micro_batches)
+            messages.end(path.name, how)
+    cohort = Cohort(cells, messages.end)
+    cohort.train(
+        batches.read,
+        job.checkpoint_seconds,
+        lambda: messages.beat(cohort.waiting, shared.batch),
+        batches.centred,
+    )
+
+
+def main() -> None:
+    """Run the jobs on standard input."""
+    _die_with_parent()
+    messages = Messages()
+    when_full.set(messages.full)
+    _get_ready()
+    for line in sys.stdin:
+        run_job(Job.from_line(line), messages)
+        if messages.stop:
+            break
+
+
+def _get_ready() -> None:
+    """Load now what the first cell will need, while the controller still opens its databases."""
+    native.library()
+    torch.optim.SGD(
+        [torch.nn.Parameter(torch.zeros(1))]
+    )  # the first optimizer imports torch's compiler: two seconds
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, whatever it is doing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    atexit.register(gc.freeze)  # freeing the objects of torch one by one would take a second
+    main()
