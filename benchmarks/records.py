@@ -25,14 +25,13 @@ from benchmarks.table import Value, table
 from benchmarks.turns import ROOT
 from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
-from harness.engines.engine import Event
+from harness.engines.engine import Event, Options
 from harness.records.urls import storage_url, tracking_url
 from harness.study.cells import cells
 from harness.study.curve import POINTS, logging_steps
 from harness.study.recipe import Recipe
 from harness.study.spec import load_study
 from harness.sweep.controller import Sweep
-from harness.sweep.dispatcher import Options
 from harness.workers.cell_folder import CellFolder
 from harness.workers.job import Job
 from harness.workspace import Workspace

@@ -33,3 +33,13 @@ def _plain(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         if time.monotonic() - last >= PLAIN_INTERVAL:
             last = time.monotonic()
             print(f"{what}: {done + 1} of {total}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """`45s`, `3m05s`, `2h10m`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"

@@ -187,7 +187,7 @@ EDITS = {
     "a step": ("training/cell.py", "self.step_index += 1", "self.step_index += 2", ALL),
     "initial weights": (
         "sae/model.py",
-        "torch.randn(latents, self.before.width",
+        "torch.randn(latents, self.encoder_mlp.width",
         "0 * torch.randn(latents, 1",
         ALL,
     ),
@@ -197,7 +197,7 @@ EDITS = {
     "when latents start again": ("training/loss.py", "2 * step > recipe.steps", "False", ALL),
     "how latents start again": ("training/resampling.py", "SHARE = 0.2", "SHARE = 0.3", {"resampling"}),
     "lion": ("training/optimizers.py", "[Lion([", "0 * [Lion([", {"lion"}),
-    "muon": ("muon.py", "ITERATIONS = ", "ITERATIONS = 1 + ", {"muon"}),
+    "muon": ("optimizers/muon.py", "ITERATIONS = ", "ITERATIONS = 1 + ", {"muon"}),
     "soap's limit": ("study/catalogue/optimizers.py", "512", "256", {"soap"}),
     "how Adam is fused": ("training/fused_adam.py", "BLOCK = 2048", "BLOCK = 1024", FUSED),
     "JumpReLU": ("sae/sparsifiers.py", "START, BANDWIDTH = 1.0, 0.2", "START, BANDWIDTH = 1.0, 0.3", {"jumprelu"}),

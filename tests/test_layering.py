@@ -1,4 +1,4 @@
-"""Arrows between the rooms only point down (docs/architecture.md)."""
+"""Imports between packages only point down (docs/architecture.md)."""
 
 import ast
 import subprocess
@@ -12,32 +12,36 @@ import harness
 PACKAGE = Path(harness.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# From the ground up. A room may import itself and what stands below it; `ground` is for every room.
-ROOMS = [
-    "ground",
+# From the lowest one up. A package may import itself and those before it; modules in BASE are for every package.
+PACKAGES = [
+    "base",
     "sae",
+    "optimizers",
     "activations",
     "sources",
     "study",
     "training",
     "evaluation",
-    "scheduling",
+    "workers",
+    "engines",
+    "records",
+    "sweep",
     "analysis",
-    "top",
+    "commands",
 ]
-GROUND = {
+BASE = {
     "__init__",
     "backoff",
+    "databases",
     "errors",
     "files",
     "fingerprint",
-    "ground_truth",
     "locks",
     "metrics",
     "output",
     "progress",
-    "muon",
     "secrets",
+    "workspace",
     "yaml_file",
 }
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
@@ -50,11 +54,11 @@ SHARED |= {"harness.files", "harness.optimizers.muon", "harness.errors", "harnes
 MEASURING = {"harness.metrics", "harness.fingerprint"}  # for evaluation alone: a new metric is no new training
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     parts = module.split(".")
-    if len(parts) == 1 or parts[1] in GROUND:
-        return "ground"
-    return parts[1] if parts[1] in ROOMS else "top"
+    if len(parts) == 1 or parts[1] in BASE:
+        return "base"
+    return parts[1] if parts[1] in PACKAGES else "commands"
 
 
 def name_of(path: Path) -> str:
@@ -86,22 +90,22 @@ def imports_of(path: Path, *, inside_functions: bool = True) -> set[str]:
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_no_arrow_points_up(path):
-    here = room_of(name_of(path))
+def test_no_import_points_up(path):
+    here = package_of(name_of(path))
     for module in imports_of(path):
         if module.split(".")[0] == "harness":
-            assert ROOMS.index(room_of(module)) <= ROOMS.index(here), f"{here} imports {module}"
+            assert PACKAGES.index(package_of(module)) <= PACKAGES.index(here), f"{here} imports {module}"
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if room_of(name_of(p)) in CORE], ids=name_of)
+@pytest.mark.parametrize("path", [p for p in MODULES if package_of(name_of(p)) in CORE], ids=name_of)
 def test_the_training_core_needs_torch_alone(path):
-    allowed = CORE[room_of(name_of(path))] | set(sys.stdlib_module_names)
+    allowed = CORE[package_of(name_of(path))] | set(sys.stdlib_module_names)
     allowed |= {"triton"} if name_of(path) in TRITON else set()
     lazy = {module.split(".")[0] for module in imports_of(path)} & LAZY.get(name_of(path), set())
     assert not lazy & {module.split(".")[0] for module in imports_of(path, inside_functions=False)}
     for module in imports_of(path):
         if module.split(".")[0] == "harness":
-            assert room_of(module) in CORE or module in SHARED or module.startswith(CATALOGUE), module
+            assert package_of(module) in CORE or module in SHARED or module.startswith(CATALOGUE), module
         else:
             assert module.split(".")[0] in allowed | lazy, module
 

@@ -114,7 +114,7 @@ def test_tables_figures_report_and_mlflow_show_it(workspace):
     assert LABEL.replace("'", "&#39;") in (results / "report.html").read_text()
     assert f"4 cells: not measured: {NAME}." in " ".join((results / "report.html").read_text().split())
 
-    from harness.records.mlflow_runs import open_client, search
+    from harness.records.mlflow_client import open_client, search
     from harness.workspace import Workspace as Files
 
     client = open_client(Files(workspace.root).tracking)

@@ -7,10 +7,10 @@ import pytest
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
+from harness.progress import duration
 from harness.study.cells import cells
 from harness.study.plan import cost
 from harness.study.spec import load_study
-from harness.sweep.display import duration
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 from tests.conftest import WIDTH

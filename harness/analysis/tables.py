@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from harness.analysis.records import CellRecord, Figures, State, StudyRecord
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows
+from harness.files import write_json
 from harness.metrics import L0, Metric, compared, metrics_at, present
 
 LOST: tuple[State, ...] = ("diverged", "pruned", "failed", "missing")
@@ -125,7 +125,7 @@ def _write_metrics(
         "cells": {"designed": study.cells} | {state: states[state] for state in ("complete", *LOST)},
         "arms": {row["arm"]: _arm_metrics(row, outcomes) for row in arms.iter_rows(named=True)},
     }
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(path, metrics, wait=False)
 
 
 def _arm_metrics(row: dict[str, Any], outcomes: Sequence[Metric]) -> dict[str, float]:

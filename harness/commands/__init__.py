@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from harness.commands.command import Command, study_argument
-from harness.commands.looking import plan, report, report_arguments, status, status_arguments, ui, ui_arguments
+from harness.commands.evaluate import evaluate, evaluate_arguments
+from harness.commands.plan import plan
 from harness.commands.prepare import prepare, prepare_arguments
-from harness.commands.running import evaluate, evaluate_arguments, run, run_arguments
+from harness.commands.report import report, report_arguments
+from harness.commands.run import run, run_arguments
+from harness.commands.status import status, status_arguments
+from harness.commands.ui import ui, ui_arguments
 
 SOURCE = "studies/sources/docstrings.yaml"
 STUDY = "studies/depth.yaml"

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from harness.evaluation.measurements import measurements
 from harness.files import read_record
+from harness.progress import duration
 from harness.study.cells import ArmSpec, CellSpec, Phase, arms
 from harness.study.edits import asked, edits
 from harness.study.labels import describe
@@ -20,7 +21,6 @@ from harness.study.memory import FLOAT
 from harness.study.plan import Cost, cost
 from harness.study.recipe import Recipe, Scalar
 from harness.study.spec import Study
-from harness.sweep.display import duration
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 

@@ -12,6 +12,18 @@ from harness.workers.job import Job
 
 
 @dataclass(frozen=True)
+class Options:
+    """How to run on this machine; not part of a cell's identity."""
+
+    workers: int
+    threads: int  # per worker
+    devices: tuple[str, ...]  # slots use them in turn
+    checkpoint_seconds: float
+    patience_seconds: float  # of listening, after which a worker without any message counts as hung
+    cohort: int | None = None  # most cells that a worker trains together
+
+
+@dataclass(frozen=True)
 class Event:
     """A message of a worker, or its end (`message` is None)."""
 

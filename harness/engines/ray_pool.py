@@ -19,12 +19,11 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
-from harness.engines.engine import Event
+from harness.engines.engine import Event, Options
 from harness.engines.free_memory import free_bytes, share
 from harness.engines.pool import Pool
 from harness.errors import UserError
 from harness.study.identity import Roots, other_code, reached
-from harness.sweep.dispatcher import Options
 from harness.workers.job import Job
 
 CONNECT_SECONDS = 3.0

@@ -6,21 +6,17 @@ start and the step, so that a curve that is written twice after a crash has no p
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import time
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow.store.db.utils
-from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-from harness.databases import ANSWER_SECONDS
 from harness.records.dashboard_note import mlflow_note
+from harness.records.mlflow_client import open_client, search
 from harness.records.optuna_study import NOT_ASKED_FOR
 from harness.records.ownership import belongs_to, name_aside
 from harness.study.cells import CellSpec
@@ -234,30 +230,6 @@ class MlflowRuns:
         self._client.set_terminated(self._parent, status="FINISHED" if complete else "KILLED")
 
 
-def quieten() -> None:
-    """Have MLflow raise errors at once, and print nothing."""
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces new databases
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # logs errors with the URL
-    # Otherwise it prints the URL of every run that ends, with the password of the server.
-    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    # MLflow would wait minutes for a server that cannot be reached; `RetryQueue` waits instead, and says so.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_SECONDS))
-    mlflow.store.db.utils.MAX_RETRY_COUNT = 1
-
-
-def create_tables(url: str, artifacts: Path) -> None:
-    """Make MLflow's tables in a database if they do not exist."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    quieten()
-    try:
-        SqlAlchemyStore(url, artifacts.absolute().as_uri())
-    finally:
-        if engine := SqlAlchemyStore._engine_map.pop(url, None):
-            engine.dispose()  # MLflow keeps it by its URL, even if the file is replaced
-
-
 def _final(result: dict[str, Any]) -> dict[str, float]:
     """A cell's final figures as metrics, `final/fvu`, ...; those that are not finite break MLflow's pages."""
     final = {**(result.get("heldout") or {}), **_by_layer(result), "seconds": result.get("seconds", 0.0)}
@@ -270,24 +242,6 @@ def _by_layer(result: dict[str, Any]) -> dict[str, float]:
     if len(layers) < 2:
         return {}
     return {f"layer_{number}_{k}": v for number, layer in enumerate(layers, start=1) for k, v in layer.items()}
-
-
-def open_client(uri: str) -> MlflowClient:
-    """A client of MLflow's database or server."""
-    quieten()
-    return MlflowClient(tracking_uri=uri)
-
-
-def search(client: MlflowClient, experiment: str, query: str, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    """All runs of an experiment that match the query."""
-    found: list[Run] = []
-    token: str | None = None
-    while True:
-        page = client.search_runs([experiment], query, view, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _now() -> int:

@@ -20,7 +20,8 @@ from optuna.storages import RDBStorage
 from harness.fingerprint import fingerprint
 from harness.locks import exclusive
 from harness.records.dashboard_note import note
-from harness.records.mlflow_runs import CHUNK, open_client, search
+from harness.records.mlflow_client import open_client, search
+from harness.records.mlflow_runs import CHUNK
 from harness.records.optuna_study import ControllerLock, describe_study, open_storage, set_attributes
 from harness.records.ownership import already_running
 from harness.study.spec import Study

@@ -16,8 +16,8 @@ from urllib3.exceptions import HTTPError
 from harness.backoff import backoff
 from harness.databases import damage_of, shown
 from harness.errors import UserError
+from harness.progress import duration
 from harness.secrets import masked
-from harness.sweep.display import duration
 
 LONGEST_PAUSE = 30.0  # seconds between two tries
 GIVE_UP = 3600.0  # seconds for which a database may be unreachable

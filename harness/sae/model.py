@@ -24,16 +24,9 @@ from harness.sae.layers import DenseDecoder, DenseEncoder
 from harness.sae.roles import Role
 from harness.sae.shortlist import pays, top_k_of_product
 from harness.sae.sizes import apportion, layer_widths
-from harness.sae.sparse import (
-    SparseCode,
-    Support,
-    active_entries,
-    decode,
-    normalise_rows,
-    pre_activations,
-    project_rows,
-)
+from harness.sae.sparse import SparseCode, active_entries, decode, normalise_rows, pre_activations, project_rows
 from harness.sae.sparsifiers import Sparsifier
+from harness.sae.support import Support
 
 
 class CoderOutput(NamedTuple):

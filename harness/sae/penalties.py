@@ -14,7 +14,8 @@ from torch.nn.functional import linear
 
 from harness.sae import gpu
 from harness.sae.model import SAE, Coder, CoderOutput, SAEOutput
-from harness.sae.sparse import Support, active_entries, positive_means, pre_activations
+from harness.sae.sparse import active_entries, positive_means, pre_activations
+from harness.sae.support import Support
 from harness.sae.topk import top_k
 
 

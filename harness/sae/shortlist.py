@@ -3,7 +3,8 @@
 Candidates come from a product of lower precision, which takes half of the time or less: in int16, by a kernel of
 our own, or in bfloat16 where that is faster or no kernel can be. They are computed again in float32. The kernels
 take as many for each token as a bound on the rounding demands. The plain-PyTorch version takes a fixed number and
-proves by the same bound that no other latent is among the k largest; a token without proof has its product in float32.
+proves by the same bound that no other latent is among the k largest; a token without proof has its product in
+float32.
 
 Shape letters: B tokens, N latents, W width, K selected latents per token.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.sae import native
-from harness.sae.sparse import Support
+from harness.sae.support import Support
 from harness.sae.topk import top_k
 
 CANDIDATES = 2  # for each that is looked for: with these, the proof fails for few tokens in a hundred

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from harness.sae import gpu
 from harness.sae.roles import Role
-from harness.sae.sparse import FullSupport, SparseCode, Support
+from harness.sae.sparse import SparseCode
+from harness.sae.support import FullSupport, Support
 from harness.sae.topk import largest, masked, top_k
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.sae import gpu, native
-from harness.sae.sparse import FullSupport, Support
+from harness.sae.support import FullSupport, Support
 
 GROUP = 4  # entries a group
 LEAST = 4  # groups for each entry that is looked for: with fewer, narrowing down costs what it saves

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.activations.folders import full_disk_as_user_error
-from harness.files import write_atomically
+from harness.files import write_json
 from harness.locks import exclusive, this_process
 from harness.sources.source import ACTIVATIONS, Source, Step
 
@@ -55,7 +54,7 @@ def _make(steps: Sequence[Step], source: Source, data: Path, results: Path, say:
     for step in steps:
         made = step.make(source.folder(data))
         if made.metrics is not None:
-            write_atomically(metrics_file(step, results), (json.dumps(made.metrics, indent=1) + "\n").encode())
+            write_json(metrics_file(step, results), made.metrics)
         say(made.summary)
 
 

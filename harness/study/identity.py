@@ -159,7 +159,7 @@ def reached(roots: Roots) -> Mapping[str, str]:
 
 
 def other_code(roots: Roots, theirs: Mapping[str, str]) -> str | None:
-    """What of the code that these roots reach is not as on a machine where it is `theirs`, in words; None: nothing."""
+    """What of the code that these roots reach differs from that of another machine, in words, or None."""
     try:
         ours = reached(roots)
     except ValueError as missing:

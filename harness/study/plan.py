@@ -54,6 +54,6 @@ def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None, target_
 def _parameters(recipe: Recipe, shapes: Shapes) -> int:
     matrices = sum(a * b for a, b in shapes.matrices)
     layers = 3 * sum(out for _, out in shapes.encoder_mlp)  # a bias, a gain and a shift for each unit
-    behind = shapes.decoder[1] + sum(out for _, out in shapes.decoder_mlp)  # biases; the first of decoded rows
+    after = shapes.decoder[1] + sum(out for _, out in shapes.decoder_mlp)  # biases; the first of decoded rows
     latents = shapes.latents * (1 + SPARSIFIERS[recipe.sparsifier].parameters)  # biases, and such as thresholds
-    return matrices + layers + behind + latents
+    return matrices + layers + after + latents

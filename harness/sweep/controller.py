@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from harness.activations.store import ActivationStore
-from harness.engines.engine import Engine
+from harness.engines.engine import Engine, Options
 from harness.engines.free_memory import bytes_per_worker
 from harness.engines.pool import Pool
 from harness.evaluation.measurements import COMMON_ROOTS, measurements
@@ -31,7 +31,7 @@ from harness.study.identity import Roots, roots
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
 from harness.sweep.cohorts import in_order
-from harness.sweep.dispatcher import Dispatcher, Options
+from harness.sweep.dispatcher import Dispatcher
 from harness.sweep.display import Display, SweepProgress
 from harness.sweep.interrupts import Interrupts
 from harness.sweep.kept_saes import KeptSAEs, may_keep

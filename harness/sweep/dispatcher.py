@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from harness.engines.engine import Engine, Event
+from harness.engines.engine import Engine, Event, Options
 from harness.study.cells import CellSpec
 from harness.study.plan import Cost
 from harness.sweep.cohorts import LARGEST, MAX_LOSSES, MOST_MICRO_BATCHES, CohortQueue, Limits
@@ -26,18 +26,6 @@ POLL = 0.25  # seconds to wait for messages of workers
 SEND = 2.0  # seconds between two readings of the curves: one commit to a database costs as much as many points
 PACE = 2.0  # curves written to the databases per second, at most: with more cells, each is read less often
 BUSY = 1.0  # seconds until a cell that another process trains is tried again
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run on this machine; not part of a cell's identity."""
-
-    workers: int
-    threads: int  # per worker
-    devices: tuple[str, ...]  # slots use them in turn
-    checkpoint_seconds: float
-    patience_seconds: float  # of listening, after which a worker without any message counts as hung
-    cohort: int | None = None  # most cells that a worker trains together
 
 
 class Dispatcher:

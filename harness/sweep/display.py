@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from harness.progress import duration
 from harness.study.cells import Phase
 
 PHASES: dict[Phase | None, str] = {
@@ -164,13 +165,3 @@ def _row(cells: list[CellProgress]) -> tuple[Text, str, str]:
         f"{100 * done:.0f} %",
         fvu,
     )  # a narrow terminal cuts labels
-
-
-def duration(seconds: float) -> str:
-    """`45s`, `3m05s`, `2h10m`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"

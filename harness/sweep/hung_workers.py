@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.engines.engine import Engine, Event
-from harness.sweep.display import duration
+from harness.progress import duration
 
 LONGEST_TURN = 1.0  # seconds that count, at most, between two calls of `listened`
 START = 30.0  # seconds that a new worker has at least for its first message: it has to import torch

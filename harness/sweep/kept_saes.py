@@ -8,13 +8,12 @@ is done deletes the rest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.files import print_once, read_record, write_atomically
+from harness.files import print_once, read_record, write_json
 from harness.locks import exclusive
 from harness.workers.cell_folder import CellFolder
 
@@ -90,7 +89,7 @@ class KeptSAEs:
 
     def _write(self, cells: set[str]) -> None:
         self._cells = cells
-        write_atomically(self._path, (json.dumps({"cells": sorted(cells)}) + "\n").encode())
+        write_json(self._path, {"cells": sorted(cells)})
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

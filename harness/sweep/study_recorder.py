@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.databases import make_ready, shown
 from harness.errors import UserError
 from harness.evaluation.measurements import Measurement
+from harness.records.mlflow_client import create_tables as create_runs
 from harness.records.mlflow_runs import MlflowRuns
-from harness.records.mlflow_runs import create_tables as create_runs
 from harness.records.optuna_study import create_tables as create_trials
 from harness.records.optuna_trials import OptunaTrials
 from harness.records.retry_queue import RetryQueue, reason_of

@@ -1,7 +1,8 @@
 """The gradients of a step: of a batch at once, or of one micro-batch after the other, with less memory.
 
-Both are the same to rounding. What depends on means over the batch (`harness.sae.penalties.BatchStatistic`) is linearised
-about the means of all micro-batches, which takes a first pass without gradient: its gradient is exact that way.
+Both are the same to rounding. What depends on means over the batch (`harness.sae.penalties.BatchStatistic`) is
+linearised about the means of all micro-batches, which takes a first pass without gradient: its gradient is exact
+that way.
 
 Shape letters: B tokens, I width of the input and D of the target (one and the same for an SAE), N latents of all
 coders.

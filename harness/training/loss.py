@@ -28,8 +28,8 @@ def loss_of(
     """The loss, with gradient, and the mean squared error in it: two numbers.
 
     target [B, D]: what it is to reconstruct, which is what an SAE saw; dead [latents]: those silent for the dead
-    window. gradients_by_statistic: for a part of a batch, `statistic_gradients` all its means; the parts' gradients, weighted by their tokens,
-    are then those of the whole.
+    window. gradients_by_statistic: for a part of a batch, the gradients with respect to the whole batch's means
+    (`statistic_gradients`); the parts' gradients, weighted by their tokens, are then those of the whole.
     """
     error = loss = mse_loss(output.reconstruction, target)
     for number, (weight, term) in enumerate(batch_statistics(recipe)):

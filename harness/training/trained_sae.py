@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from harness.errors import UserError
 from harness.sae.model import SAE, SAEOutput
-from harness.sae.sparse import Support
+from harness.sae.support import Support
 from harness.training.cell import Cell, initial_sae
 from harness.training.centring import Centring
 from harness.training.checkpoint import read_checkpoint

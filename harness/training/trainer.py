@@ -74,7 +74,8 @@ def train(
 ) -> Generator[int, NextBatch, None]:
     """Train `cell` to its end, from wherever it is, and set its thresholds there if it has any.
 
-    Yields the step (0-based) whose batch it waits for, and is sent this NextBatch; `Cohort` does that for many cells.
+    Yields the step (0-based) whose batch it waits for, and is sent this NextBatch; `Cohort` does that for many
+    cells.
     point: takes each of the `points` of the cell's curve. clock: stands still while the cell waits.
     Raises Diverged.
     """

@@ -16,7 +16,7 @@ from tests.test_layering import PACKAGE
 CODE = '''
 import torch
 from harness.sae.topk import top_k
-from harness.sae.sparse import Support
+from harness.sae.support import Support
 from harness.sae.sparsifiers import Sparsifier
 
 class Heavy(torch.optim.Optimizer):

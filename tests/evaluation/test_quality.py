@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from harness.evaluation.quality import effective_number, measure
 from harness.sae.model import CoderOutput, SAEOutput
-from harness.sae.sparse import SparseCode, Support
+from harness.sae.sparse import SparseCode
+from harness.sae.support import Support
 from harness.training.metrics import WINDOWS, HeldOut
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from harness.sae import gpu
-from harness.sae.sparse import FullSupport, Support, normalise_rows, positive_means, project_rows
+from harness.sae.sparse import normalise_rows, positive_means, project_rows
+from harness.sae.support import FullSupport, Support
 from harness.sae.topk import largest, top_k
 from harness.training.cell import Cell
 from harness.training.centring import Centring

@@ -10,7 +10,6 @@ from torch.autograd import gradcheck
 
 from harness.sae.sparse import (
     SparseCode,
-    Support,
     active_entries,
     decode,
     normalise_rows,
@@ -18,6 +17,7 @@ from harness.sae.sparse import (
     pre_activations,
     project_rows,
 )
+from harness.sae.support import Support
 from harness.sae.topk import masked, top_k
 
 SEEDS = st.integers(0, 2**31)

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 import optuna
@@ -209,7 +210,7 @@ def test_an_error_of_ours_shows_no_password_either(small_study, capsys, monkeypa
     def broken(source, workspace, console):
         raise RuntimeError(f"cannot open {workspace.storage} with h/ush")
 
-    monkeypatch.setattr("harness.commands.running.prepare_missing", broken)
+    monkeypatch.setattr(import_module("harness.commands.run"), "prepare_missing", broken)
     with pytest.raises(SystemExit) as stop:
         main(["run", str(small_study), "--storage", "postgresql://me:h%2Fush@127.0.0.1:1/d"])
     assert stop.value.code == 1

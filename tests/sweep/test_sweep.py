@@ -16,7 +16,7 @@ import pytest
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
-from harness.commands.running import CELLS_FAILED
+from harness.commands.sweeping import CELLS_FAILED
 from harness.locks import exclusive
 from harness.records.optuna_trials import OptunaTrials
 from harness.study.cells import CellSpec, cells

@@ -9,7 +9,8 @@ from torch.nn.functional import mse_loss, normalize
 from harness import load_sae
 from harness.evaluation.quality import measure
 from harness.sae.model import CoderOutput, SAEOutput
-from harness.sae.sparse import SparseCode, Support
+from harness.sae.sparse import SparseCode
+from harness.sae.support import Support
 from harness.study.curve import POINTS, Point
 from harness.training.backward import backward
 from harness.training.cell import Cell

@@ -1,6 +1,6 @@
 """Kernels in Triton for what a step needs besides dense products, on GPUs.
 
-They stand beside those of `harness.sae.native`, called by the same functions. Where Triton is missing the plain-PyTorch
+They are called by the same functions as those of `harness.sae.native`. Where Triton is missing the plain-PyTorch
 versions beside their callers do the same; `HARNESS_NATIVE=0` leaves them out. Triton compiles them when they are
 first called, and keeps them under `~/.triton/cache`.
 

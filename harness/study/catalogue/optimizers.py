@@ -29,8 +29,8 @@ def preconditioning(shape: Shape) -> float:
 
 
 # Adam's and Signum's rates as in EleutherAI's sparsify 1.3. Muon's update is scaled to the size of Adam's
-# (harness/optimizers/muon.py); Lion wants 3 to 10 times less than Adam (Chen et al. 2023, arXiv 2302.06675, section 5). SGD
-# has no default that would fit more than one problem.
+# (harness/optimizers/muon.py); Lion wants 3 to 10 times less than Adam (Chen et al. 2023, arXiv 2302.06675,
+# section 5). SGD has no default that would fit more than one problem.
 OPTIMIZERS = registry(
     [
         OptimizerSpec(

@@ -10,7 +10,7 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Shapes:
-    """The matrices of one coder. before, behind: of its added layers, (width in, width out)."""
+    """The matrices of one coder. encoder_mlp, decoder_mlp: of its added layers, (width in, width out)."""
 
     encoder_mlp: Sequence[Shape]
     decoder_mlp: Sequence[Shape]

@@ -64,7 +64,10 @@ class SparsifierSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class TermSpec(Spec):
-    """A term of the loss besides the error. build: an `BatchStatistic`, or a function, as in harness/training/loss.py."""
+    """A term of the loss besides the error.
+
+    build: a `BatchStatistic`, or a function as in harness/training/loss.py.
+    """
 
     weight: Callable[[Recipe], float]  # 0: this recipe has no such term
     every_pre_activation: bool = False  # whether it looks at all of them, so that a shortlist saves nothing

@@ -1,7 +1,7 @@
 """The terms of the loss besides the error, in the order in which they are added to it.
 
-Adding a penalty, which a study asks for by `penalty_on` and weighs by `penalty`, is an `BatchStatistic` like those of
-harness/sae/penalties.py, and its entry in `PENALTIES`.
+Adding a penalty, which a study asks for by `penalty_on` and weighs by `penalty`, is a `BatchStatistic` like those
+of harness/sae/penalties.py, and its entry in `PENALTIES`.
 """
 
 from __future__ import annotations

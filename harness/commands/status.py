@@ -1,20 +1,44 @@
-"""What `harness status` shows, read from the cells' folders, whether or not a sweep is running."""
+"""`harness status`: how far a study is, read from the cells' folders, whether or not a sweep is running."""
 
 from __future__ import annotations
 
+import time
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.commands.cells import cells_of
+from harness.commands.command import load, results_argument, study_argument
 from harness.locks import is_held
-from harness.study.cells import CellSpec, size
-from harness.study.spec import Study
-from harness.sweep.controller import read_lock
-from harness.workers.cell_folder import CellFolder
-from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.study.cells import CellSpec
+    from harness.study.spec import Study
+    from harness.workers.cell_folder import CellFolder
+    from harness.workspace import Workspace
 
 SHOWN = 5  # failures listed
+ENDED = ("complete", "diverged", "pruned")
+ORDER = (*ENDED, "failed", "running", "begun", "missing")
+UNKNOWN = "not chosen yet"
+
+
+def status_arguments(parser: ArgumentParser) -> None:
+    study_argument(parser)
+    results_argument(parser)
+    parser.add_argument("--follow", action="store_true", help="repeat every two seconds until all cells are done")
+
+
+def status(options: Namespace, console: Console) -> None:
+    study, workspace, results = load(options)
+    while True:
+        finished = show_status(study, workspace, cells_of(study, workspace), results, console)
+        if finished or not options.follow:
+            return
+        time.sleep(2)
 
 
 def show_status(
@@ -24,6 +48,10 @@ def show_status(
 
     cells: those known so far; the others are "not chosen yet" until the tuning cells of their arms have ended.
     """
+    from harness.study.cells import size
+    from harness.sweep.controller import read_lock
+    from harness.workers.cell_folder import CellFolder
+
     states = {cell.id: state_of(CellFolder(workspace.cell(cell.id), study.pruned_by)) for cell in cells}
     counts = Counter(state for state, _ in states.values())
     asked = size(study)
@@ -49,11 +77,6 @@ def show_status(
     if (results / "report.html").exists():
         console.print(f"  report: {results / 'report.html'}")
     return sum(counts[state] for state in ENDED) == asked
-
-
-ENDED = ("complete", "diverged", "pruned")
-ORDER = (*ENDED, "failed", "running", "begun", "missing")
-UNKNOWN = "not chosen yet"
 
 
 def state_of(folder: CellFolder) -> tuple[str, str | None]:

@@ -10,19 +10,42 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from harness.commands.command import databases_arguments, port, workspace_of
 from harness.errors import UserError
 from harness.secrets import masked
-from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.workspace import Workspace
 
 START_SECONDS = 60.0
 STORAGE = "HARNESS_UI_STORAGE"
 
 Server = tuple[list[str], dict[str, str]]  # command, and environment with the URLs: every user can see a command
+
+
+def ui_arguments(parser: ArgumentParser) -> None:
+    databases_arguments(parser)
+    parser.add_argument("which", nargs="?", choices=("optuna", "mlflow"), help="default: both")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--optuna-port", type=port, default=8080)
+    parser.add_argument("--mlflow-port", type=port, default=5000)
+
+
+def ui(options: Namespace, console: Console) -> None:
+    ports = {"optuna": options.optuna_port, "mlflow": options.mlflow_port}
+    serve(
+        workspace_of(options),
+        options.host,
+        {which: ports[which] for which in ([options.which] if options.which else ports)},
+        console,
+    )
 
 
 def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Console) -> None:
@@ -32,23 +55,23 @@ def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Conso
     """
     if "mlflow" in ports and workspace.tracking.startswith("http"):
         console.print(f"{NAMES['mlflow']}: {masked(workspace.tracking)}   (serves itself)", soft_wrap=True)
-        ports = {which: port for which, port in ports.items() if which != "mlflow"}
+        ports = {which: number for which, number in ports.items() if which != "mlflow"}
         if not ports:
             return
     urls = {"optuna": workspace.storage_url, "mlflow": workspace.tracking_url}
     if any(urls[which] is None and not (workspace.runs / f"{which}.db").exists() for which in ports):
         raise UserError(f"{workspace.runs}: expected a sweep's databases; `harness run STUDY` makes them")
     workspace.runs.mkdir(parents=True, exist_ok=True)
-    for which, port in ports.items():
-        if _answers(host, port):
-            raise UserError(f"--{which}-port: expected a free port, {port} is taken")
+    for which, number in ports.items():
+        if _answers(host, number):
+            raise UserError(f"--{which}-port: expected a free port, {number} is taken")
     log = workspace.runs / "ui.log"
     servers: list[subprocess.Popen[bytes]] = []
     try:
-        for which, port in ports.items():
-            servers.append(_start(COMMANDS[which](workspace, host, port), log))
-        for (which, port), server in zip(ports.items(), servers, strict=True):
-            url = f"http://{host}:{port}/"
+        for which, number in ports.items():
+            servers.append(_start(COMMANDS[which](workspace, host, number), log))
+        for (which, number), server in zip(ports.items(), servers, strict=True):
+            url = f"http://{host}:{number}/"
             with console.status(f"starting {NAMES[which]}"):
                 _wait_for(url, server, NAMES[which], log)
             for page in PAGES[which](url):

@@ -1,4 +1,4 @@
-"""Running a study, here or on a cluster: training its cells and measuring them, or measuring alone."""
+"""What `harness run` and `harness evaluate` share: a sweep here or on a cluster, and its results."""
 
 from __future__ import annotations
 
@@ -9,31 +9,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness.commands.cells import known_cells, store_of
 from harness.commands.command import (
     count,
     databases_arguments,
-    load,
     patience,
     results_argument,
-    seconds,
     study_argument,
 )
 from harness.commands.paths import check_files, check_writable
-from harness.commands.prepare import prepare_missing
 from harness.errors import UserError
-from harness.output import dispensable_output
 
 if TYPE_CHECKING:
+    from harness.engines.engine import Options
     from harness.study.spec import Study
     from harness.sweep.controller import Start, Sweep
-    from harness.sweep.dispatcher import Options
     from harness.workspace import Workspace
 
 
 CHECKPOINT_SECONDS = 30.0
-EVALUATED = """`harness run` does this, too. A cell can be measured again if its SAE was kept (`keep` in the study
-file); for the others, the tables say which figures are not measured."""
 CELLS_FAILED = 3  # exit code: DVC then takes the stage as failed, and runs it again
 EXIT_CODES = """exit codes:
   0    every cell has a result (diverged and pruned cells have one, too)
@@ -43,29 +36,7 @@ EXIT_CODES = """exit codes:
   130  stopped by Ctrl-C, SIGTERM or SIGHUP; the same command continues from there"""
 
 
-def run_arguments(parser: ArgumentParser) -> None:
-    parser.description = f"{parser.description}\n\n{EXIT_CODES}"
-    _arguments(parser)
-    parser.add_argument(
-        "--checkpoint-seconds",
-        type=seconds,
-        default=CHECKPOINT_SECONDS,
-        help=f"time between two checkpoints (default: {CHECKPOINT_SECONDS:g})",
-    )
-    parser.add_argument(
-        "--train-again",
-        action="store_true",
-        help="also train the cells again that lack a measurement and whose SAEs were not kept",
-    )
-
-
-def evaluate_arguments(parser: ArgumentParser) -> None:
-    parser.description = f"{parser.description}\n\n{EVALUATED}\n\n{EXIT_CODES}"
-    _arguments(parser)
-    parser.set_defaults(checkpoint_seconds=CHECKPOINT_SECONDS)
-
-
-def _arguments(parser: ArgumentParser) -> None:
+def sweep_arguments(parser: ArgumentParser) -> None:
     study_argument(parser)
     results_argument(parser)
     databases_arguments(parser)
@@ -104,52 +75,7 @@ def _arguments(parser: ArgumentParser) -> None:
     )
 
 
-def run(options: Namespace, console: Console) -> None:
-    with dispensable_output():  # training goes on even if the output cannot be written
-        _run(options, console)
-
-
-def _run(options: Namespace, console: Console) -> None:
-    from harness.study.fit import check_fits
-    from harness.sweep.controller import Sweep
-    from harness.sweep.export import check_owner
-
-    study, workspace, results = load(options)
-    check_fits(study, study.source.stored.tokens, study.source.path)  # before anything long starts
-    check_owner(results, study, workspace)
-    _check_paths(study, workspace, results)
-    prepare_missing(study.source, workspace, console)
-    store = store_of(study, workspace)
-    store.verify()
-    sweep = Sweep(
-        study, known_cells(study, store), store, workspace, *_engine(options), train_again=options.train_again
-    )
-    _sweep(sweep, options, results, console)
-
-
-def evaluate(options: Namespace, console: Console) -> None:
-    with dispensable_output():
-        _evaluate(options, console)
-
-
-def _evaluate(options: Namespace, console: Console) -> None:
-    from harness.sweep.controller import Sweep
-    from harness.sweep.export import check_owner
-
-    study, workspace, results = load(options)
-    check_owner(results, study, workspace)
-    _check_paths(study, workspace, results)
-    store = store_of(study, workspace)
-    store.verify()
-    sweep = Sweep(study, known_cells(study, store), store, workspace, *_engine(options), train=False)
-    if not sweep.progress.cells:
-        raise UserError(
-            f"{options.study}: expected cells that are trained; train them: harness run {options.study}"
-        )
-    _sweep(sweep, options, results, console)
-
-
-def _sweep(sweep: Sweep, options: Namespace, results: Path, console: Console) -> None:
+def sweep_and_export(sweep: Sweep, options: Namespace, results: Path, console: Console) -> None:
     """Run a sweep, write its results, and say what is wrong with them."""
     from harness.sweep.export import export, not_measured, without_kernels
 
@@ -198,7 +124,7 @@ def _keep_saes(study: Study, sweep: Sweep, results: Path, console: Console) -> N
         )
 
 
-def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:
+def check_paths(study: Study, workspace: Workspace, results: Path) -> None:
     """Raise UserError if a file that the sweep writes, at any time, cannot be written."""
     from harness.sweep.export import FILES
 
@@ -208,7 +134,7 @@ def _check_paths(study: Study, workspace: Workspace, results: Path) -> None:
     check_files(*notes, workspace.runs / f"{name}.log", *(results / file for file in FILES))
 
 
-def _engine(options: Namespace) -> tuple[Options, Start]:
+def engine_of(options: Namespace) -> tuple[Options, Start]:
     """How the sweep runs, and what starts its workers. Raises UserError if the device or cluster is not there."""
     from harness.sweep.controller import start_here
 
@@ -225,7 +151,7 @@ def _engine(options: Namespace) -> tuple[Options, Start]:
 
 def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False) -> Options:
     """By default one worker per GPU, or one per `threads` CPU cores if there is no GPU."""
-    from harness.sweep.dispatcher import Options
+    from harness.engines.engine import Options
 
     if options.device == "cpu":
         gpus = 0
