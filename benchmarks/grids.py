@@ -17,7 +17,8 @@ from benchmarks.table import Value, table
 from benchmarks.turns import Effort, Entry, in_turns, taking_turns
 from benchmarks.workplace import CONTEXT, Scale, harness, sweep, workplace, write_study
 from harness.activations.capture import TOKENS_AT_ONCE
-from harness.activations.hook import find_hooks, hidden_states, load_model
+from harness.activations.hook import find_hooks, hidden_states
+from harness.activations.pretrained_model import load_model
 from harness.sources.docstrings import LANGUAGE_MODEL, Docstrings
 from harness.sources.kinds import load_source
 from harness.study.curve import POINTS

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from harness.activations.documents import Split, read_documents
 from harness.activations.folders import replacing
-from harness.activations.hook import Hook, check_hooks, check_model, find_hooks, hidden_states, load_model
+from harness.activations.hook import Hook, check_hooks, check_model, find_hooks, hidden_states
+from harness.activations.pretrained_model import load_model
 from harness.activations.store import MANIFEST, model_fingerprint
 from harness.activations.store_writer import StoreWriter, Unfit
 from harness.activations.tokens import Ids, packed_contexts

@@ -46,11 +46,8 @@ def _is_full(failure: Exception) -> bool:
 
 @contextmanager
 def _replacing(out: Path, mark: str) -> Iterator[Path]:
-    new, old = (out.with_name(f".{out.name}.{which}") for which in ("new", "old"))
-    if old.exists() and not out.exists():  # killed between the two renames below
-        old.rename(out)
-    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out}: expected a folder with {mark}, an empty one, or none; not overwritten")
+    new = out.with_name(f".{out.name}.new")
+    _check_replaceable(out, mark)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
@@ -58,11 +55,27 @@ def _replacing(out: Path, mark: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
+    published(new, out, mark)
+
+
+def published(new: Path, out: Path, mark: str) -> None:
+    """Put a complete folder in the place of `out`, as `replacing` does."""
+    old = _check_replaceable(out, mark)
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
     new.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_replaceable(out: Path, mark: str) -> Path:
+    """Raise UserError if `out` is something that must not be overwritten. Returns where its old version goes."""
+    old = out.with_name(f".{out.name}.old")
+    if old.exists() and not out.exists():  # killed between the two renames of `published`
+        old.rename(out)
+    if out.exists() and not (out / mark).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out}: expected a folder with {mark}, an empty one, or none; not overwritten")
+    return old
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -1,18 +1,18 @@
-"""Loads a local language model, and captures the inputs or outputs of some of its modules."""
+"""Captures the inputs or outputs of some modules of a language model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from harness.activations.quiet import no_bars
+from harness.activations.stream_file import ReadAt
+from harness.activations.text_spec import Raise
 from harness.errors import UserError
 from harness.yaml_file import near
 
@@ -33,30 +33,6 @@ class Hook(NamedTuple):
     side: Literal["input", "output"] = "output"
 
 
-def load_model(folder: Path) -> tuple[Any, Any]:
-    """Model (float32, evaluation mode) and tokenizer from a local folder; nothing is downloaded or unpickled.
-
-    Raises UserError if one of them cannot be loaded.
-    """
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    with no_bars():
-        with _loading(folder, "a causal language model"):
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, use_safetensors=True, dtype=torch.float32, **local
-            )
-        with _loading(folder, "its tokenizer"):
-            return model.eval(), AutoTokenizer.from_pretrained(folder, **local)
-
-
-@contextmanager
-def _loading(folder: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as failure:  # transformers has no exception class for unreadable files
-        reason = next(iter(str(failure).strip().splitlines()), type(failure).__name__)
-        raise UserError(f"{folder}: expected {what}: {reason}") from None
-
-
 def check_model(source: Docstrings, folder: Path, model: Any, tokenizer: Any) -> None:
     """Raise UserError if the model in the folder is not the one that the source file describes."""
     sizes, config = source.language_model, model.config
@@ -69,8 +45,6 @@ def check_model(source: Docstrings, folder: Path, model: Any, tokenizer: Any) ->
         raise source.error(("language_model", "context"), message)
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: eos_token: expected a tokenizer with one, to stand between documents")
-    if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers' result without tokenizer files
-        raise UserError(f"{folder}: expected its tokenizer, found none with a vocabulary")
 
 
 def check_hooks(source: Docstrings, model: Any, hooks: Sequence[Hook], ids: Tensor) -> None:
@@ -78,34 +52,54 @@ def check_hooks(source: Docstrings, model: Any, hooks: Sequence[Hook], ids: Tens
 
     hooks: of `find_hooks`. ids: some contexts [batch, context] to try them on.
     """
-    widths = [source.stored.width, source.stored.target_width]
-    read = hidden_states(model, hooks, ids)
-    for hook, width, states, where in zip(hooks, widths, read, KEYS, strict=False):
-        expected = [*ids.shape, width]
-        if isinstance(states, Tensor) and list(states.shape) == expected:
+    check_read(_places(source), hooks, hidden_states(model, hooks, ids), ids, source.error)
+
+
+def check_read(
+    places: Sequence[ReadAt], hooks: Sequence[Hook], read: Sequence[Any], ids: Tensor, error: Raise
+) -> None:
+    """Raise UserError if what was read at one of the places on `ids` [batch, context] is not what is expected."""
+    for hook, place, states, where in zip(hooks, places, read, KEYS, strict=False):
+        expected = [*ids.shape, place.width]
+        shape = list(states.shape) if isinstance(states, Tensor) else None
+        if shape == expected:
             continue
-        if states is None:
-            got = "a module that is never called"
-        else:
-            got = str(list(states.shape)) if isinstance(states, Tensor) else type(states).__name__
+        if shape is not None and len(shape) == 3 and shape[:2] == expected[:2]:
+            message = f"expected {shape[2]}, the width of the {hook.side} of {place.hook}, got {place.width}"
+            raise error((*where[:-1], "width"), message)
+        got = "a module that is never called" if states is None else str(shape or type(states).__name__)
         wanted = f"a tensor {expected} of [contexts, context, width]"
-        raise source.error(where, f"expected a module whose {hook.side} is {wanted}, got {got}")
+        raise error(where, f"expected a module whose {hook.side} is {wanted}, got {got}")
 
 
 def find_hooks(source: Docstrings, model: Any) -> list[Hook]:
     """What `activations` names, then its `target` if it has one. Raises UserError with similar names."""
-    places = [source.activations, *([source.activations.target] if source.activations.target else [])]
+    return hooks_at(_places(source), model, source.error)
+
+
+def hooks_at(places: Sequence[ReadAt], model: Any, error: Raise) -> list[Hook]:
+    """The modules at these places. Raises UserError with similar names if there is none."""
     modules: dict[str, torch.nn.Module] = dict(model.named_modules())
     for place, where in zip(places, KEYS, strict=False):
         if not place.hook or place.hook not in modules:
             names = near(place.hook, [name for name in modules if name])
-            raise source.error(where, f"no module {place.hook!r} in the model{names}")
+            raise error(where, f"no module {place.hook!r} in the model{names}")
     return [Hook(modules[place.hook], place.side) for place in places]
 
 
+def _places(source: Docstrings) -> list[ReadAt]:
+    wanted, stored = source.activations, source.stored
+    places = [ReadAt(hook=wanted.hook, side=wanted.side, width=stored.width)]
+    if wanted.target is not None and stored.target_width is not None:
+        places.append(ReadAt(hook=wanted.target.hook, side=wanted.target.side, width=stored.target_width))
+    return places
+
+
 @torch.inference_mode()
-def hidden_states(model: Any, hooks: Sequence[Hook], ids: Tensor) -> list[Any]:
+def hidden_states(model: Any, hooks: Sequence[Hook], ids: Tensor, mask: Tensor | None = None) -> list[Any]:
     """What each hook reads [batch, context, width] in one pass on token ids [batch, context].
+
+    mask: which of them are no padding [batch, context]; None: all.
 
     Modules after the last of them do not run. None for a module that is never called; `check_hooks` checks that
     the others read tensors.
@@ -122,13 +116,27 @@ def hidden_states(model: Any, hooks: Sequence[Hook], ids: Tensor) -> list[Any]:
 
     handles = [_register(hook, partial(keep, number)) for number, hook in enumerate(hooks)]
     try:
-        model(input_ids=ids, use_cache=False)
+        model(input_ids=ids, use_cache=False, **padding_arguments(model, mask))
     except _Reached:
         pass
     finally:
         for handle in handles:
             handle.remove()
     return [read.get(number) for number in range(len(hooks))]
+
+
+def padding_arguments(model: Any, mask: Tensor | None) -> dict[str, Tensor]:
+    """What a model is told about padding: nothing where there is none.
+
+    With padding on the left, the first token of a text has position 0 all the same; models without position ids
+    (as OPT and BLOOM) see to that by themselves.
+    """
+    if mask is None:
+        return {}
+    arguments = {"attention_mask": mask.long()}
+    if not bool(mask[:, 0].all()) and "position_ids" in inspect.signature(model.forward).parameters:
+        arguments["position_ids"] = (mask.long().cumsum(1) - 1).clamp(min=0)
+    return arguments
 
 
 def _register(hook: Hook, keep: Callable[[Any], None]) -> Any:

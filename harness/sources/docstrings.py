@@ -50,14 +50,10 @@ class Place(Strict):
         return self.hook if self.side == "output" else f"{self.hook} (input)"
 
 
-class Activations(Place):
-    """What is kept of the forward passes."""
+class Places(Place):
+    """Where they are read, and for transcoders a second place."""
 
     target: Place | None = None  # what transcoders predict from it; left out: SAEs reconstruct the activations
-    tokens: Positive  # to train SAEs on
-    held_out_tokens: Positive  # to compare them on
-    dtype: Literal["float16", "float32"] = "float16"
-    seed: Annotated[int, Field(ge=0)] = 0  # of the shuffle
 
     @field_validator("target")
     @classmethod
@@ -66,6 +62,15 @@ class Activations(Place):
         if target is not None and here == {"hook": target.hook, "side": target.side}:
             raise ValueError("another place than that of the input")
         return target
+
+
+class Activations(Places):
+    """What is kept of the forward passes."""
+
+    tokens: Positive  # to train SAEs on
+    held_out_tokens: Positive  # to compare them on
+    dtype: Literal["float16", "float32"] = "float16"
+    seed: Annotated[int, Field(ge=0)] = 0  # of the shuffle
 
 
 class Docstrings(Source):

@@ -8,11 +8,12 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from harness.sources.docstrings import Docstrings
+from harness.sources.pretrained import Pretrained
 from harness.sources.source import Source
 from harness.sources.synthetic import Synthetic
 from harness.yaml_file import YamlFile, file_name, near, read_yaml, shown
 
-AnySource = Annotated[Docstrings | Synthetic, Field(discriminator="kind")]
+AnySource = Annotated[Docstrings | Pretrained | Synthetic, Field(discriminator="kind")]
 
 KINDS: dict[str, type[Source]] = {
     get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in get_args(get_args(AnySource)[0])

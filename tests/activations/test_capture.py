@@ -16,8 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from harness.activations.capture import capture_activations
 from harness.activations.documents import read_documents
-from harness.activations.hook import Hook, hidden_states, load_model
+from harness.activations.hook import Hook, hidden_states
 from harness.activations.language_model import load_tokenizer
+from harness.activations.pretrained_model import load_model
 from harness.activations.store import ActivationStore
 from harness.activations.tokens import packed_contexts
 from harness.errors import UserError
@@ -132,8 +133,6 @@ HOOKS = {
     "model.layers": "a module that is never called",
     "model": "BaseModelOutputWithPast",
     "model.rotary_emb": "[1, 32, 8]",
-    "model.layers.0.mlp.up_proj": "[2, 32, 32]",
-    "lm_head": "[2, 32, 400]",
 }
 
 
@@ -148,6 +147,15 @@ def test_a_hook_that_gives_no_activations_is_one_line(
         f"of [contexts, context, width], got {HOOKS[hook]}"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("hook", "width"), [("model.layers.0.mlp.up_proj", 32), ("lm_head", 400)])
+def test_a_hook_of_another_width_is_one_line(
+    make_source: MakeSource, folders: Folders, llama: Path, tmp_path: Path, hook: str, width: int
+) -> None:
+    line = rf"activations\.width: expected {width}, the width of the output of {hook}, got 16$"
+    with pytest.raises(UserError, match=line):
+        capture_activations(make_source(("transformer.h.0", hook)), folders.corpus, llama, tmp_path / "out")
 
 
 def test_a_hook_of_another_architecture_is_captured(

@@ -13,7 +13,8 @@ from torch import nn
 
 from harness.activations.capture import capture_activations
 from harness.activations.documents import read_documents
-from harness.activations.hook import Hook, hidden_states, load_model
+from harness.activations.hook import Hook, hidden_states
+from harness.activations.pretrained_model import load_model
 from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
 from harness.activations.tokens import packed_contexts
@@ -90,11 +91,11 @@ def test_what_is_read_is_that_of_the_first_call_whatever_is_changed_in_place() -
         ),
         (
             ("h.1.mlp}", "h.1.mlp.c_fc}"),
-            r"target\.hook: expected a module whose output is a tensor \[2, 32, 16\] of .*, got \[2, 32, 64\]$",
+            r"target\.width: expected 64, the width of the output of transformer\.h\.1\.mlp\.c_fc, got 16$",
         ),
         (
             ("h.1.mlp}", "h.1.mlp.c_proj, side: input}"),
-            r"target\.hook: expected a module whose input is a tensor \[2, 32, 16\] of .*, got \[2, 32, 64\]$",
+            r"target\.width: expected 64, the width of the input of transformer\.h\.1\.mlp\.c_proj, got 16$",
         ),
         (
             ("h.1.mlp}", "h.1.mlp, side: input}"),

@@ -46,7 +46,7 @@ def test_the_sources_of_the_repository_are_valid(name):
     {
         "no kind": (
             SOURCE.replace("kind: docstrings\n", ""),
-            "2: kind: this key is missing; expected one of docstrings, synthetic; "
+            "2: kind: this key is missing; expected one of docstrings, pretrained, synthetic; "
             "its other keys are those of 'kind: docstrings'$",
         ),
         "no kind of known features": (
@@ -57,9 +57,9 @@ def test_the_sources_of_the_repository_are_valid(name):
             "question: What?",
             "1: kind: this key is missing; .*; add it, as in 'kind: docstrings'$",
         ),
-        "an unknown kind": ("kind: hub", "1: kind: expected one of docstrings, synthetic, got 'hub'$"),
+        "an unknown kind": ("kind: hub", "1: kind: expected one of docstrings, pretrained, synthetic, got 'hub'$"),
         "a list of kinds": ("kind: [synthetic]", r"1: kind: expected one of .*, got \['synthetic'\]$"),
-        "nothing as kind": ("kind:", "1: kind: expected one of docstrings, synthetic, got nothing$"),
+        "nothing as kind": ("kind:", "1: kind: expected one of docstrings, pretrained, synthetic, got nothing$"),
         "a key of another kind": (
             SOURCE + "noise: 0.1",
             "6: noise: 'kind: docstrings' has no such key, only 'kind: synthetic' has$",

@@ -1,0 +1,151 @@
+"""Makes windows of activations: the same bits whoever makes them, in any order, to be stored or streamed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.activations.contexts import ContextReader, WindowOfContexts
+from harness.activations.documents import Split
+from harness.activations.hook import check_read, hidden_states, hooks_at
+from harness.activations.model_files import NAME
+from harness.activations.pretrained_model import check_context, open_model
+from harness.activations.store_writer import Unfit
+from harness.activations.stream_file import StreamFile
+from harness.activations.text import text_fingerprint
+
+POSITIONS = "positions.jsonl"  # where windows start in the text, as far as they were read
+TRIED = 2  # contexts that the hooks are tried on
+
+
+class Pass(NamedTuple):
+    """What one forward pass reads: the contexts [batch, context] and the kept positions among all of them."""
+
+    contexts: slice
+    ids: Tensor
+    mask: Tensor | None
+    kept: Tensor
+
+
+class WindowMaker:
+    """A pretrained model beside its text. Opened once per process."""
+
+    def __init__(self, spec: StreamFile, device: torch.device, positions: Path) -> None:
+        """positions: a folder that remembers where windows start in the text. See `open` for what is raised."""
+        self.spec, self.device, self._positions = spec, device, positions
+        if text_fingerprint(spec.text) != spec.text_fingerprint:
+            raise spec.error(("text",), "expected the text that the activations were begun with, it has changed")
+        self.model, self.tokenizer = open_model(spec.model, spec.model_fingerprint, device, spec.error)
+        check_context(self.model, spec.contexts, spec.error)
+        self.hooks = hooks_at(spec.places, self.model, spec.error)
+        self._readers: dict[Split, ContextReader] = {}
+        self._embeddings = self.model.get_input_embeddings().weight
+        self._tried = False
+
+    @classmethod
+    def open(cls, store: Path, device: torch.device) -> WindowMaker:
+        """From the `stream.json` in a store's folder.
+
+        Raises UserError if the model or the text is another one now, or if they do not fit each other.
+        """
+        return cls(StreamFile.read(store), device, store)
+
+    def reader(self, split: Split) -> ContextReader:
+        """The contexts of a split."""
+        if split not in self._readers:
+            spec, file = self.spec, self._positions / POSITIONS
+            self._readers[split] = ContextReader(
+                spec.text, self.tokenizer, spec.contexts, split, positions=file, error=spec.error
+            )
+        return self._readers[split]
+
+    def window(self, split: Split, index: int) -> list[NDArray[Any]]:
+        """Activations [tokens, width] of window `index` in the store's dtype, and targets if there are any.
+
+        In the order of the text. Raises IndexError where there is no such window, UserError where the text is too
+        short or a value cannot be kept.
+        """
+        contexts = self.reader(split).window(index)
+        self._check_ids(contexts)
+        self._try_hooks(contexts)
+        tokens, dtype = int(contexts.kept.sum()), getattr(torch, self.spec.dtype)
+        pinned = self.device.type == "cuda"
+        kept = [torch.empty(tokens, p.width, dtype=dtype, pin_memory=pinned) for p in self.spec.places]
+        unfit: list[Tensor] = []  # read at the end only, since that waits for the GPU
+        done = 0
+        for one in self._passes(contexts):
+            here = slice(done, done := done + len(one.kept))
+            for rows, read in zip(kept, self._rows(one), strict=True):
+                cast = read.to(dtype)
+                rows[here].copy_(cast, non_blocking=True)
+                unfit.append(~torch.isfinite(cast).all())
+        if unfit and bool(torch.stack([flag.to(unfit[0].device) for flag in unfit]).any()):
+            raise self._unfit(contexts, split, index)
+        return [rows.numpy() for rows in kept]  # complete: the flags were computed behind the copies
+
+    def _passes(self, contexts: WindowOfContexts) -> Iterator[Pass]:
+        """The forward passes of a window: always the same contexts together."""
+        at = self._embeddings.device
+        for start in range(0, len(contexts.ids), self.spec.contexts_per_pass):
+            here = slice(start, start + self.spec.contexts_per_pass)
+            ids = torch.from_numpy(contexts.ids[here]).to(at, non_blocking=True)
+            mask = None if contexts.mask is None else torch.from_numpy(contexts.mask[here])
+            kept = torch.from_numpy(np.flatnonzero(contexts.kept[here]))
+            padded = mask is not None and not bool(mask.all())
+            yield Pass(here, ids, mask.to(at) if mask is not None and padded else None, kept)
+
+    @torch.inference_mode()
+    def _rows(self, one: Pass) -> list[Tensor]:
+        """What the hooks read at the kept positions [kept, width]."""
+        read = hidden_states(self.model, self.hooks, one.ids, one.mask)
+        return [states.flatten(0, 1).index_select(0, one.kept.to(states.device)) for states in read]
+
+    def _try_hooks(self, contexts: WindowOfContexts) -> None:
+        """Raise UserError if a hook reads anything but activations of the width that the source file says."""
+        if self._tried:
+            return
+        ids = torch.from_numpy(contexts.ids[:TRIED]).to(self._embeddings.device)
+        check_read(self.spec.places, self.hooks, hidden_states(self.model, self.hooks, ids), ids, self.spec.error)
+        self._tried = True
+
+    def _check_ids(self, contexts: WindowOfContexts) -> None:
+        largest, embeddings = int(contexts.ids.max(initial=0)), len(self._embeddings)
+        if largest >= embeddings:
+            message = (
+                f"expected a model with its own tokenizer: this one makes the token id {largest}, "
+                f"the model has embeddings for {embeddings:,}"
+            )
+            raise self.spec.error(NAME, message)
+
+    def _unfit(self, contexts: WindowOfContexts, split: Split, index: int) -> Exception:
+        """What to say about the first value of a window that cannot be kept."""
+        for one in self._passes(contexts):
+            for place, read in zip(self.spec.places, self._rows(one), strict=True):
+                rows = read.float().cpu()
+                bad = ~torch.isfinite(rows.to(getattr(torch, self.spec.dtype)))
+                if not bool(bad.any()):
+                    continue
+                row, dimension = (int(number) for number in bad.nonzero()[0])
+                context, position = divmod(int(one.kept[row]), one.ids.shape[1])
+                token = self.tokenizer.decode([int(one.ids[context, position])])
+                value = float(rows[row, dimension])
+                where = (
+                    f"{split}, token {token!r} at position {position} of context {one.contexts.start + context} "
+                    f"of window {index}, dimension {dimension} of {place.hook}"
+                )
+                return self._cannot_keep(value, f"{where}: {Unfit(row, value, self.spec.dtype)}")
+        raise AssertionError("a pass that is repeated gives other values")
+
+    def _cannot_keep(self, value: float, message: str) -> Exception:
+        if math.isfinite(value):
+            return self.spec.error(("activations", "dtype"), message)
+        if self.model.dtype == torch.float16:
+            return self.spec.error(("model", "dtype"), f"{message}; expected bfloat16 or float32")
+        return self.spec.error(("activations", "hook"), message)
