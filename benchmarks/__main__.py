@@ -48,6 +48,10 @@ def sections(*, quick: bool, peers: bool) -> dict[str, tuple[str, Callable[[], s
             "What the harness adds to a study of one-minute cells",
             lambda: _overhead(effort, quick=quick),
         ),
+        "stream": (
+            "Activations made by a language model beside a cell, by tokens trained on",
+            lambda: _stream(effort, quick=quick),
+        ),
         "records": (
             "Cells that cost nothing, on four workers: seconds per cell, and for a restart of the finished study",
             lambda: _optuna(quick=quick),
@@ -68,6 +72,12 @@ def _overhead(effort: Effort, *, quick: bool) -> str:
     from benchmarks import grids
 
     return grids.overhead(grids.QUICK if quick else grids.FULL, effort)
+
+
+def _stream(effort: Effort, *, quick: bool) -> str:
+    from benchmarks import streaming
+
+    return streaming.section(streaming.QUICK if quick else streaming.FULL, effort)
 
 
 def _optuna(*, quick: bool) -> str:

@@ -21,8 +21,10 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 FEATURES = "features.safetensors"
 SPLITS = ("train", "held_out")
+WINDOW = 262_144  # tokens of a training window where the manifest does not say
 VERIFIED = 2**28  # bytes: about half a second
 AGAIN = "make the activations again: harness prepare SOURCE --step activations"
+OF_WINDOWS = ("window", "feed", "stream")  # of a manifest, where it has them; they decide the numbers, too
 DECISIVE = ("format", "hook", "dtype", "width", "tokens", "shards", "features", "mean", "scale")  # of a manifest
 OF_TARGETS = ("hook", "width", "shards", "mean", "scale")  # of its entry `targets`
 
@@ -32,6 +34,10 @@ class ActivationStore:
 
     A store for transcoders also has the target of each activation: `targets-train-00000.npy`, ... in the same
     order, with a hook, a width, a mean and a scale of their own.
+
+    Training tokens are used in windows of `window` tokens that follow each other. A *streamed* store has the first
+    one on disk (and all held-out tokens); the others are made when they are needed, by who trains. `stream` in its
+    manifest is the fingerprint of all that decides them.
 
     If the true features are known, `features.safetensors` has those of the held-out tokens, `features`
     [tokens, F], and `directions` [F, width].
@@ -83,13 +89,47 @@ class ActivationStore:
         return int(self.manifest["width"])
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of an entry on disk."""
+        return int(np.dtype(self.manifest["dtype"]).itemsize)
+
+    @property
     def fingerprint(self) -> str:
         """sha256 of everything that decides the numbers: stores with the same one hold the same activations."""
         return str(self.manifest["fingerprint"])
 
     def tokens(self, split: str) -> int:
-        """Tokens of `split`, which is `train` or `held_out`."""
-        return int(self._starts[split][-1])
+        """Tokens of `split`, which is `train` or `held_out`; of a stream, those that are not on disk, too."""
+        return int(self.manifest["tokens"][split])
+
+    @property
+    def window(self) -> int:
+        """Tokens of a training window; the last one may be shorter."""
+        return _window(self.manifest)
+
+    def has_window(self, number: int) -> bool:
+        """Whether this training window is on disk."""
+        return bool(self._window_end(number) <= self._starts["train"][-1])
+
+    def read_window(self, number: int) -> list[NDArray[Any]]:
+        """A training window: inputs [tokens, width], and targets if there are any. Not to be written to.
+
+        What one shard holds is not read but mapped, so that several processes share its memory.
+        Raises IndexError where it is not on disk.
+        """
+        rows = self._view("train", number * self.window, self._window_end(number))
+        return [rows] if self.targets is None else [rows, *self.targets.read_window(number)]
+
+    def _window_end(self, number: int) -> int:
+        return min((number + 1) * self.window, self.tokens("train"))
+
+    def _view(self, split: str, start: int, stop: int) -> NDArray[Any]:
+        """As `read`, but mapped where one shard has all these tokens."""
+        starts = self._starts[split]
+        shard = int(np.searchsorted(starts, start, side="right")) - 1
+        if 0 <= start < stop <= starts[-1] and stop <= starts[shard + 1]:
+            return np.asarray(self._shards[split][shard])[start - starts[shard] : stop - starts[shard]]
+        return self.read(split, start, stop)
 
     @property
     def mean(self) -> Floats:
@@ -108,7 +148,8 @@ class ActivationStore:
         """
         starts = self._starts[split]
         if not 0 <= start <= stop <= starts[-1]:
-            raise IndexError(f"{split} has tokens [0, {starts[-1]}), asked for [{start}, {stop})")
+            where = " on disk" if starts[-1] < self.tokens(split) else ""
+            raise IndexError(f"{split} has tokens [0, {starts[-1]}){where}, asked for [{start}, {stop})")
         out = np.empty((stop - start, self.width), dtype=self.manifest["dtype"])
         first = int(np.searchsorted(starts, start, side="right")) - 1
         for shard, begin in zip(self._shards[split][first:], starts[first:], strict=False):
@@ -134,9 +175,16 @@ class ActivationStore:
 
 def _open_shards(path: Path, manifest: dict[str, Any], split: str) -> list[NDArray[Any]]:
     shards = [_open_shard(path / shard["file"], manifest, shard) for shard in manifest["shards"][split]]
-    if sum(map(len, shards)) != manifest["tokens"][split]:
-        raise UserError(f"{path}: {split}: expected {manifest['tokens'][split]} tokens, the shards have other")
+    expected = manifest["tokens"][split]
+    if split == "train" and manifest.get("feed") == "stream":
+        expected = min(expected, _window(manifest))
+    if sum(map(len, shards)) != expected:
+        raise UserError(f"{path}: {split}: expected {expected} tokens, the shards have other")
     return shards
+
+
+def _window(manifest: dict[str, Any]) -> int:
+    return int(manifest.get("window", WINDOW))
 
 
 def _open_shard(file: Path, manifest: dict[str, Any], shard: dict[str, Any]) -> NDArray[Any]:
@@ -169,6 +217,7 @@ def _read_features(path: Path, manifest: dict[str, Any], rows: slice) -> Floats 
 def fingerprint_of(manifest: dict[str, Any]) -> str:
     """sha256 over everything that decides the numbers that an `ActivationStore` returns."""
     decisive = {name: manifest.get(name) for name in DECISIVE}
+    decisive |= {name: manifest[name] for name in OF_WINDOWS if name in manifest}
     if (targets := manifest.get("targets")) is not None:
         decisive["targets"] = {name: targets.get(name) for name in OF_TARGETS}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

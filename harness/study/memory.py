@@ -20,6 +20,7 @@ HIDDEN = 4  # numbers for each unit of an added layer and token
 ROW = 4  # numbers for each dimension of a reconstruction
 EVALUATED = 2048  # tokens at a time, when a cell is measured
 COPIES = 2  # of the state, while a checkpoint is written
+WINDOWS = 2  # of training tokens: this one and the next
 FLOAT = 4  # bytes
 # Bytes that comparing with known features takes (harness/evaluation/known_features.py): for each held-out token
 # and feature, and as many more while these are read; for each active latent of a token; for each latent and
@@ -57,6 +58,15 @@ def together(cells: Iterable[Memory]) -> int:
     """Bytes that these cells need as a cohort."""
     members = list(cells)
     return sum(cell.kept for cell in members) + max((cell.passing for cell in members), default=0)
+
+
+def of_worker(held_out: int, window: int, width: int, itemsize: int, language_model: int = 0) -> int:
+    """Bytes on its device that a worker needs besides those of its cells.
+
+    held_out, window: tokens of both; width: dimensions of a token, its target's included; itemsize: bytes of an
+    activation as it is stored; language_model: bytes of the one that makes a stream.
+    """
+    return FLOAT * held_out * width + WINDOWS * window * width * itemsize + language_model
 
 
 def memory(

@@ -28,6 +28,7 @@ from harness.study.cells import CellSpec, Score, possible_cells, size
 from harness.study.edits import asked
 from harness.study.grid import recipes
 from harness.study.identity import Roots, roots
+from harness.study.memory import of_worker
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
 from harness.sweep.cohorts import in_order
@@ -203,9 +204,15 @@ class Sweep:
         return tuple(sorted({*training, *COMMON_ROOTS, *(one.function for one in self.measurements)}))
 
     def _shared_bytes(self) -> int:
-        """Memory of the held-out activations, which every worker holds."""
-        width = self.store.width + (self.store.targets.width if self.store.targets else 0)
-        return 4 * self.store.tokens("held_out") * width
+        """Memory that every worker needs besides that of its cells."""
+        store = self.store
+        return of_worker(
+            store.tokens("held_out"),
+            min(store.window, store.tokens("train")),
+            store.width + (store.targets.width if store.targets else 0),
+            store.itemsize,
+            store.manifest.get("model_bytes", 0),
+        )
 
     def _phases(self) -> Iterator[list[CellSpec]]:
         """The cells of each phase; those of the second phase are computed when the first is over."""

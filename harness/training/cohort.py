@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -14,6 +14,7 @@ from harness.training.trainer import NextBatch
 
 Rows = Callable[[int], Batch]  # step (0-based) -> activations, as they are stored
 End = TypeVar("End")
+LONGEST_WAIT = 0.2  # seconds without a beat while a batch is waited for
 
 
 class Stopped(Exception):
@@ -41,24 +42,25 @@ class Cohort(Generic[End]):
         seconds: float,
         beat: Callable[[], Any] = lambda: None,
         centred: Callable[[Batch], Batch] = lambda rows: rows,
+        steps: int | None = None,
     ) -> None:
         """Bring all cells to their ends. Every batch is made once; a cell that is further on waits for the others.
 
         read: gets the rows of a step, a thread of its own those of the next one. seconds: time between two
-        checkpoints, of all cells after the same step. beat: called after every turn; it raises Stopped to end.
-        That, and what `read` raises, is raised in every cell that waits.
+        checkpoints, of all cells after the same step. beat: called after every turn, and while a batch is
+        waited for; it raises Stopped to end. That, and what `read` raises, is raised in every cell that waits.
         centred: makes of rows what cells train on, in this thread: another that calculates gets threads of its own
-        from OpenMP, which take the cores from the step.
+        from OpenMP, which take the cores from the step. steps: of the longest cell; nothing is read behind them.
         """
         for name in self._cells:
             self._advance(name, self._cells[name].__next__)
         saved = time.monotonic()
-        with Prefetcher(read) as rows:
+        with Prefetcher(read, steps) as rows:
             while self.waiting:
                 step = min(self.waiting.values())
                 save = time.monotonic() - saved >= seconds
                 try:
-                    turn = NextBatch(centred(rows(step)), save)
+                    turn = NextBatch(centred(rows(step, beat)), save)
                 except Exception as failure:
                     self._interrupt(failure)
                     continue
@@ -90,15 +92,21 @@ class Cohort(Generic[End]):
 class Prefetcher:
     """What `read` reads, the next of it by a thread while this one is trained on; use as a context manager."""
 
-    def __init__(self, read: Rows) -> None:
+    def __init__(self, read: Rows, steps: int | None = None) -> None:
+        """`steps`: how many there are, if that is known."""
         self._read = read
+        self._steps = steps
         self._thread = ThreadPoolExecutor(1, "read")
         self._ahead: dict[int, Future[Batch]] = {}  # of one step at most
 
-    def __call__(self, step: int) -> Batch:
-        """The rows of `step`. Raises what `read` raised for it."""
+    def __call__(self, step: int, meanwhile: Callable[[], Any] = lambda: None) -> Batch:
+        """The rows of `step`. Raises what `read` raised for it. meanwhile: called now and then while it waits."""
         wanted = self._ahead.get(step) or self._thread.submit(self._read, step)
-        self._ahead = {step + 1: self._thread.submit(self._read, step + 1)}
+        self._ahead = {}
+        if step + 1 != self._steps:
+            self._ahead[step + 1] = self._thread.submit(self._read, step + 1)
+        while not wait([wanted], LONGEST_WAIT).done:
+            meanwhile()
         return wanted.result()
 
     def __enter__(self) -> Prefetcher:
@@ -107,4 +115,5 @@ class Prefetcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        # What it reads now may take long, where activations are made: nobody waits for that.
+        self._thread.shutdown(wait=False, cancel_futures=True)

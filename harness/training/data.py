@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,20 +18,34 @@ from harness.errors import UserError
 from harness.study.recipe import Recipe
 from harness.training.centring import Centring
 from harness.training.metrics import HeldOut
-from harness.training.stream import Batch, batch_rows
+from harness.training.stream import Batch, Order, Piece
+from harness.training.windows import Windows
+
+MakeWindow = Callable[
+    [int], Sequence[NDArray[Any]]
+]  # number -> inputs [tokens, width], and targets if there are any
+OpenStream = Callable[[Path, torch.device], MakeWindow]  # from the folder of a streamed store
 
 
 class Data:
     """A store on a device. Opened once for all cells of a worker: `open_data`.
 
+    Training tokens are read in windows; those that a streamed store does not have on disk are made when they are
+    needed, by what `open_stream` returns. It is called for the first of them only.
+
     centring, width and mean are those of the inputs. target_width and target_mean are None for an SAE, whose
     targets are its inputs: the same tensors, read once.
     """
 
-    def __init__(self, path: Path, device: torch.device) -> None:
+    def __init__(self, path: Path, device: torch.device, open_stream: OpenStream | None = None) -> None:
         self.device = device
         self._store = ActivationStore.open(path)
-        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._open_stream = open_stream
+        self._windows: Windows[Sequence[Any]] = Windows(self._window)
+        self._one_reader = Lock()  # a cohort that ends does not wait for the batch that it reads ahead
+        gpu = device.type == "cuda"
+        self._copies = torch.cuda.Stream(device) if gpu else None  # type: ignore[no-untyped-call]
+        self._making = torch.cuda.Stream(device) if gpu else None  # type: ignore[no-untyped-call]
         targets = self._store.targets
         self.centring = _centring(self._store, device)
         self.target_centring = self.centring if targets is None else _centring(targets, device)
@@ -42,8 +58,18 @@ class Data:
         self.held_out = HeldOut(x, (targets or self._store).scale, target, features=self.features)
 
     def read(self, recipe: Recipe, step: int) -> Batch:
-        """Activations [recipe.batch, width] of a step (0-based), on the device, as they are stored."""
-        return self._read("train", *batch_rows(step, recipe.batch, self._store.tokens("train"), recipe.seed))
+        """Activations [recipe.batch, width] of a step (0-based), on the device, as they are stored.
+
+        Meant to be called for one step after the other: the window that follows is made while this one is used, if
+        the recipe has steps that need it.
+        """
+        order = Order(recipe.batch, recipe.seed, self._store.tokens("train"), self._store.window)
+        pieces = order.pieces(step)
+        with self._one_reader:
+            rows = self._joined([self._rows(piece) for piece in pieces])
+            following, needed = order.next_window(step)
+            self._windows.keep(pieces[-1].window, *([following] if needed < recipe.steps else []))
+        return Batch(rows[0], rows[-1])
 
     def centred(self, rows: Batch) -> Batch:
         """What is trained on: activations in float32, centred and scaled.
@@ -54,8 +80,9 @@ class Data:
         return Batch(x, x if rows.target is rows.input else self.target_centring.centre(rows.target))
 
     def training(self, tokens: int) -> Tensor:
-        """The first `tokens` training inputs of the store, centred and scaled; all if there are fewer."""
-        rows = self._put(self._store.read("train", 0, min(tokens, self._store.tokens("train"))))
+        """The first `tokens` training inputs, centred and scaled; those of the first window if it has fewer."""
+        first = min(self._store.window, self._store.tokens("train"))
+        rows = self._put(self._store.read("train", 0, min(tokens, first)))
         return self.centring.centre(rows)
 
     def features(self) -> Tensor | None:
@@ -68,13 +95,55 @@ class Data:
         targets = self._store.targets
         return Batch(x, x if targets is None else self._put(targets.read(split, start, stop)))
 
+    def _window(self, number: int) -> Sequence[Any]:
+        """A training window: inputs and, if there are any, targets; on a GPU there, else as arrays."""
+        if self._store.has_window(number):
+            made = self._store.read_window(number)
+        elif self._making is None:
+            made = list(self._stream(number))
+        else:
+            with torch.cuda.stream(self._making):
+                made = list(self._stream(number))
+        return made if self._copies is None else [self._put(rows) for rows in made]
+
+    @cached_property
+    def _stream(self) -> MakeWindow:
+        """What makes the windows of a stream. Raises UserError where nothing can."""
+        if self._open_stream is None:
+            raise UserError(f"{self._store.path}: expected all activations on disk, found a stream of them")
+        return self._open_stream(self._store.path, self.device)
+
+    def _rows(self, piece: Piece) -> list[Any]:
+        """Of inputs and targets, those of a batch that are in one window."""
+        window = self._windows(piece.window)
+        if self._copies is None:
+            return [rows.take(piece.rows, axis=0) for rows in window]  # faster than rows[piece.rows]
+        with torch.cuda.stream(self._copies):
+            places = torch.from_numpy(piece.rows).pin_memory().to(self.device, non_blocking=True)
+            return [rows.index_select(0, places) for rows in window]
+
+    def _joined(self, parts: Sequence[Sequence[Any]]) -> list[Tensor]:
+        """Inputs and targets of a batch from those of its pieces."""
+        if self._copies is None:
+            whole = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+            return [torch.from_numpy(rows) for rows in whole]
+        with torch.cuda.stream(self._copies):
+            joined = [torch.cat(rows) for rows in zip(*parts, strict=True)]
+        return [self._ready(rows) for rows in joined]
+
     def _put(self, rows: NDArray[Any]) -> Tensor:
         """Rows on the device, ready to be used by any thread."""
-        x = torch.from_numpy(rows)
         if self._copies is None:
-            return x
+            return torch.from_numpy(rows)
+        pinned = torch.empty(rows.shape, dtype=getattr(torch, rows.dtype.name), pin_memory=True)
+        pinned.numpy()[...] = rows  # which may be mapped, and not to be written
         with torch.cuda.stream(self._copies):  # beside the kernels of the step before
-            there = x.pin_memory().to(self.device, non_blocking=True)
+            there = pinned.to(self.device, non_blocking=True)
+        return self._ready(there)
+
+    def _ready(self, there: Tensor) -> Tensor:
+        """What the stream of copies makes, when it is made, to be used by kernels of steps."""
+        assert self._copies is not None
         self._copies.synchronize()
         there.record_stream(torch.cuda.default_stream(self.device))
         return there
@@ -88,9 +157,14 @@ class Batches:
     """The batches of cells that agree in all that decides them, from data that is opened when first wanted."""
 
     def __init__(self, data: Callable[[], Data], recipe: Recipe) -> None:
-        """`recipe`: that of any of the cells."""
+        """`recipe`: that of the longest of the cells."""
         self._data = data
         self._recipe = recipe
+
+    @property
+    def steps(self) -> int:
+        """How many there are."""
+        return self._recipe.steps
 
     def read(self, step: int) -> Batch:
         """See `Data.read`."""
@@ -102,13 +176,15 @@ class Batches:
 
 
 @lru_cache(maxsize=1)
-def open_data(path: str, device: str, fingerprint: str | None = None) -> Data:
+def open_data(
+    path: str, device: str, fingerprint: str | None = None, open_stream: OpenStream | None = None
+) -> Data:
     """The store at `path`, as long as no other is asked for.
 
-    fingerprint: that of the activations which are meant, where it matters. Raises UserError if there is no store,
-    or if it holds others: they may have been made again since.
+    fingerprint: that of the activations which are meant, where it matters. open_stream: see `Data`.
+    Raises UserError if there is no store, or if it holds others: they may have been made again since.
     """
-    data = Data(Path(path), torch.device(device))
+    data = Data(Path(path), torch.device(device), open_stream)
     if fingerprint not in (None, data.fingerprint):
         raise UserError(f"{path}: the activations are no longer those that this sweep began with; start it again")
     return data

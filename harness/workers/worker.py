@@ -26,7 +26,7 @@ from harness.files import when_full
 from harness.sae import native
 from harness.study.recipe import Recipe
 from harness.training.cohort import Cohort, Stopped
-from harness.training.data import Batches, open_data
+from harness.training.data import Batches, MakeWindow, open_data
 from harness.workers.cell_folder import CellFolder
 from harness.workers.failures import End
 from harness.workers.job import Job
@@ -45,6 +45,7 @@ class Messages:
         self._file = os.fdopen(os.dup(1), "w", buffering=1)
         os.dup2(2, 1)
         self._last = 0.0
+        self._is_set: dict[str, int] = {}  # how far the cells were then
         self.stop = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the controller handles Ctrl-C
@@ -59,11 +60,14 @@ class Messages:
             os._exit(1)
 
     def beat(self, waiting: dict[str, int], batch: int) -> None:
-        """Send, now and then, how far the cells are. Raises Stopped if they are to end."""
+        """Send, now and then, how far the cells are. Raises Stopped if they are to end.
+
+        Nothing is sent as long as no cell goes on: a worker that waits for ever for a batch hangs.
+        """
         if self.stop:
             raise Stopped
-        if time.monotonic() - self._last >= BEAT_SECONDS:
-            self._last = time.monotonic()
+        if time.monotonic() - self._last >= BEAT_SECONDS and waiting != self._is_set:
+            self._last, self._is_set = time.monotonic(), dict(waiting)
             self.send(tokens={cell: step * batch for cell, step in waiting.items()})
 
     def full(self, path: Path) -> None:
@@ -81,10 +85,10 @@ class Messages:
 def run_job(job: Job, messages: Messages) -> None:
     """Train the cells of a job to their ends and measure them, or until SIGTERM."""
     torch.set_num_threads(job.threads)
-    data = partial(open_data, job.activations, job.device, job.fingerprint)
+    data = partial(open_data, job.activations, job.device, job.fingerprint, open_stream)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
-    shared = next(iter(recipes.values()))  # they agree in what decides the batches
-    batches = Batches(data, shared)
+    longest = max(recipes.values(), key=lambda recipe: recipe.steps)  # they agree in what decides the batches
+    batches = Batches(data, longest)
     cells = {}
     for path, recipe in recipes.items():
         if CellFolder(path, job.pruned_by).result() is None:
@@ -106,9 +110,17 @@ def run_job(job: Job, messages: Messages) -> None:
     cohort.train(
         batches.read,
         job.checkpoint_seconds,
-        lambda: messages.beat(cohort.waiting, shared.batch),
+        lambda: messages.beat(cohort.waiting, longest.batch),
         batches.centred,
+        batches.steps,
     )
+
+
+def open_stream(store: Path, device: torch.device) -> MakeWindow:
+    """What makes the training windows of a streamed store: it loads the language model."""
+    from harness.activations.windows import WindowMaker
+
+    return partial(WindowMaker.open(store, device).window, "train")
 
 
 def main() -> None:
@@ -120,7 +132,8 @@ def main() -> None:
     for line in sys.stdin:
         run_job(Job.from_line(line), messages)
         if messages.stop:
-            break
+            sys.stderr.flush()
+            os._exit(0)  # all cells are on disk: no thread that makes activations is waited for
 
 
 def _get_ready() -> None:

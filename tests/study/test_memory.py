@@ -1,14 +1,16 @@
 """The memory model against what real training takes at its peak, in a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 from statistics import median
 
 import pytest
 
+from harness.engines.pool import ALLOCATOR
 from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS
-from harness.study.memory import KnownFeatures, Memory, together
+from harness.study.memory import KnownFeatures, Memory, of_worker, together
 from harness.study.plan import cost
 from harness.study.recipe import Recipe
 
@@ -141,3 +143,55 @@ def test_cells_of_a_cohort_add_what_they_keep_only(tmp_path):
 def test_no_cells_need_nothing_and_the_hungriest_counts():
     assert together([]) == 0
     assert together([Memory(1, 10), Memory(2, 30), Memory(4, 20)]) == 37
+
+
+# A stream of a language model that costs nothing, read to its end as a worker reads it.
+STREAMED = """
+import json, pathlib, sys
+import numpy as np, torch
+from harness.activations.store import fingerprint_of
+from harness.activations.store_writer import StoreWriter
+from harness.study.recipe import Recipe
+from harness.training.cohort import Prefetcher
+from harness.training.data import Data
+
+def status(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+
+def make(number):
+    return [np.full((window, width), number, np.float16)]
+
+folder, window, width, windows = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:])
+writer = StoreWriter(folder, {"train": window, "held_out": 16}, width, "float16")
+for split, tokens in writer.tokens.items():
+    writer.put(split, np.arange(tokens), np.random.default_rng(0).normal(size=(tokens, width)))
+manifest = writer.finish(hook="h", model="m", model_fingerprint="f")
+manifest |= {"feed": "stream", "window": window, "tokens": {"train": windows * window, "held_out": 16}}
+(folder / "manifest.json").write_text(json.dumps({**manifest, "fingerprint": fingerprint_of(manifest)}))
+del writer
+data = Data(folder, torch.device("cpu"), lambda path, device: make)
+recipe = Recipe(latents=8, k=1, batch=1000, tokens=windows * window)
+torch.randn(1000, width).to(torch.float32, copy=True)
+before = status("VmRSS")
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+with Prefetcher(lambda step: data.read(recipe, step), recipe.steps) as rows:
+    for step in range(recipe.steps):
+        data.centred(rows(step))
+print(status("VmHWM") - before)
+"""
+
+
+def test_training_windows_take_what_the_model_says_however_many_there_are(tmp_path):
+    window, width = 100_000, 64
+    model = of_worker(16, window, width, 2)
+    peaks = []
+    for windows in (3, 12):
+        (folder := tmp_path / str(windows)).mkdir()
+        command = [sys.executable, "-c", STREAMED, str(folder), *map(str, (window, width, windows))]
+        said = subprocess.run(command, env={**os.environ, **ALLOCATOR}, capture_output=True, text=True, check=True)
+        peaks.append(
+            int(said.stdout) - window * width * 2
+        )  # the first one is a file's pages, which can be had back
+    print([f"{peak / model:.2f} of {model / 2**20:.0f} MiB" for peak in peaks])
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.15)
+    assert 0.5 < max(peaks) / model < 1.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
 from harness.evaluation.quality import measure
@@ -17,7 +18,7 @@ from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort
 from harness.training.metrics import HeldOut
 from harness.training.sae_files import SAEConfig
-from harness.training.stream import Batch, batch_rows
+from harness.training.stream import Batch, Order
 from harness.training.trained_sae import TrainedSAE
 from harness.training.trainer import Samples, Stopwatch, train
 
@@ -25,6 +26,7 @@ WIDTH, BATCH, STEPS = 8, 32, 20
 DATA = torch.randn(1024, WIDTH, generator=torch.Generator().manual_seed(0))
 HELD_OUT = HeldOut(torch.randn(256, WIDTH, generator=torch.Generator().manual_seed(1)), scale=1.0)
 SAMPLES = Samples(HELD_OUT, lambda tokens: DATA[:tokens])
+ORDER = Order(BATCH, seed=0, tokens=len(DATA), window=300)
 MEAN = torch.linspace(-1, 1, WIDTH)
 
 
@@ -40,8 +42,13 @@ def cell(micro_batches: int = 1, **changes: Any) -> Cell:
 
 
 def batches(step: int) -> Batch:
-    x = DATA[slice(*batch_rows(step, BATCH, len(DATA), 0))]
+    x = DATA[rows_of(ORDER, step)]
     return Batch(x, x)
+
+
+def rows_of(order: Order, step: int) -> torch.Tensor:
+    """The places in the store of a batch's tokens."""
+    return torch.from_numpy(np.concatenate([p.window * order.window + p.rows for p in order.pieces(step)]))
 
 
 class Killed(Exception):

@@ -58,6 +58,13 @@ def assert_as_alone(name: str, end: Any, curve: list, tmp_path) -> None:
     assert all(torch.equal(state[key], value) for key, value in one.state().items())
 
 
+def assert_no_thread_reads() -> None:
+    for thread in threading.enumerate():
+        if thread.name.startswith("read"):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
 def test_cells_that_are_all_different_have_the_same_bits_together_and_alone(tmp_path):
     before = DATA.clone()
     ends, curves = together({name: cell(**changes) for name, changes in CHANGES.items()})
@@ -134,7 +141,7 @@ def test_a_cohort_that_is_told_to_stop_stops_every_cell_at_once():
     ends, _ = together(cells, beat=beat)
     assert {type(end) for end in ends.values()} == {Stopped}
     assert [one.step_index for one in cells.values()] == [5, 5] + [4] * (len(cells) - 2)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+    assert_no_thread_reads()
 
 
 def test_batches_that_cannot_be_made_end_every_cell():
@@ -145,7 +152,7 @@ def test_batches_that_cannot_be_made_end_every_cell():
 
     ends, _ = together({name: cell(**CHANGES[name]) for name in ("wide", "short")}, source=source)
     assert [str(end) for end in ends.values()] == ["the disk is gone"] * 2
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+    assert_no_thread_reads()
 
 
 def test_the_next_batch_is_made_while_the_current_one_trains():
@@ -164,6 +171,42 @@ def test_the_next_batch_is_made_while_the_current_one_trains():
     one.step = step  # type: ignore[method-assign]
     ends, _ = together({"one": one}, source=source)
     assert not isinstance(ends["one"], Exception)
+
+
+def test_nothing_is_read_behind_the_last_step():
+    read: list[int] = []
+
+    def source(step: int) -> Batch:
+        read.append(step)
+        return batches(step)
+
+    cells = {
+        name: train(cell(**CHANGES[name]), SAMPLES, None, print, Stopwatch(), 1) for name in ("wide", "short")
+    }
+    Cohort(cells).train(source, 1e9, steps=STEPS)
+    assert read == list(range(STEPS))
+
+
+def test_a_cohort_that_waits_for_a_batch_can_be_told_to_stop():
+    """Activations that are made on the way can take minutes."""
+    go_on = threading.Event()
+
+    def source(step: int) -> Batch:
+        if step == 2:
+            assert go_on.wait(60)
+        return batches(step)
+
+    beats: list[int] = []
+
+    def beat() -> None:
+        beats.append(1)
+        if len(beats) == 4:  # two turns, and twice while it waits
+            raise Stopped
+
+    ends, _ = together({"wide": cell(**CHANGES["wide"])}, source=source, beat=beat)
+    assert isinstance(ends["wide"], Stopped)
+    go_on.set()
+    assert_no_thread_reads()
 
 
 def test_a_stopwatch_stands_still_while_a_cell_waits(monkeypatch):

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from harness.study.curve import DENSER, POINTS, curve_tokens, logging_steps
 from harness.training.checkpoint import Checkpoints
 from harness.training.metrics import WINDOWS
-from harness.training.stream import batch_rows
 from harness.training.trainer import Diverged, Stopwatch, resume
 from tests.training.cells import DATA, MEAN, STEPS, WIDTH, Killed, cell, recipe, run
 
@@ -105,25 +104,6 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path, damage
     assert len(list(tmp_path.glob("*"))) == 2
     checkpoints.clear()
     assert checkpoints.load() is None
-
-
-@given(st.integers(1, 64), st.integers(64, 1000), st.integers(0, 5))
-def test_an_epoch_sees_every_whole_batch_once(batch, tokens, seed):
-    count = tokens // batch
-    for epoch in (0, 1):
-        rows = [batch_rows(epoch * count + step, batch, tokens, seed) for step in range(count)]
-        assert all(stop - start == batch and stop <= tokens for start, stop in rows)
-        assert sorted(start for start, _ in rows) == [i * batch for i in range(count)]
-
-
-def test_epochs_and_seeds_have_orders_of_their_own():
-    def order(seed, epoch):
-        return tuple(batch_rows(epoch * 50 + step, 10, 500, seed)[0] for step in range(50))
-
-    assert len({order(0, 0), order(0, 1), order(1, 0)}) == 3
-    assert order(1, 0) == order(1, 0)
-    with pytest.raises(ValueError, match="needs as many"):
-        batch_rows(0, 10, 9, 0)
 
 
 @given(st.integers(1, 100_000), st.integers(1, 300))

@@ -21,11 +21,11 @@ from harness.training.metrics import HeldOut, curve_figures
 from harness.training.optimizers import build_optimizers
 from harness.training.resampling import resample, sources
 from harness.training.sae_files import SAEConfig
-from harness.training.stream import Batch, batch_rows
+from harness.training.stream import Batch
 from harness.training.trained_sae import TrainedSAE
 from harness.training.trainer import Samples, Stopwatch, train
 from tests.sae.references import dense
-from tests.training.cells import BATCH, DATA, MEAN, STEPS, WIDTH, Killed, recipe
+from tests.training.cells import BATCH, DATA, MEAN, ORDER, STEPS, WIDTH, Killed, recipe, rows_of
 
 OUT = 5
 WEIGHTS = torch.randn(WIDTH, OUT, generator=torch.Generator().manual_seed(2))
@@ -57,7 +57,7 @@ def transcoder(micro_batches: int = 1, **changes) -> Cell:
 
 
 def batches(step: int) -> Batch:
-    x = DATA[slice(*batch_rows(step, BATCH, len(DATA), 0))]
+    x = DATA[rows_of(ORDER, step)]
     return Batch(x, computed(x))
 
 
