@@ -74,6 +74,6 @@ def curve(shape: Shape, steps: int) -> str:
 
 def _loss(cell: Cell) -> float:
     """The mean squared error of the last step."""
-    error = float(cell.sums[0]) / (cell.recipe.batch * cell.mean.numel())
+    error = float(cell.sums[0]) / (cell.recipe.batch * cell.centring.mean.numel())
     cell.sums.zero_()
     return error

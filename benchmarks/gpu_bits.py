@@ -76,7 +76,7 @@ def _cell(changes: dict[str, Any], steps: int, device: torch.device) -> Cell:
 def _trained(cell: Cell, batches: tuple[Tensor, ...]) -> Cell:
     """To the end, from wherever it is."""
     for batch in batches[cell.step_index :]:
-        cell.step(batch.to(cell.mean.device))
+        cell.step(batch.to(cell.centring.mean.device))
     return cell
 
 
@@ -87,7 +87,7 @@ def _same(one: Cell, other: Cell) -> bool:
 
 @torch.no_grad()
 def _unexplained(cell: Cell, batches: tuple[Tensor, ...]) -> float:
-    x = torch.cat(batches[:8]).to(cell.mean.device)
+    x = torch.cat(batches[:8]).to(cell.centring.mean.device)
     with cell.evaluating():
         error = (x - cell.code(x).reconstruction).square().sum()
     return float(error / (x - x.mean(0)).square().sum())

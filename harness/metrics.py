@@ -17,6 +17,7 @@ CURVES: tuple[Place, ...] = ("heldout", "train")
 TRAINING = "harness.training.cell:Cell.drain"
 QUALITY = "harness.evaluation.quality:measure"
 FEATURES = "harness.evaluation.known_features:measure"
+ROBUST = "harness.evaluation.robust"
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,41 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         places=("final", "heldout"),
     ),
     Metric(
+        "nmse_median",
+        "median normalised MSE",
+        axis="held-out median normalised MSE",
+        definition="median over tokens of the squared error over the squared distance from the held-out mean",
+        better="lower",
+        measured_by=f"{ROBUST}:median_nmse",
+    ),
+    Metric(
+        "nmse_layer_norm",
+        "normalised MSE of layer-normed tokens",
+        axis="held-out normalised MSE of layer-normed tokens",
+        definition="mean over tokens of the squared error over the squared distance of the token from its own "
+        "mean over dimensions, as after `inputs: layer_norm`",
+        better="lower",
+        measured_by=f"{ROBUST}:layer_norm_nmse",
+    ),
+    Metric(
+        "fvu_trimmed",
+        "trimmed FVU",
+        axis="held-out trimmed FVU",
+        definition="FVU of the 95 % of the held-out tokens that are nearest to the held-out mean, about their own "
+        "mean: massive tokens have no part in it",
+        better="lower",
+        measured_by=f"{ROBUST}:trimmed_fvu",
+    ),
+    Metric(
+        "fvu_dimensions",
+        "FVU per dimension",
+        axis="held-out FVU per dimension",
+        definition="mean over dimensions of the FVU of each: every dimension weighs the same, whatever its "
+        "variance",
+        better="lower",
+        measured_by=f"{ROBUST}:dimensions_fvu",
+    ),
+    Metric(
         "mse",
         "MSE",
         axis="held-out MSE",
@@ -250,8 +286,9 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         FVU,
         label="training FVU",
         axis="training FVU",
-        definition="sum of squared errors over the sum of squares about the training mean (with `inputs: "
-        "uncentred` about 0), on the batches since the last point, before the update that each one causes",
+        definition="sum of squared errors over the sum of squares of what the SAE sees, about the training mean "
+        "(with `inputs: uncentred` or `layer_norm` about 0), on the batches since the last point, before the "
+        "update that each one causes",
         change=None,
         measured_by=TRAINING,
         places=("train",),

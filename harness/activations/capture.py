@@ -65,17 +65,18 @@ def capture_activations(source: Docstrings, corpus: Path, language_model: Path, 
         stored = source.stored
         writer = StoreWriter(folder, counts, stored.width, wanted.dtype, target_width=stored.target_width)
         writers = [writer, *([writer.targets] if writer.targets else [])]
+        names = [stored.hook, stored.target_hook][: len(writers)]
         for number, split in enumerate(positions):
             places = np.random.default_rng([wanted.seed, number]).permutation(counts[split])
             done = 0
             for read in _captured(model, hooks, positions[split], f"capture {split}"):
                 tokens = len(read[0])
-                try:
-                    for one, rows in zip(writers, read, strict=True):
+                for one, rows, hook in zip(writers, read, names, strict=True):
+                    try:
                         one.put(split, places[done : done + tokens], rows)
-                except Unfit as failure:
-                    where = positions[split].where(done + failure.row, tokenizer)
-                    raise source.error(("activations", "dtype"), f"{split}, {where}: {failure}") from None
+                    except Unfit as failure:
+                        where = f"{split}, {positions[split].where(done + failure.row, tokenizer)}, at {hook}"
+                        raise source.error(("activations", "dtype"), f"{where}: {failure}") from None
                 done += tokens
         return writer.finish(
             model=str(language_model),

@@ -17,7 +17,7 @@ from harness.errors import UserError
 
 Floats = NDArray[np.float32]
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 FEATURES = "features.safetensors"
 SPLITS = ("train", "held_out")
@@ -25,8 +25,8 @@ WINDOW = 262_144  # tokens of a training window where the manifest does not say
 VERIFIED = 2**28  # bytes: about half a second
 AGAIN = "make the activations again: harness prepare SOURCE --step activations"
 OF_WINDOWS = ("window", "feed", "stream")  # of a manifest, where it has them; they decide the numbers, too
-DECISIVE = ("format", "hook", "dtype", "width", "tokens", "shards", "features", "mean", "scale")  # of a manifest
-OF_TARGETS = ("hook", "width", "shards", "mean", "scale")  # of its entry `targets`
+OF_TARGETS = ("hook", "width", "shards", "mean", "scale", "std")  # what decides, of a manifest's entry `targets`
+DECISIVE = ("format", "dtype", "tokens", "features", *OF_TARGETS)  # of the manifest itself
 
 
 class ActivationStore:
@@ -135,6 +135,11 @@ class ActivationStore:
     def mean(self) -> Floats:
         """Mean of the training split [width]; activations are used as (x - mean) / scale."""
         return np.array(self.manifest["mean"], dtype=np.float32)
+
+    @property
+    def std(self) -> Floats:
+        """Standard deviation of each dimension [width]."""
+        return np.array(self.manifest["std"], dtype=np.float32)
 
     @property
     def scale(self) -> float:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from safetensors.numpy import save_file
 
 from harness.activations.folders import sha256_of
+from harness.activations.massive import massive_dimensions, massive_tokens, rounding
 from harness.activations.store import FEATURES, FORMAT, MANIFEST, fingerprint_of
 from harness.files import write_json
 
 TARGETS = "targets-"  # begins the names of their shards
 SHARD_BYTES = 2**26
 ROWS_AT_ONCE = 2**14  # measured at a time
+TOKENS_MEASURED = 2**18  # for massive ones
 ALLOCATED_AT_ONCE = 2**20  # bytes
 
 
@@ -31,6 +34,8 @@ class Unfit(Exception):
             super().__init__("the value is nan, which no dtype mends")
         elif math.isinf(value):
             super().__init__(f"the value is {value:g}, which no dtype mends")
+        elif abs(value) < 1:
+            super().__init__(f"{dtype} makes 0 of all values, of which the largest is {value:g}; expected float32")
         else:
             super().__init__(f"{dtype} cannot hold the value {value:g}; expected float32")
 
@@ -82,12 +87,15 @@ class StoreWriter:
     def put(self, split: str, places: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         """Write the rows `values` [n, width] to the places [n] of the split.
 
-        Raises Unfit if a value is not finite in the store's dtype.
+        Raises Unfit if a value is not finite in the store's dtype, or if all of them become 0.
         """
         with np.errstate(over="ignore"):
             kept = values.astype(self.dtype)
         if not (fit := np.isfinite(kept)).all():
             first = tuple(np.argwhere(~fit)[0])
+            raise Unfit(int(first[0]), float(values[first]), self.dtype.name)
+        if not kept.any() and values.any():
+            first = np.unravel_index(np.abs(values).argmax(), values.shape)
             raise Unfit(int(first[0]), float(values[first]), self.dtype.name)
         self._written[split] += len(places)
         shard, row = np.divmod(places, self.rows)
@@ -129,7 +137,8 @@ class StoreWriter:
             for array in arrays:
                 array.flush()
         shards = {split: self._describe(split) for split in self._shards}
-        return {"width": self.width, "shards": shards, **moments(self._blocks("train"), self.width)}
+        measured = moments(partial(self._blocks, "train"), self.width, self.dtype)
+        return {"width": self.width, "shards": shards, **measured}
 
     def _describe(self, split: str) -> list[dict[str, Any]]:
         names = [self._shard_name(split, index) for index in range(len(self._shards[split]))]
@@ -157,17 +166,21 @@ def allocate(file: Path) -> None:
         os.fsync(opened.fileno())
 
 
-def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]:
-    """Statistics of activations from blocks [rows, width]: `mean` and `scale` for (x - mean) / scale, and others.
+Blocks = Callable[[], Iterator[NDArray[np.float64]]]  # [rows, width] each; all of them at every call
 
-    mean: per dimension. scale: root of the mean over all entries of (x - mean)^2, so that one number
+
+def moments(blocks: Blocks, width: int, dtype: DTypeLike) -> dict[str, Any]:
+    """Statistics of activations: `mean` and `scale` for (x - mean) / scale, and others. dtype: as they are stored.
+
+    mean, std: per dimension. scale: root of the mean over all entries of (x - mean)^2, so that one number
     scales the centred activations to unit variance. norm_mean, norm_std: of the Euclidean norms of
-    tokens. outlier_severity: largest |mean| / std of a dimension (arXiv 2605.31518).
+    tokens. outlier_severity: largest |mean| / std of a dimension (arXiv 2605.31518); centring removes it, and it
+    says nothing of massive activations. Those are measured as in `harness.activations.massive`.
     """
     count, norm, norm_square = 0, 0.0, 0.0
     total, square = np.zeros(width), np.zeros(width)
     origin: NDArray[np.float64] | None = None  # a first guess of the mean, against cancellation
-    for block in blocks:
+    for block in blocks():
         origin = block.mean(0) if origin is None else origin
         centred = block - origin
         total, square = total + centred.sum(0), square + (centred**2).sum(0)
@@ -179,10 +192,24 @@ def moments(blocks: Iterator[NDArray[np.float64]], width: int) -> dict[str, Any]
     mean, variance = origin + shift, np.maximum(square / count - shift**2, 0)
     std = np.sqrt(variance)
     severity = np.divide(np.abs(mean), std, out=np.zeros(width), where=std > 0)
+    scale = float(np.sqrt(variance.mean()))
     return {
-        "scale": float(np.sqrt(variance.mean())) or 1.0,  # constant activations are not scaled
+        "scale": scale or 1.0,  # constant activations are not scaled
         "norm_mean": float(norm / count),
         "norm_std": math.sqrt(max(norm_square / count - (norm / count) ** 2, 0.0)),
         "outlier_severity": float(severity.max()),
+        **massive_dimensions(variance),
+        **massive_tokens(((block - mean) ** 2).sum(1) for block in _first(blocks(), TOKENS_MEASURED)),
+        **rounding(np.concatenate([*_first(blocks(), ROWS_AT_ONCE)]), dtype, scale),
         "mean": mean.tolist(),
+        "std": std.tolist(),
     }
+
+
+def _first(blocks: Iterator[NDArray[np.float64]], rows: int) -> Iterator[NDArray[np.float64]]:
+    """Blocks with the first so many rows, or a few more, or all there are."""
+    done = 0
+    for block in blocks:
+        yield block
+        if (done := done + len(block)) >= rows:
+            return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,11 +148,19 @@ def _provenance(view: View) -> dict[str, dict[str, Any]]:
         seeds["tuning seeds"] = ", ".join(str(seed) for seed in study.tuning_seeds)
     return {
         "Design": axes | seeds | {"cells": study.cells},
-        "Activations": study.source,
+        "Activations": _flat(study.source),
         "Base recipe": {name: "none" if value is None else value for name, value in study.recipe.items()},
         "Environment": study.environment,
         "Trained SAEs": _saes(view),
     }
+
+
+def _flat(entries: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Entries within entries as `outer inner`."""
+    found: dict[str, Any] = {}
+    for name, value in entries.items():
+        found |= _flat(value, f"{name} ") if isinstance(value, Mapping) else {above + name: value}
+    return found
 
 
 def _saes(view: View) -> dict[str, str]:

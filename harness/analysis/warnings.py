@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from harness.activations import massive
 from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.levels import levels_in
 from harness.analysis.text import level_name, plural
@@ -17,6 +18,7 @@ FEWEST_SEEDS = 3
 def warnings(view: View) -> list[str]:
     """Everything that weakens the findings, most general first."""
     return [
+        *_activations(view),
         *_seeds(view),
         *_l0(view),
         *_pruned(view),
@@ -27,6 +29,13 @@ def warnings(view: View) -> list[str]:
         *_not_compared(view),
         *_edges(view),
     ]
+
+
+def _activations(view: View) -> Iterator[str]:
+    """Of results that say what was measured of the activations."""
+    if "measured" in view.study.source:
+        for line in massive.warnings(view.study.source["measured"]):
+            yield f"{line[0].upper()}{line[1:]}."
 
 
 def _seeds(view: View) -> Iterator[str]:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.activations import massive
+from harness.activations.store import ActivationStore
 from harness.evaluation.measurements import measurements
 from harness.files import read_record
 from harness.progress import duration
@@ -52,7 +54,7 @@ def show_plan(
     console.print(_kept(study, found, workspace, cells or []), soft_wrap=True)
     for line in _to_measure(study, workspace, cells or [], source):
         console.print(line, soft_wrap=True)
-    for line in _edits(study, workspace, source):
+    for line in [*_edits(study, workspace, source), *_weaknesses(study, workspace, source)]:
         console.print(line, soft_wrap=True)
 
 
@@ -62,6 +64,14 @@ def _edits(study: Study, workspace: Workspace, source: str | None) -> list[str]:
     if before is None:
         return []
     return edits(before, asked(study, source)).lines()
+
+
+def _weaknesses(study: Study, workspace: Workspace, source: str | None) -> list[str]:
+    """What weakens every figure on the activations, if there are any yet."""
+    if source is None:
+        return []
+    store = ActivationStore.open(study.source.store(workspace.data))
+    return [f"warning: {line}" for line in massive.warnings(store.manifest)]
 
 
 def _row(study: Study, arm: ArmSpec) -> list[str]:

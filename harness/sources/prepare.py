@@ -9,7 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.activations.folders import full_disk_as_user_error
+from harness.activations import massive
+from harness.activations.folders import full_disk_as_user_error, read_json
+from harness.activations.store import MANIFEST
 from harness.files import write_json
 from harness.locks import exclusive, this_process
 from harness.sources.source import ACTIVATIONS, Source, Step
@@ -56,6 +58,10 @@ def _make(steps: Sequence[Step], source: Source, data: Path, results: Path, say:
         if made.metrics is not None:
             write_json(metrics_file(step, results), made.metrics)
         say(made.summary)
+        if step.name == ACTIVATIONS:
+            manifest = read_json(source.folder(data) / step.name / MANIFEST, "an activation store")
+            for line in massive.warnings(manifest):
+                say(f"warning: {line}")
 
 
 def metrics_file(step: Step, results: Path) -> Path:

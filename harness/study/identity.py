@@ -65,9 +65,6 @@ ONLY_IF: dict[str, Callable[[Recipe], bool]] = {
     "harness.training.data:Data.training": _calibrated,
     "harness.training.trainer:CALIBRATION_TOKENS": _calibrated,
     "harness.training.fused_adam:FusedAdam": _fused,
-    "harness.training.inputs:CENTRED": lambda recipe: recipe.inputs == "centred",
-    "harness.training.inputs:UNCENTRED": lambda recipe: recipe.inputs == "uncentred",
-    "harness.training.inputs:UNIT_NORM": lambda recipe: recipe.inputs == "unit_norm",
     "harness.training.resampling:resample": _resamples,
     "harness.training.resampling:sources": _resamples,
 }
@@ -76,12 +73,12 @@ ONLY_IF: dict[str, Callable[[Recipe], bool]] = {
 CUT = (
     "harness.errors",
     "harness.study.catalogue.architectures",
+    "harness.study.catalogue.inputs",
     "harness.study.catalogue.optimizers:OPTIMIZERS",
     "harness.study.catalogue.sparsifiers",
     "harness.study.catalogue.terms",
     "harness.study.catalogue:terms_of",
     "harness.study.recipe",
-    "harness.training.inputs:INPUTS",
     "harness.training.metrics:EVALUATION_BATCH",
     "harness.training.metrics:HeldOut",
 )

@@ -11,7 +11,15 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 
 from harness.errors import SettingError
 from harness.sae.sizes import apportion
-from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS, Layers, parse_layers, parse_shares
+from harness.study.catalogue import (
+    INPUTS,
+    OPTIMIZERS,
+    PENALTIES,
+    SPARSIFIERS,
+    Layers,
+    parse_layers,
+    parse_shares,
+)
 
 Scalar: TypeAlias = bool | int | float | str | None  # None: what the field stands for is off
 
@@ -44,9 +52,7 @@ class Recipe:
         "weight of what relu (L1) and jumprelu (L0) charge for activity", None, off="none", gt=0
     )
     prefixes: str = setting("shares of the latents that must reconstruct alone (matryoshka)", "none")
-    inputs: Literal["centred", "uncentred", "unit_norm"] = setting(
-        "what the SAE sees: centred activations, as they are, or centred and of one norm", "centred"
-    )
+    inputs: str = setting("what the SAE sees of activations", "centred", INPUTS)
     penalty: float = setting("weight of the spread of the pre-activation means", 0.0, ge=0)
     penalty_on: str = setting("which spread: of pre-activations after or before ReLU", "relu", PENALTIES)
     aux_k: int | None = setting("dead latents per token that learn from the error", None, off="none", ge=1)
@@ -131,8 +137,9 @@ class Recipe:
 
 def check_transcoder(recipe: Recipe) -> None:
     """Raise SettingError if no transcoder can be trained by this recipe, only an SAE."""
-    if recipe.inputs == "unit_norm":
-        expected = "centred or uncentred, since the norm of a transcoder's target is not known from its input"
+    if INPUTS[recipe.inputs].per_token:
+        names = ", ".join(name for name, inputs in INPUTS.items() if not inputs.per_token)
+        expected = f"one of {names}, since the norm of a transcoder's target is not known from its input"
         raise SettingError("inputs", expected, recipe.inputs)
 
 

@@ -40,6 +40,8 @@ from harness.sweep.pruner import Pruner
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 
+# Of the activations, told to MLflow
+OF_ACTIVATIONS = ("outlier_severity", "norm_mean", "massive_dimension_share", "massive_token_share")
 GRACE = 20.0  # seconds for workers to checkpoint when the sweep is stopped
 # Starts an engine, given its log, the bytes that each worker needs besides those of its cells, and the roots of
 # the code that trains these.
@@ -138,7 +140,7 @@ class Sweep:
                     StudyRecorder,  # imports Optuna and MLflow, which takes two seconds
                 )
 
-                known = {name: self.store.manifest[name] for name in ("outlier_severity", "norm_mean")}
+                known = {name: self.store.manifest[name] for name in OF_ACTIVATIONS}
                 say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
                 self.recorder = recorder = StudyRecorder(
                     self.study, self.workspace, known, say, self.pruner, self.measurements

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.activations.massive import measured
 from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.evaluation.measurements import measurements
@@ -123,6 +124,7 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
             **source,
             "hook": store.manifest["hook"],
             "outlier_severity": store.manifest["outlier_severity"],
+            "measured": measured(store.manifest),
             **_targets(store),
         },
     }

@@ -21,9 +21,10 @@ from harness.sae.model import SAE, SAEOutput
 from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, architecture, parse_layers, terms_of
 from harness.study.recipe import Recipe, check_transcoder
 from harness.training.backward import Indivisible, StepOutput, backward
+from harness.training.centring import Centring
 from harness.training.fused_adam import FusedAdam
 from harness.training.graph import Graph
-from harness.training.inputs import INPUTS
+from harness.training.inputs import inputs_of
 from harness.training.loss import active_at, resamples_at
 from harness.training.metrics import EVALUATION_BATCH, WINDOWS
 from harness.training.optimizers import averaged_weights, build_optimizers, clip, learning_rate, set_learning_rate
@@ -59,8 +60,8 @@ def initial_sae(recipe: Recipe, width: int, target_width: int | None = None) -> 
 class Cell:
     """A recipe being trained on activations of `width` dimensions.
 
-    mean: what centring took from the activations, scaled like them, [D]; 0 if left out. target_width, target_mean:
-    the same of a transcoder's targets; without a width it is an SAE.
+    centring: what centred and scaled the activations; nothing did if left out. target_width, target_centring: the
+    same of a transcoder's targets; without a width it is an SAE.
     Everything that the remaining steps depend on is in `state()`: a cell that is loaded from it goes on with
     the same bits as one that was never interrupted.
 
@@ -73,10 +74,10 @@ class Cell:
         recipe: Recipe,
         width: int,
         device: torch.device,
-        mean: Tensor | None = None,
+        centring: Centring | None = None,
         micro_batches: int = 1,
         target_width: int | None = None,
-        target_mean: Tensor | None = None,
+        target_centring: Centring | None = None,
     ) -> None:
         sae = initial_sae(recipe, width, target_width)
         if micro_batches > 1 and any(coder.sparsifier.WHOLE_BATCH for coder in sae.stack()):
@@ -85,11 +86,11 @@ class Cell:
         self.micro_batches = micro_batches
         self.evaluation_batch = EVALUATION_BATCH // micro_batches  # tokens
         self.sae = sae.to(device)
-        self.mean = torch.zeros(width, device=device) if mean is None else mean.to(device)
-        self.target_mean = self.mean  # that of what it reconstructs
+        self.inputs = inputs_of(recipe)
+        self.centring = (centring or Centring.none(width)).to(device)
+        self.target_centring = self.centring  # that of what it reconstructs
         if target_width is not None:
-            self.target_mean = torch.zeros(target_width) if target_mean is None else target_mean
-            self.target_mean = self.target_mean.to(device)
+            self.target_centring = (target_centring or Centring.none(target_width)).to(device)
         self.optimizers = build_optimizers(recipe, self.sae)
         unit = self.sae.decoders() if recipe.decoder_norm == "unit" else []
         fits = OPTIMIZERS[recipe.optimizer].fused and FusedAdam.fits(self.optimizers, unit)
@@ -127,16 +128,16 @@ class Cell:
 
         target [B, D]: a transcoder's, where what its coders leave over is wanted, too.
         """
-        inputs = INPUTS[self.recipe.inputs]
-        given = inputs.there(x, self.mean)
+        given = self.inputs.there(x, self.centring)
         output: SAEOutput = self.sae(given.x, self._wanted(target))
-        return output._replace(reconstruction=inputs.back(output.reconstruction, self.target_mean, given.norm))
+        reconstruction = self.inputs.back(output.reconstruction, self.target_centring, given.token)
+        return output._replace(reconstruction=reconstruction)
 
     def _wanted(self, target: Tensor | None) -> Tensor | None:
         """What a transcoder is to reconstruct of a target [B, D]; None for an SAE."""
         if target is None or not self.sae.is_transcoder:
             return None
-        return INPUTS[self.recipe.inputs].there(target, self.target_mean).x
+        return self.inputs.there(target, self.target_centring).x
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -154,8 +155,7 @@ class Cell:
 
     def calibrate(self, x: Tensor) -> None:
         """Within `evaluating`: set the thresholds so that L0 is k on training activations x [T, I]."""
-        there = INPUTS[self.recipe.inputs].there
-        batches = [there(part, self.mean).x for part in torch.split(x, self.evaluation_batch)]
+        batches = [self.inputs.there(part, self.centring).x for part in torch.split(x, self.evaluation_batch)]
         self.calibration = {"tokens": len(x), "layers": [asdict(layer) for layer in calibrate(self.sae, batches)]}
 
     def step(self, x: Tensor, target: Tensor | None = None) -> None:
@@ -164,7 +164,7 @@ class Cell:
         Does not wait for a GPU, but for a step after which latents are resampled.
         """
         recipe = self.recipe
-        seen, wanted = INPUTS[recipe.inputs].there(x, self.mean).x, self._wanted(target)
+        seen, wanted = self.inputs.there(x, self.centring).x, self._wanted(target)
         batch: tuple[Tensor, ...] = (seen,) if wanted is None else (seen, wanted)
         self.sae.set_active(active_at(self.step_index, recipe))
         self._now.fill_(self.tokens)

@@ -33,8 +33,8 @@ class Data:
     Training tokens are read in windows; those that a streamed store does not have on disk are made when they are
     needed, by what `open_stream` returns. It is called for the first of them only.
 
-    centring, width and mean are those of the inputs. target_width and target_mean are None for an SAE, whose
-    targets are its inputs: the same tensors, read once.
+    centring and width are those of the inputs. target_width is None for an SAE, whose targets are its inputs: the
+    same tensors, read once.
     """
 
     def __init__(self, path: Path, device: torch.device, open_stream: OpenStream | None = None) -> None:
@@ -52,10 +52,9 @@ class Data:
         self.width = self._store.width
         self.target_width = None if targets is None else targets.width
         self.fingerprint = self._store.fingerprint
-        self.mean = self.centring.scaled_mean  # [width], of the training split
-        self.target_mean = None if targets is None else self.target_centring.scaled_mean
         x, target = self.centred(self._read("held_out", 0, self._store.tokens("held_out")))
-        self.held_out = HeldOut(x, (targets or self._store).scale, target, features=self.features)
+        mean = self.target_centring.scaled_mean
+        self.held_out = HeldOut(x, (targets or self._store).scale, target, mean=mean, features=self.features)
 
     def read(self, recipe: Recipe, step: int) -> Batch:
         """Activations [recipe.batch, width] of a step (0-based), on the device, as they are stored.
@@ -150,7 +149,8 @@ class Data:
 
 
 def _centring(store: ActivationStore, device: torch.device) -> Centring:
-    return Centring(torch.from_numpy(store.mean).to(device), torch.tensor(store.scale).to(device))
+    mean, std = torch.from_numpy(store.mean), torch.from_numpy(store.std)
+    return Centring(mean, torch.tensor(store.scale), std).to(device)
 
 
 class Batches:

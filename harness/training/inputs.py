@@ -1,55 +1,121 @@
-"""What an SAE is given of an activation, as an axis: each kind a map there, and back for its reconstructions.
+"""What an SAE is given of an activation, and the way back for its reconstructions.
 
-Activations come centred and scaled to unit variance. Shape letters: B tokens, D activation width.
+`harness.study.catalogue.INPUTS` names them. Activations come centred and scaled to unit variance; the `Centring`
+says by what. Shape letters: B tokens, D activation width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from harness.study.catalogue import INPUTS
+from harness.study.recipe import Recipe
+from harness.training.centring import Centring
+
+LEAST = 1e-6  # norm of a token, below which it is not scaled up to that of the others
+
+
+class TokenStatistics(NamedTuple):
+    """By what each token was brought to one norm: it is seen as (x - mean) / norm. Both [..., 1]."""
+
+    mean: Tensor
+    norm: Tensor
+
 
 class ModelInput(NamedTuple):
-    """x: what the SAE sees [B, D]. norm: what each token was divided by for it [B, 1], where it was."""
+    """x: what the SAE sees [B, D]. token: what is lost of each token in it, where anything is."""
 
     x: Tensor
-    norm: Tensor | None = None
+    token: TokenStatistics | None = None
 
 
-class Inputs(NamedTuple):
-    """One kind. `mean` [D]: what centring took away, scaled like the activations.
+class Inputs:
+    """One kind: `there` and `back` are inverse to each other."""
 
-    there: activations [B, D] and the mean to what the SAE sees. back: its reconstructions [B, D], the mean and
-    the norms of `ModelInput` to the activations' own terms.
+    def there(self, x: Tensor, centring: Centring) -> ModelInput:
+        """Activations [B, D], centred and scaled by `centring`, -> what the SAE sees."""
+        raise NotImplementedError
+
+    def back(self, rows: Tensor, centring: Centring, token: TokenStatistics | None) -> Tensor:
+        """Reconstructions [B, D] of what it saw -> of the activations, centred and scaled."""
+        raise NotImplementedError
+
+
+class Centred(Inputs):
+    """Activations as they come."""
+
+    def there(self, x: Tensor, centring: Centring) -> ModelInput:
+        return ModelInput(x)
+
+    def back(self, rows: Tensor, centring: Centring, token: TokenStatistics | None) -> Tensor:
+        return rows
+
+
+class Uncentred(Inputs):
+    """Activations with their mean."""
+
+    def there(self, x: Tensor, centring: Centring) -> ModelInput:
+        return ModelInput(x + centring.scaled_mean)
+
+    def back(self, rows: Tensor, centring: Centring, token: TokenStatistics | None) -> Tensor:
+        return rows - centring.scaled_mean
+
+
+class Standardised(Inputs):
+    """Each dimension at unit variance, so that none decides the error by its size. Constant ones stay 0."""
+
+    def there(self, x: Tensor, centring: Centring) -> ModelInput:
+        return ModelInput(x / centring.scaled_std)
+
+    def back(self, rows: Tensor, centring: Centring, token: TokenStatistics | None) -> Tensor:
+        return rows * centring.scaled_std
+
+
+class UnitNorm(Inputs):
+    """Each centred token at norm sqrt(D): all tokens weigh the same."""
+
+    def there(self, x: Tensor, centring: Centring) -> ModelInput:
+        norm = token_norm(x)
+        return ModelInput(x / norm, TokenStatistics(torch.zeros_like(norm), norm))
+
+    def back(self, rows: Tensor, centring: Centring, token: TokenStatistics | None) -> Tensor:
+        return rows * _needed(token, "unit_norm").norm
+
+
+class LayerNorm(Inputs):
+    """Each token less its mean over dimensions, at norm sqrt(D); the training mean plays no part.
+
+    As Gao et al. 2024 (arXiv 2406.04093, section 2.1) and the original deep-SAE runs, where the norm is 1.
     """
 
-    there: Callable[[Tensor, Tensor], ModelInput]
-    back: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    def there(self, x: Tensor, centring: Centring) -> ModelInput:
+        with_mean = x + centring.scaled_mean
+        mean = with_mean.mean(1, keepdim=True)
+        rows = with_mean - mean
+        norm = token_norm(rows)
+        return ModelInput(rows / norm, TokenStatistics(mean, norm))
+
+    def back(self, rows: Tensor, centring: Centring, token: TokenStatistics | None) -> Tensor:
+        mean, norm = _needed(token, "layer_norm")
+        return rows * norm + mean - centring.scaled_mean
+
+
+def inputs_of(recipe: Recipe) -> Inputs:
+    """Those of a recipe."""
+    inputs: Inputs = INPUTS[recipe.inputs].load()()
+    return inputs
 
 
 def token_norm(x: Tensor) -> Tensor:
     """Root of the mean square of each token's entries: x [B, D] -> [B, 1]."""
-    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-6) / x.shape[1] ** 0.5
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(LEAST) / x.shape[1] ** 0.5
     return norm
 
 
-def unit_norm(x: Tensor, mean: Tensor) -> ModelInput:
-    """Every token brought to norm sqrt(D), as in the original deep-SAE runs: all tokens weigh the same."""
-    norm = token_norm(x)
-    return ModelInput(x / norm, norm)
-
-
-def times_norm(rows: Tensor, mean: Tensor, norm: Tensor | None) -> Tensor:
-    """Back from `unit_norm`. Raises ValueError without the norms, which a reconstruction does not tell."""
-    if norm is None:
-        raise ValueError("expected each token's norm, since the recipe says inputs: unit_norm; got none")
-    return rows * norm
-
-
-CENTRED = Inputs(lambda x, mean: ModelInput(x), lambda rows, mean, norm: rows)
-UNCENTRED = Inputs(lambda x, mean: ModelInput(x + mean), lambda rows, mean, norm: rows - mean)
-UNIT_NORM = Inputs(unit_norm, times_norm)
-INPUTS = {"centred": CENTRED, "uncentred": UNCENTRED, "unit_norm": UNIT_NORM}
+def _needed(token: TokenStatistics | None, inputs: str) -> TokenStatistics:
+    if token is None:
+        raise ValueError(f"expected each token's mean and norm, since the recipe says inputs: {inputs}; got none")
+    return token

@@ -30,6 +30,7 @@ class Pass(NamedTuple):
     """Sums and counts over all held-out tokens, each token coded once."""
 
     errors: Tensor  # [T], float64: squared distance between a token's target and its reconstruction
+    dimension_errors: Tensor  # [D], float64: sum over tokens of the squared error of each dimension
     firings: Tensor  # [N], float64: number of tokens that each latent fired on (value above zero)
     first_fired: Tensor  # [N], int64: the first of these tokens, from 0; T where there is none
     remainders: (
@@ -41,7 +42,8 @@ class Pass(NamedTuple):
 class HeldOut:
     """Held-out activations x [T, I] and their targets [T, D], which are x itself for an SAE.
 
-    Variance is measured about the targets' own per-dimension mean. scale: that of the targets.
+    Variance is measured about the targets' own per-dimension mean. scale: that of the targets. mean [D]: what
+    centring took from them, scaled like them.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class HeldOut:
         scale: float,
         target: Tensor | None = None,
         *,
+        mean: Tensor | float = 0.0,
         features: Callable[[], Tensor | None] = lambda: None,
         batch: int = EVALUATION_BATCH,
     ) -> None:
@@ -57,6 +60,7 @@ class HeldOut:
         self.x = x
         self.target = target = x if target is None else target
         self.scale = scale
+        self.mean = mean
         self.features = features
         self.batch = batch
         self.squares = (target - target.mean(0)).square().sum(1)  # [T]: squared distance from the mean
@@ -65,7 +69,8 @@ class HeldOut:
     def head(self, tokens: int) -> HeldOut:
         """The first `tokens` tokens as a smaller held-out set."""
         x = self.x[:tokens]
-        return HeldOut(x, self.scale, x if self.target is self.x else self.target[:tokens], batch=self.batch)
+        target = x if self.target is self.x else self.target[:tokens]
+        return HeldOut(x, self.scale, target, mean=self.mean, batch=self.batch)
 
     def coded_by(self, code: Coding) -> Pass:
         """What coding all tokens comes to. Kept until another SAE is asked about.
@@ -99,16 +104,18 @@ def _output(code: Coding, held_out: HeldOut) -> Iterator[tuple[int, Tensor, SAEO
 @torch.no_grad()
 def code_all(code: Coding, held_out: HeldOut) -> Pass:
     """Code all held-out tokens."""
-    errors, firings, remainders, firsts = [], [], [], []
+    errors, of_dimensions, firings, remainders, firsts = [], [], [], [], []
     latents: tuple[int, ...] = ()
     for start, target, output in _output(code, held_out):
         errors.append(_errors(target, output))
+        of_dimensions.append((target - output.reconstruction).square().sum(0).double())
         firings.append(fired(output))
         remainders.append(_remainders(output))
         firsts.append(_first_fired(output, start, len(held_out.x)))
         latents = tuple(part.code.support.latents for part in output.coders)
     return Pass(
         errors=torch.cat(errors).double(),
+        dimension_errors=torch.stack(of_dimensions).sum(0),
         firings=torch.stack(firings).double().sum(0),
         first_fired=torch.stack(firsts).amin(0),
         remainders=torch.stack(remainders).sum(0),

@@ -66,7 +66,7 @@ class SAEConfig:
     def to_bytes(self, **more: Any) -> bytes:
         """As JSON, followed by `more`; numbers keep all their bits."""
         centrings = {"input": self.input, "target": self.target}
-        plain = {name: {"scale": float(c.scale), "mean": c.mean.tolist()} for name, c in centrings.items()}
+        plain = {name: _plain(centring) for name, centring in centrings.items()}
         others = {name: value for name, value in vars(self).items() if name not in ("recipe", *centrings)}
         record = {"format": FORMAT, **others, "recipe": asdict(self.recipe), **plain, **more}
         return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
@@ -94,11 +94,17 @@ def config_from(content: bytes, where: Path) -> SAEConfig:
         raise UserError(f"{where}: expected what `TrainedSAE.save` of this version writes: {made_by}") from None
 
 
+def _plain(centring: Centring) -> dict[str, Any]:
+    std = None if centring.std is None else centring.std.tolist()
+    return {"scale": float(centring.scale), "mean": centring.mean.tolist(), "std": std}
+
+
 def _centring(record: dict[str, Any]) -> Centring:
     mean = torch.tensor(record["mean"], dtype=torch.float32)
-    if mean.dim() != 1:
-        raise ValueError("mean: expected one number per dimension")
-    return Centring(mean, torch.tensor(float(record["scale"])))
+    std = None if record["std"] is None else torch.tensor(record["std"], dtype=torch.float32)
+    if mean.dim() != 1 or (std is not None and std.shape != mean.shape):
+        raise ValueError("mean and std: expected one number per dimension")
+    return Centring(mean, torch.tensor(float(record["scale"])), std)
 
 
 def write_folder(folder: Path, config: SAEConfig, weights: dict[str, Tensor]) -> None:

@@ -19,7 +19,7 @@ from harness.sae.support import Support
 from harness.training.cell import Cell, initial_sae
 from harness.training.centring import Centring
 from harness.training.checkpoint import read_checkpoint
-from harness.training.inputs import INPUTS, ModelInput
+from harness.training.inputs import ModelInput, TokenStatistics, inputs_of
 from harness.training.sae_files import CONFIG, SAEConfig, config_from, read_folder, write_folder
 
 BATCH = 2048  # tokens at a time; bounds the memory of the [B, N] pre-activations
@@ -37,17 +37,20 @@ class TrainedSAE(nn.Module):
 
     input_mean: Tensor
     input_scale: Tensor
+    input_std: Tensor | None
     target_mean: Tensor
     target_scale: Tensor
+    target_std: Tensor | None
 
     def __init__(self, sae: SAE, config: SAEConfig) -> None:
         """Use `TrainedSAE.of` or `load_sae`."""
         super().__init__()
         self.sae = sae.requires_grad_(False)
         self.config = config
+        self.inputs = inputs_of(config.recipe)
         for name, centring in (("input", config.input), ("target", config.target)):
-            self.register_buffer(f"{name}_mean", centring.mean, persistent=False)
-            self.register_buffer(f"{name}_scale", centring.scale, persistent=False)
+            for field, value in centring._asdict().items():
+                self.register_buffer(f"{name}_{field}", value, persistent=False)
         self.eval()
 
     @classmethod
@@ -63,12 +66,12 @@ class TrainedSAE(nn.Module):
     @property
     def input(self) -> Centring:
         """What centres and scales the activations that are encoded."""
-        return Centring(self.input_mean, self.input_scale)
+        return Centring(self.input_mean, self.input_scale, self.input_std)
 
     @property
     def target(self) -> Centring:
         """Likewise for those that are reconstructed: for an SAE the same."""
-        return Centring(self.target_mean, self.target_scale)
+        return Centring(self.target_mean, self.target_scale, self.target_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """Activations [..., I] -> their reconstruction [..., D], float32."""
@@ -87,32 +90,36 @@ class TrainedSAE(nn.Module):
 
         return self._by_batches(encode, x)
 
-    def decode(self, latents: Tensor, norm: Tensor | None = None) -> Tensor:
+    def decode(self, latents: Tensor, token: TokenStatistics | None = None) -> Tensor:
         """Latent activations [..., N] -> the reconstruction [..., D], float32.
 
-        norm: each token's `norm(x)` [..., 1]. Recipes with `inputs: unit_norm` need it, since it is lost in their
-        latents; `sae.decode(sae.encode(x), sae.norm(x))` is `sae(x)` for every SAE, to rounding.
-        Raises ValueError without it there, and for other shapes.
+        token: each token's `token_statistics(x)`. Recipes with `inputs: unit_norm` or `layer_norm` need them, as
+        latents do not hold them; `sae.decode(sae.encode(x), sae.token_statistics(x))` is `sae(x)` for every SAE,
+        to rounding.
+        Raises ValueError without them there, and for other shapes.
         """
         self._check(latents, self.sae.latents)
-        if norm is not None and norm.shape != (*latents.shape[:-1], 1):
-            raise ValueError(f"expected norms {[*latents.shape[:-1], 1]}, got {list(norm.shape)}")
+        for name, value in token._asdict().items() if token else ():
+            if value.shape != (*latents.shape[:-1], 1):
+                raise ValueError(f"expected {name}s {[*latents.shape[:-1], 1]}, got {list(value.shape)}")
         rows = self._decode(latents.reshape(-1, self.sae.latents).float())
-        inputs = INPUTS[self.config.recipe.inputs]
-        centred = inputs.back(rows, self.target.scaled_mean, None if norm is None else norm.reshape(-1, 1))
+        flat = token and TokenStatistics(*(value.reshape(-1, 1) for value in token))
+        centred = self.inputs.back(rows, self.target, flat)
         return self.target.restore(centred).reshape(*latents.shape[:-1], centred.shape[-1])
 
-    def norm(self, x: Tensor) -> Tensor:
-        """What each token of activations [..., I], centred and scaled, is divided by to be encoded: [..., 1].
+    def token_statistics(self, x: Tensor) -> TokenStatistics:
+        """By what each token of activations [..., I] is brought to one norm to be encoded: both [..., 1], float32.
 
-        1 but for recipes with `inputs: unit_norm`.
+        In units of the scale. A mean of 0 and a norm of 1 where the recipe's inputs are not normalised per token.
         """
 
-        def norm(rows: Tensor) -> Tensor:
-            found = self._model_input(self.input.centre(rows)).norm
-            return rows.new_ones(len(rows), 1, dtype=torch.float32) if found is None else found
+        def statistics(rows: Tensor) -> Tensor:
+            token = self._model_input(self.input.centre(rows)).token
+            if token is None:
+                return torch.tensor([[0.0, 1.0]], device=rows.device).expand(len(rows), 2)
+            return torch.cat(token, dim=1)
 
-        return self._by_batches(norm, x)
+        return TokenStatistics(*torch.split(self._by_batches(statistics, x), 1, dim=-1))
 
     def code(self, x: Tensor, target: Tensor | None = None) -> SAEOutput:
         """What it makes of activations [B, I] that are centred and scaled already, in the terms of its target.
@@ -120,18 +127,19 @@ class TrainedSAE(nn.Module):
         target [B, D]: a transcoder's, where what its coders leave over is wanted, too. Held-out figures are
         measured on these.
         """
-        inputs, mean = INPUTS[self.config.recipe.inputs], self.target.scaled_mean
         given = self._model_input(x)
-        wanted = None if target is None or not self.sae.is_transcoder else inputs.there(target, mean).x
+        wanted = None
+        if target is not None and self.sae.is_transcoder:
+            wanted = self.inputs.there(target, self.target).x
         output: SAEOutput = self.sae(given.x, wanted)
-        return output._replace(reconstruction=inputs.back(output.reconstruction, mean, given.norm))
+        return output._replace(reconstruction=self.inputs.back(output.reconstruction, self.target, given.token))
 
     def save(self, folder: Path | str) -> None:
         """Write `sae.safetensors` and `config.json`, the latter last: with it the SAE is whole."""
         write_folder(Path(folder), self.config, self.sae.state_dict())
 
     def _model_input(self, x: Tensor) -> ModelInput:
-        return INPUTS[self.config.recipe.inputs].there(x, self.input.scaled_mean)
+        return self.inputs.there(x, self.input)
 
     def _decode(self, latents: Tensor) -> Tensor:
         """Latents [B, N] -> what the SAE makes of them, in the terms of what it sees: [B, D]."""
@@ -185,9 +193,9 @@ def _of_checkpoint(path: Path) -> TrainedSAE:
             config.recipe,
             config.width,
             torch.device("cpu"),
-            config.input.scaled_mean,
+            config.input,
             target_width=config.target_width,
-            target_mean=config.target.scaled_mean,
+            target_centring=config.target,
         )
         cell.load_state(tensors)
     except ModuleNotFoundError as missing:

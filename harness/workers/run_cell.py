@@ -66,7 +66,9 @@ def _train(
     measurements: Sequence[Measurement],
 ) -> Generator[int, NextBatch, dict[str, Any]]:
     clock = Stopwatch()
-    cell = Cell(recipe, data.width, data.device, data.mean, micro_batches, data.target_width, data.target_mean)
+    cell = Cell(
+        recipe, data.width, data.device, data.centring, micro_batches, data.target_width, data.target_centring
+    )
     config = _config(folder, recipe, data)
     folder.checkpoints.about = {CONFIG: config.to_tensor()}
     there = {point["step"] for point in folder.points()}

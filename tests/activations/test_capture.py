@@ -248,5 +248,6 @@ def test_a_value_that_cannot_be_kept_is_named_with_its_token(
     first = np.argwhere(ids == ids[context, position])[0]
     token = tokenizer.decode([int(ids[context, position])])
     assert str(error.value).endswith(
-        f"activations.dtype: train, token {token!r} at position {first[1]} of context {first[0]}: {VALUES[value]}"
+        f"activations.dtype: train, token {token!r} at position {first[1]} of context {first[0]}, "
+        f"at transformer.wte: {VALUES[value]}"
     )

@@ -137,7 +137,7 @@ def no_json(folder: Path) -> None:
         (forget, r"train-00001\.npy: expected a complete shard of activations: No such file"),
         (swap, r"train-00001\.npy: expected \(4, 3\) of float32, got \(4, 2\) of float32"),
         (pickled, r"train-00001\.npy: expected a complete shard of activations: "),
-        (other_format, r"manifest\.json: format: expected 2, got 99; make the activations again"),
+        (other_format, r"manifest\.json: format: expected 3, got 99; make the activations again"),
         (
             other_mean,
             r"manifest\.json: fingerprint: expected that of the other entries; make the activations again",

@@ -145,7 +145,9 @@ def test_a_store_of_pairs_has_two_means_and_scales_and_one_order(tmp_path: Path)
             scale = np.sqrt(np.square(whole - whole.mean(0)).mean())
             assert np.allclose(rows, (kept.numpy() - whole.mean(0)) / scale, atol=1e-5)
     assert (data.width, data.target_width) == (3, 5)
-    assert torch.allclose(data.target_mean, torch.from_numpy(TARGETS.mean(0) / data.held_out.scale), atol=1e-5)
+    assert torch.allclose(
+        data.target_centring.scaled_mean, torch.from_numpy(TARGETS.mean(0) / data.held_out.scale), atol=1e-5
+    )
     assert torch.equal(data.held_out.x, data.training(9))
     assert torch.allclose(
         data.held_out.target[0] * data.held_out.scale, torch.tensor(TARGETS[0] - TARGETS.mean(0))

@@ -24,6 +24,7 @@ AXES: dict[str, list[Any]] = {
 }
 FVU = {"none": 0.100, "dense 2-2": 0.110, "dense 2-4-4-2": 0.118, "dense_encoder 2": 0.150, "sparse 3": 0.080}
 DEAD = {"none": 0.004, "dense 2-2": 0.20, "dense 2-4-4-2": 0.31, "dense_encoder 2": 0.46, "sparse 3": 0.012}
+ROBUST = ("nmse_median", "nmse_layer_norm", "fvu_trimmed", "fvu_dimensions")
 
 
 def write(folder: Path, study: dict[str, Any], cells: list[dict[str, Any]], curves: list[dict[str, Any]]) -> Path:
@@ -76,6 +77,7 @@ def cell_record(
     heldout = None
     if fvu is not None:
         heldout = {"mse": fvu * 0.9, "nmse": fvu * 1.1, "fvu": fvu, "l0": 16.0, "dead_fraction": dead}
+        heldout |= dict.fromkeys(ROBUST, fvu * 1.2)
         heldout |= {
             "dead_fraction_all_tokens": dead,
             "alive": round(1024 * (1 - dead)),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from harness.activations.massive import MEASURED
 from harness.analysis.report import make_report
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
@@ -133,6 +134,17 @@ def test_one_seed_and_disagreeing_folds_are_warned_of(tmp_path: Path):
         write(folder, study_record("s", axes, seeds, cells=len(used)), used, [])
         make_tables(folder)
         assert any(words in warning for warning in warnings(load_view(folder))), words
+
+
+def test_massive_activations_are_warned_of(tmp_path: Path):
+    measured = dict.fromkeys(MEASURED, 0.0) | {"dtype": "float16", "massive_dimensions": [7]}
+    source = {"name": "s", "measured": measured | {"massive_dimension_share": 0.97}}
+    study = study_record("s", TWO, [0], cells=1, source=source)
+    write(tmp_path / "s", study, [cell_record({"layers": "none"}, 0, 0.1)], [])
+    make_tables(tmp_path / "s")
+    assert warnings(load_view(tmp_path / "s"))[0].startswith(
+        "Massive activations: 1 of the dimensions (7) has 97 %"
+    )
 
 
 def test_a_design_with_more_cells_than_results_is_warned_of(tmp_path: Path):

@@ -6,10 +6,11 @@ from hashlib import sha256
 import pytest
 import torch
 
-from harness.study.catalogue import members, members_of
+from harness.study.catalogue import INPUTS, members, members_of
 from harness.study.identity import decisive
 from harness.study.recipe import RECIPE_FIELDS, Recipe
 from harness.training.cell import Cell
+from harness.training.centring import Centring
 
 WIDTH = 6
 # Settings that do nothing in some of the recipes below have another value than their default in all of them.
@@ -23,9 +24,9 @@ RECIPES = {
     "soap": replace(BASE, optimizer="soap"),
     "schedule-free Adam": replace(BASE, optimizer="schedule_free_adam", layers="dense 2-2"),
     "signum": replace(BASE, optimizer="signum", inputs="uncentred"),
-    "lion": replace(BASE, optimizer="lion", prefixes="0.5"),
-    "sgd": replace(BASE, optimizer="sgd", layers="dense_encoder 2"),
-    "batchtopk": replace(BASE, sparsifier="batchtopk", k_start=6),
+    "lion": replace(BASE, optimizer="lion", prefixes="0.5", inputs="standardised"),
+    "sgd": replace(BASE, optimizer="sgd", layers="dense_encoder 2", inputs="unit_norm"),
+    "batchtopk": replace(BASE, sparsifier="batchtopk", k_start=6, inputs="layer_norm"),
     "relu": replace(BASE, sparsifier="relu", k_start=6),
     "jumprelu": replace(BASE, sparsifier="jumprelu"),
     "penalty": replace(BASE, penalty=0.1, k_start=6),
@@ -36,7 +37,7 @@ RECIPES = {
 VALUES = {
     **{"latents": [17], "k": [4], "tokens": [97, 112], "layers": ["none", "sparse 1", "dense 1-1"]},
     **{"sparsifier": ["topk", "relu"], "sparsity": [0.3], "prefixes": ["none", "0.25"]},
-    **{"inputs": ["centred", "unit_norm"], "penalty": [0.0, 0.3], "penalty_on": ["relu", "linear"]},
+    **{"inputs": [*INPUTS], "penalty": [0.0, 0.3], "penalty_on": ["relu", "linear"]},
     **{"aux_k": [None, 3], "aux_weight": [0.0, 0.25], "k_start": [None, 3, 8], "k_decay": [0.3]},
     **{"resample": [None, 16, 17, 33], "decoder_norm": ["free"], "optimizer": ["sgd"], "lr": [0.2]},
     **{"weight_decay": [0.5], "batch": [8], "warmup": [0.1, 0.5], "decay": [0.1, 0.4]},
@@ -59,7 +60,8 @@ def data(batch: int) -> torch.Tensor:
 
 def weights(recipe: Recipe) -> str:
     """Stands for the bits of all that is trained."""
-    cell = Cell(recipe, WIDTH, torch.device("cpu"), torch.full((WIDTH,), 0.5))
+    centring = Centring(torch.full((WIDTH,), 0.5), torch.ones(()), torch.linspace(0.5, 2, WIDTH))
+    cell = Cell(recipe, WIDTH, torch.device("cpu"), centring)
     x = data(recipe.batch)
     for step in range(recipe.steps):
         cell.step(x[step % 2 :: 2])

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS
+from harness.study.catalogue import INPUTS, OPTIMIZERS, PENALTIES, SPARSIFIERS
 from harness.training.checkpoint import Checkpoints
-from harness.training.inputs import INPUTS
 from harness.training.trainer import Diverged
 from tests.training.cells import BATCH, DATA, STEPS, Killed, cell, run
 

@@ -5,16 +5,16 @@ import torch
 
 from harness.training.cell import Cell
 from tests.conformance.test_cells import CELLS, name_of
-from tests.training.cells import MEAN, STEPS, WIDTH, batches, recipe
+from tests.training.cells import CENTRING, STEPS, WIDTH, batches, recipe
 from tests.training.test_transcoder import CELLS as TRANSCODERS
-from tests.training.test_transcoder import OUT, TARGET_MEAN
+from tests.training.test_transcoder import OUT, TARGET_CENTRING
 from tests.training.test_transcoder import batches as pairs
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 def trained(changes, until=STEPS, state=None) -> Cell:
-    one = Cell(recipe(**changes), WIDTH, torch.device("cuda"), MEAN)
+    one = Cell(recipe(**changes), WIDTH, torch.device("cuda"), CENTRING)
     if state is not None:
         one.load_state(state)
     for step in range(one.step_index, until):
@@ -23,7 +23,9 @@ def trained(changes, until=STEPS, state=None) -> Cell:
 
 
 def transcoder(changes, until=STEPS, state=None) -> Cell:
-    one = Cell(recipe(**changes), WIDTH, torch.device("cuda"), MEAN, target_width=OUT, target_mean=TARGET_MEAN)
+    one = Cell(
+        recipe(**changes), WIDTH, torch.device("cuda"), CENTRING, target_width=OUT, target_centring=TARGET_CENTRING
+    )
     if state is not None:
         one.load_state(state)
     for step in range(one.step_index, until):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.sae import penalties
-from harness.study.catalogue import ARCHITECTURES, OPTIMIZERS, PENALTIES, SPARSIFIERS, OptimizerSpec
+from harness.study.catalogue import ARCHITECTURES, INPUTS, OPTIMIZERS, PENALTIES, SPARSIFIERS, OptimizerSpec
 from harness.study.catalogue.terms import penalty
 from harness.study.recipe import Recipe
 from harness.training import cell as training
@@ -15,7 +15,13 @@ from harness.training import optimizers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-FIELDS = {"optimizer": OPTIMIZERS, "sparsifier": SPARSIFIERS, "penalty_on": PENALTIES, "layers": ARCHITECTURES}
+FIELDS = {
+    "optimizer": OPTIMIZERS,
+    "sparsifier": SPARSIFIERS,
+    "inputs": INPUTS,
+    "penalty_on": PENALTIES,
+    "layers": ARCHITECTURES,
+}
 
 
 def test_the_penalty_of_the_documentation_trains(monkeypatch):

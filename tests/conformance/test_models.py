@@ -1,26 +1,20 @@
 """What every SAE keeps, whatever its layers, sparsifier and sizes: shapes, dtypes, roles, gradients, costs."""
 
-from typing import get_args, get_type_hints
-
 import pytest
 import torch
 
 from harness.sae.calibration import calibrate, needs_calibration
 from harness.sae.penalties import activity, aux_k_error, prefix_error
 from harness.sae.roles import MATRICES, Role, parameter_roles
-from harness.study.catalogue import PENALTIES, SPARSIFIERS, members
+from harness.study.catalogue import INPUTS, PENALTIES, SPARSIFIERS, members
 from harness.study.plan import cost
 from harness.study.recipe import RECIPE_FIELDS, Recipe
-from harness.training.inputs import INPUTS
+from harness.training.centring import Centring
 from tests.sae.references import LATENTS, LAYERS, WIDTH, K, activations, build
 
 EVERY = pytest.mark.parametrize(
     ("layers", "sparsifier"), [(layers, sparsifier) for layers in LAYERS for sparsifier in SPARSIFIERS]
 )
-
-
-def test_the_registry_of_inputs_is_what_a_recipe_may_name():
-    assert get_args(get_type_hints(Recipe)["inputs"]) == tuple(INPUTS)
 
 
 @pytest.mark.parametrize("spec", members(), ids=lambda spec: f"{type(spec).__name__} {spec.name}")
@@ -139,11 +133,24 @@ def test_at_evaluation_every_layer_has_its_own_k_active_latents_per_token(layers
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_inputs_come_back_in_the_activations_own_terms(name):
-    x, mean = activations(), torch.linspace(-1, 1, WIDTH)
-    x[0] = 0
-    given = INPUTS[name].there(x, mean)
+    """Held against what torch makes of activations in the language model's own units."""
+    std = torch.linspace(0, 3, WIDTH)  # the first dimension is constant
+    centring = Centring(torch.linspace(-2, 2, WIDTH), torch.tensor(2.0), std)
+    raw = centring.mean + std * activations()
+    raw[0], raw[1] = centring.mean, centring.mean[0]  # nothing is left of these, less one or the other mean
+    x = centring.centre(raw)
+    inputs = INPUTS[name].load()()
+    given = inputs.there(x, centring)
     assert given.x.shape == x.shape
     assert torch.isfinite(given.x).all()
-    assert torch.allclose(INPUTS[name].back(given.x, mean, given.norm), x, atol=1e-6)
-    expected = {"centred": x, "uncentred": x + mean, "unit_norm": torch.nn.functional.normalize(x) * WIDTH**0.5}
-    assert torch.allclose(given.x, expected[name], atol=1e-6)
+    assert torch.allclose(inputs.back(given.x, centring, given.token), x, atol=1e-5)
+    centred = raw - centring.mean
+    expected = {
+        "centred": centred / centring.scale,
+        "uncentred": raw / centring.scale,
+        "standardised": torch.cat([torch.zeros(len(raw), 1), centred[:, 1:] / std[1:]], dim=1),
+        "unit_norm": torch.nn.functional.normalize(centred) * WIDTH**0.5,
+        "layer_norm": torch.nn.functional.layer_norm(raw, (WIDTH,), eps=1e-12),
+    }
+    assert torch.allclose(given.x, expected[name], atol=1e-4)
+    assert (given.token is not None) == INPUTS[name].per_token

@@ -11,7 +11,7 @@ from harness.training.cell import Cell
 from harness.training.centring import Centring
 from harness.training.sae_files import SAEConfig
 from harness.training.trained_sae import TrainedSAE
-from tests.training.cells import DATA, MEAN, WIDTH, recipe
+from tests.training.cells import CENTRING, DATA, WIDTH, recipe
 
 pytest.importorskip("triton", reason="Triton is not installed: the kernels for GPUs are not tested")
 
@@ -173,7 +173,7 @@ def test_the_support_of_all_entries_has_the_sums_of_any_other():
 
 def cell(**changes):
     """A small one, since Triton's interpreter takes milliseconds for each program."""
-    return Cell(recipe(**{"latents": 16, "batch": 8, **changes}), WIDTH, torch.device(DEVICE), MEAN)
+    return Cell(recipe(**{"latents": 16, "batch": 8, **changes}), WIDTH, torch.device(DEVICE), CENTRING)
 
 
 CELLS = [

@@ -28,6 +28,8 @@ HELD_OUT = HeldOut(torch.randn(256, WIDTH, generator=torch.Generator().manual_se
 SAMPLES = Samples(HELD_OUT, lambda tokens: DATA[:tokens])
 ORDER = Order(BATCH, seed=0, tokens=len(DATA), window=300)
 MEAN = torch.linspace(-1, 1, WIDTH)
+STD = torch.linspace(0.5, 2, WIDTH)
+CENTRING = Centring(MEAN, torch.ones(()), STD)
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -38,7 +40,7 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def cell(micro_batches: int = 1, **changes: Any) -> Cell:
-    return Cell(recipe(**changes), WIDTH, torch.device("cpu"), MEAN, micro_batches)
+    return Cell(recipe(**changes), WIDTH, torch.device("cpu"), CENTRING, micro_batches)
 
 
 def batches(step: int) -> Batch:
@@ -60,8 +62,7 @@ class Killed(Exception):
 
 def measured(cell: Cell) -> SimpleNamespace:
     """What is said of a cell in the end."""
-    centring = Centring(MEAN, torch.ones(()))
-    return SimpleNamespace(**measure(TrainedSAE.of(cell, SAEConfig(cell.recipe, centring, centring)), HELD_OUT))
+    return SimpleNamespace(**measure(TrainedSAE.of(cell, SAEConfig(cell.recipe, CENTRING, CENTRING)), HELD_OUT))
 
 
 def run(

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS
+from harness.study.catalogue import INPUTS, OPTIMIZERS, SPARSIFIERS
 from harness.study.curve import POINTS
 from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort, Stopped
-from harness.training.inputs import INPUTS
 from harness.training.stream import Batch
 from harness.training.trainer import Diverged, Stopwatch, train
 from tests.training.cells import BATCH, DATA, SAMPLES, STEPS, batches, cell, measured, run

@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from harness import TrainedSAE, load_sae
 from harness.errors import UserError
 from harness.evaluation.quality import measure
+from harness.study.catalogue import INPUTS
 from harness.training.centring import Centring
 from harness.training.checkpoint import Checkpoints
-from harness.training.inputs import INPUTS
+from harness.training.inputs import TokenStatistics
 from harness.training.metrics import HeldOut
 from harness.training.optimizers import OPTIMIZERS
 from harness.training.sae_files import CONFIG, SAEConfig
-from tests.training.cells import DATA, HELD_OUT, MEAN, WIDTH, Killed, cell, recipe, run
+from tests.training.cells import DATA, HELD_OUT, MEAN, STD, WIDTH, Killed, cell, recipe, run
 
 POINT = 12  # steps, of 20: one of the points with held-out figures
-CENTRING = Centring(2 * MEAN, torch.tensor(2.0))  # a power of two: back and forth is exact
+CENTRING = Centring(2 * MEAN, torch.tensor(2.0), 2 * STD)  # a power of two: back and forth is exact
 VARIANTS = {
     "shallow": {},
     "deep": {"layers": "dense 2-2", "penalty": 0.1},
@@ -31,6 +32,8 @@ VARIANTS = {
     "stacked each, one norm": {"layers": "sparse 2 each", "inputs": "unit_norm"},
     "uncentred": {"inputs": "uncentred", "layers": "dense_encoder 2"},
     "unit norm": {"inputs": "unit_norm"},
+    "layer norm": {"inputs": "layer_norm", "layers": "sparse 2"},
+    "standardised": {"inputs": "standardised", "layers": "dense 2-2"},
     "batch top-k": {"sparsifier": "batchtopk", "layers": "sparse 2"},
     "relu": {"sparsifier": "relu"},
     "jumprelu": {"sparsifier": "jumprelu", "inputs": "unit_norm"},
@@ -76,7 +79,7 @@ def test_a_saved_sae_reconstructs_raw_activations_with_the_figure_that_was_measu
         config(**changes), tokens=one.tokens, k=one.recipe.k, calibration=one.calibration, input=sae.config.input,
         target=sae.config.target,
     )  # fmt: skip
-    assert torch.equal(sae.config.input.mean, CENTRING.mean)
+    assert all(map(torch.equal, sae.config.input, CENTRING))
 
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
@@ -86,9 +89,10 @@ def test_encoding_and_decoding_is_reconstructing(changes, tmp_path):
     latents = sae.encode(x)
     assert latents.shape == (len(x), sae.sae.latents)
     assert (latents >= 0).all()
-    torch.testing.assert_close(sae.decode(latents, sae.norm(x)), sae(x), rtol=1e-4, atol=1e-5)
-    if changes.get("inputs") == "unit_norm":
-        with pytest.raises(ValueError, match="inputs: unit_norm"):
+    torch.testing.assert_close(sae.decode(latents, sae.token_statistics(x)), sae(x), rtol=1e-4, atol=1e-5)
+    inputs = sae.config.recipe.inputs
+    if INPUTS[inputs].per_token:
+        with pytest.raises(ValueError, match=f"inputs: {inputs}"):
             sae.decode(latents)
     else:
         torch.testing.assert_close(sae.decode(latents), sae(x), rtol=1e-4, atol=1e-5)
@@ -103,8 +107,9 @@ def test_activations_have_any_shape_before_their_width(inputs, shape, dtype):
     assert sae(x).dtype == torch.float32
     latents = sae.encode(x)
     assert latents.shape == (*shape, 32)
-    assert sae.norm(x).shape == (*shape, 1)
-    assert sae.decode(latents, sae.norm(x)).shape == x.shape
+    statistics = sae.token_statistics(x)
+    assert statistics.mean.shape == statistics.norm.shape == (*shape, 1)
+    assert sae.decode(latents, statistics).shape == x.shape
     rows = sae(x.reshape(-1, WIDTH))
     torch.testing.assert_close(rows.reshape(x.shape), sae(x))
 
@@ -119,13 +124,13 @@ def test_many_tokens_are_coded_a_part_at_a_time_with_the_same_result(tmp_path, m
 
 def test_other_widths_are_refused(tmp_path):
     sae = TrainedSAE.of(cell(), config())
-    for call in (sae, sae.encode, sae.norm):
+    for call in (sae, sae.encode, sae.token_statistics):
         with pytest.raises(ValueError, match=r"expected a tensor \[..., 8\], got \[5, 9\]"):
             call(torch.zeros(5, 9))
     with pytest.raises(ValueError, match=r"expected a tensor \[..., 32\], got \[\]"):
         sae.decode(torch.zeros(()))
     with pytest.raises(ValueError, match=r"expected norms \[5, 1\], got \[5\]"):
-        sae.decode(torch.zeros(5, 32), torch.ones(5))
+        sae.decode(torch.zeros(5, 32), TokenStatistics(torch.zeros(5, 1), torch.ones(5)))
 
 
 def test_gradients_reach_activations_and_latents_but_no_weights(tmp_path):

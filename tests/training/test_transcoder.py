@@ -25,11 +25,12 @@ from harness.training.stream import Batch
 from harness.training.trained_sae import TrainedSAE
 from harness.training.trainer import Samples, Stopwatch, train
 from tests.sae.references import dense
-from tests.training.cells import BATCH, DATA, MEAN, ORDER, STEPS, WIDTH, Killed, recipe, rows_of
+from tests.training.cells import BATCH, CENTRING, DATA, MEAN, ORDER, STEPS, WIDTH, Killed, recipe, rows_of
 
 OUT = 5
 WEIGHTS = torch.randn(WIDTH, OUT, generator=torch.Generator().manual_seed(2))
 TARGET_MEAN = torch.linspace(2, 3, OUT)
+TARGET_CENTRING = Centring(TARGET_MEAN, torch.ones(()), torch.linspace(3, 0.5, OUT))
 HELD_OUT_X = torch.randn(256, WIDTH, generator=torch.Generator().manual_seed(1))
 
 
@@ -52,8 +53,8 @@ CELLS = [
 
 
 def transcoder(micro_batches: int = 1, **changes) -> Cell:
-    sizes = {"target_width": OUT, "target_mean": TARGET_MEAN}
-    return Cell(recipe(**changes), WIDTH, torch.device("cpu"), MEAN, micro_batches, **sizes)
+    sizes = {"target_width": OUT, "target_centring": TARGET_CENTRING}
+    return Cell(recipe(**changes), WIDTH, torch.device("cpu"), CENTRING, micro_batches, **sizes)
 
 
 def batches(step: int) -> Batch:
@@ -62,8 +63,7 @@ def batches(step: int) -> Batch:
 
 
 def measured(cell: Cell) -> SimpleNamespace:
-    one = torch.ones(())
-    config = SAEConfig(cell.recipe, Centring(MEAN, one), Centring(TARGET_MEAN, one), transcoder=True)
+    config = SAEConfig(cell.recipe, CENTRING, TARGET_CENTRING, transcoder=True)
     return SimpleNamespace(**measure(TrainedSAE.of(cell, config), HELD_OUT))
 
 
@@ -220,23 +220,23 @@ def test_micro_batches_have_the_gradients_of_the_whole(layers):
     assert all(torch.allclose(one, other) for one, other in zip(*found, strict=True))
 
 
-def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match=r"^inputs: expected centred or uncentred, .*, got 'unit_norm'$"):
-        transcoder(inputs="unit_norm")
+@pytest.mark.parametrize("inputs", ["unit_norm", "layer_norm"])
+def test_what_makes_no_sense_is_refused(inputs):
+    with pytest.raises(ValueError, match=r"^inputs: expected one of centred, uncentred, standardised, .*_norm'$"):
+        transcoder(inputs=inputs)
     with pytest.raises(ValueError, match="expected a target"):
         transcoder().step(DATA[:BATCH])
 
 
-@pytest.mark.parametrize("inputs", ["centred", "uncentred"])
+@pytest.mark.parametrize("inputs", ["centred", "uncentred", "standardised"])
 @pytest.mark.parametrize("out", [OUT, WIDTH])
 def test_it_is_kept_and_predicts_in_the_models_own_units(tmp_path, inputs, out):
     """From inputs as the model has them to its targets as it has them, with the error that was measured."""
     weights = torch.randn(WIDTH, out, generator=torch.Generator().manual_seed(3))
-    source = Centring(torch.linspace(1, 2, WIDTH), torch.tensor(2.0))
-    wanted = Centring(torch.linspace(-5, 5, out), torch.tensor(0.5))
+    source = Centring(torch.linspace(1, 2, WIDTH), torch.tensor(2.0), torch.linspace(0.5, 4, WIDTH))
+    wanted = Centring(torch.linspace(-5, 5, out), torch.tensor(0.5), torch.linspace(1, 0.1, out))
     made = recipe(layers="sparse 2", sparsifier="batchtopk", inputs=inputs, lr=1e-2)
-    means = (source.scaled_mean, 1, out, wanted.scaled_mean)
-    one = Cell(made, WIDTH, torch.device("cpu"), *means)
+    one = Cell(made, WIDTH, torch.device("cpu"), source, 1, out, wanted)
     for step in range(STEPS):
         x = batches(step).input
         one.step(x, (x @ weights).relu())

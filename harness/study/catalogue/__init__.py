@@ -1,4 +1,4 @@
-"""The members of the model family, one spec each: optimizers, sparsifiers, terms of the loss, architectures.
+"""The members of the model family, one spec each: optimizers, sparsifiers, inputs, loss terms, architectures.
 
 Standard library only: recipes and plans read it where there is no torch.
 """
@@ -8,10 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.study.catalogue.architectures import ARCHITECTURES, architecture, parse_layers
+from harness.study.catalogue.inputs import INPUTS
 from harness.study.catalogue.layers import Layers
 from harness.study.catalogue.optimizers import OPTIMIZERS
 from harness.study.catalogue.sparsifiers import SPARSIFIERS
-from harness.study.catalogue.specs import ArchitectureSpec, OptimizerSpec, SparsifierSpec, Spec, TermSpec
+from harness.study.catalogue.specs import (
+    ArchitectureSpec,
+    InputsSpec,
+    OptimizerSpec,
+    SparsifierSpec,
+    Spec,
+    TermSpec,
+)
 from harness.study.catalogue.terms import OTHER_TERMS, PENALTIES, parse_shares, terms
 
 if TYPE_CHECKING:
@@ -19,11 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARCHITECTURES",
+    "INPUTS",
     "OPTIMIZERS",
     "OTHER_TERMS",
     "PENALTIES",
     "SPARSIFIERS",
     "ArchitectureSpec",
+    "InputsSpec",
     "Layers",
     "OptimizerSpec",
     "SparsifierSpec",
@@ -40,7 +50,7 @@ __all__ = [
 
 def members() -> list[Spec]:
     """All of them, of every kind."""
-    return [*OPTIMIZERS.values(), *SPARSIFIERS.values(), *terms(), *ARCHITECTURES.values()]
+    return [*OPTIMIZERS.values(), *SPARSIFIERS.values(), *INPUTS.values(), *terms(), *ARCHITECTURES.values()]
 
 
 def terms_of(recipe: Recipe) -> list[TermSpec]:
@@ -53,6 +63,7 @@ def members_of(recipe: Recipe) -> list[Spec]:
     chosen: list[Spec] = [
         OPTIMIZERS[recipe.optimizer],
         SPARSIFIERS[recipe.sparsifier],
+        INPUTS[recipe.inputs],
         architecture(recipe.layers),
     ]
     return chosen + terms_of(recipe)

@@ -49,6 +49,13 @@ class OptimizerSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputsSpec(Spec):
+    """build: a subclass of `harness.training.inputs.Inputs`."""
+
+    per_token: bool = False  # whether the way back takes numbers of each token, which its latents do not hold
+
+
+@dataclass(frozen=True, kw_only=True)
 class SparsifierSpec(Spec):
     """build: a class (k, latents, standard deviation of a pre-activation at initialisation) -> Sparsifier.
 
