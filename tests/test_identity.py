@@ -33,17 +33,20 @@ BASE = Recipe(latents=16, k=3, tokens=96, batch=16, optimizer="adam", lr=0.1, de
 RECIPES = {
     "adam": BASE,
     "adamw": replace(BASE, optimizer="adamw"),
+    "sparse Adam": replace(BASE, optimizer="sparse_adam", decoder_norm="unit_per_dimension"),
     "muon": replace(BASE, optimizer="muon", inputs="unit_norm"),
     "soap": replace(BASE, optimizer="soap", layers="sparse 2", inputs="layer_norm"),
     "schedule-free": replace(BASE, optimizer="schedule_free_adam", layers="dense 2-2"),
     "signum": replace(BASE, optimizer="signum", inputs="uncentred", precision="bfloat16"),
-    "lion": replace(BASE, optimizer="lion", prefixes="0.5", inputs="standardised"),
+    "lion": replace(BASE, optimizer="lion", prefixes="0.5", inputs="standardised", initial_weights="kaiming"),
     "sgd": replace(BASE, optimizer="sgd", decoder_norm="free"),
     "batchtopk": replace(BASE, sparsifier="batchtopk"),
     "relu": replace(BASE, sparsifier="relu", sparsity=0.1),
     "jumprelu": replace(BASE, sparsifier="jumprelu", sparsity=0.1),
     "penalty": replace(BASE, penalty=0.1, aux_k=2),
     "linear penalty": replace(BASE, penalty=0.1, penalty_on="linear", k_start=6),
+    "penalty at unit norm": replace(BASE, penalty=0.1, penalty_on="relu_at_unit_norm"),
+    "linear penalty at unit norm": replace(BASE, penalty=0.1, penalty_on="linear_at_unit_norm"),
     "resampling": replace(BASE, resample=16),
 }
 
@@ -162,6 +165,7 @@ def unedited(name: str) -> dict[str, str]:
 ALL = set(RECIPES)
 TOP_K = {name for name, recipe in RECIPES.items() if recipe.sparsifier == "topk"}
 FUSED = {name for name, recipe in RECIPES.items() if OPTIMIZERS[recipe.optimizer].fused}
+SPREAD = {name for name, recipe in RECIPES.items() if recipe.penalty}
 # An edit -> the recipes of which it makes other cells
 EDITS = {
     "what is read of a store": ("activations/store.py", "max(start, begin)", "max(start, begin) + 0", ALL),
@@ -197,19 +201,39 @@ EDITS = {
     "the learning rate": ("training/optimizers.py", "min(1.0, rise, fall)", "min(1.0, rise)", ALL),
     "when latents start again": ("training/loss.py", "2 * step > recipe.steps", "False", ALL),
     "how latents start again": ("training/resampling.py", "SHARE = 0.2", "SHARE = 0.3", {"resampling"}),
+    "decoder norms of dimensions": (
+        "sae/dimension_norm.py",
+        "weight.grad.addcmul_(along, weight, value=-1)",
+        "pass",
+        {"sparse Adam"},
+    ),
+    "how they are held": (
+        "sae/dimension_norm.py",
+        "clamp_min_(1e-12)",
+        "clamp_min_(1e-9)",
+        {"sparse Adam", "lion"},
+    ),
+    "other initial weights": ("sae/dimension_norm.py", "* (2 / width)", "* (1 / width)", {"lion"}),
     "lion": ("training/optimizers.py", "[Lion([", "0 * [Lion([", {"lion"}),
+    "sparse Adam": ("training/sparse_adam.py", "BETA2 = 0.9, 0.999", "BETA2 = 0.9, 0.99", {"sparse Adam"}),
     "muon": ("optimizers/muon.py", "ITERATIONS = ", "ITERATIONS = 1 + ", {"muon"}),
     "soap's limit": ("study/catalogue/optimizers.py", "512", "256", {"soap"}),
     "how Adam is fused": ("training/fused_adam.py", "BLOCK = 2048", "BLOCK = 1024", FUSED),
     "JumpReLU": ("sae/sparsifiers.py", "START, BANDWIDTH = 1.0, 0.2", "START, BANDWIDTH = 1.0, 0.3", {"jumprelu"}),
     "top-k": ("sae/sparsifiers.py", "entries, indices = top_k(", "entries, indices = 0 * top_k(", TOP_K),
     "thresholds": ("sae/calibration.py", "sparsifier.cutoff.zero_()", "pass", {"batchtopk", "jumprelu"}),
-    "the spread": ("sae/penalties.py", "m.std() for", "m.var() for", {"penalty", "linear penalty"}),
+    "the spread": ("sae/penalties.py", "m.std() for", "m.var() for", SPREAD),
+    "the unit of a penalty": (
+        "sae/penalties.py",
+        "/ width**0.5",
+        "/ width",
+        {"penalty at unit norm", "linear penalty at unit norm"},
+    ),
     "the spread after ReLU": (
         "sae/penalties.py",
         "positive_means(part.input",
         "0 * positive_means(part.input",
-        {"penalty"},
+        {"penalty", "penalty at unit norm"},
     ),
     "aux-k": ("sae/penalties.py", "missed = error - ", "missed = error + ", {"penalty"}),
     "prefixes": ("sae/penalties.py", "max(1, round(share", "max(2, round(share", {"lion"}),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.analysis.plots import arms, curves, effects, tradeoff, tuning
+from harness.analysis.plots import arms, by_k, curves, effects, tradeoff, tuning
 from harness.analysis.style import house_style, save
 from harness.analysis.view import load_view
 
 FIGURES = {
     "arms": arms.draw,
+    "by_k": by_k.draw,
     "curves": curves.draw,
     "features": arms.draw_features,
     "effects": effects.draw,

@@ -63,6 +63,14 @@ class CellRecord(Record):
         return None if self.heldout is None else self.heldout.get(metric)
 
 
+class Reported(Record):
+    """Figures of others to show beside the study's: normalised MSE by arm and k."""
+
+    title: str
+    note: str  # what differs from this study
+    nmse: dict[str, dict[int, float]]
+
+
 class StudyRecord(Record):
     """The study as it was swept: its axes with their levels, in the order that figures keep.
 
@@ -85,6 +93,7 @@ class StudyRecord(Record):
     source: dict[str, Any]
     recipe: dict[str, Any]
     environment: dict[str, Any]
+    published: Reported | None = None
 
     @property
     def curve_heldout_tokens(self) -> int:

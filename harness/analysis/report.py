@@ -27,6 +27,7 @@ CAPTIONS = {
     "arms": "{reconstruction} of every arm on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
     "features": "FVU and recovered features of every arm on {heldout:,} held-out tokens, with 95 % intervals and "
     "single seeds.",
+    "by_k": "Normalised MSE against k on {heldout:,} held-out tokens.{published}",
     "curves": "Learning curves against training tokens; held-out ones on {curve:,} held-out tokens.",
     "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
     "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best "
@@ -120,8 +121,10 @@ def _heading(metric: Metric) -> str:
 
 
 def _figures(results: Path, view: View) -> list[dict[str, str]]:
-    tokens = {"heldout": view.study.heldout_tokens, "curve": view.study.curve_heldout_tokens}
+    published = view.study.published
+    tokens: dict[str, Any] = {"heldout": view.study.heldout_tokens, "curve": view.study.curve_heldout_tokens}
     labels = [outcome.label for outcome in view.outcomes if outcome.group == "reconstruction"]
+    tokens["published"] = f" Beside it: {published.title}. {published.note}" if published else ""
     figures = []
     for name, text in CAPTIONS.items():
         caption = text.format(**tokens, reconstruction=listed(labels))

@@ -42,8 +42,7 @@ def median_nmse(sae: TrainedSAE, held_out: HeldOut) -> Figures:
 def layer_norm_nmse(sae: TrainedSAE, held_out: HeldOut) -> Figures:
     """Mean over tokens of the squared error over the squared distance of the token from its mean over dimensions.
 
-    For an SAE with `inputs: layer_norm` this is the mean squared error of what it sees, in which every token has
-    norm 1: the normalised MSE of the original deep-SAE runs.
+    For an SAE with `inputs: layer_norm` this is the mean squared error of what it sees, if every token has norm 1.
     """
     errors = held_out.coded_by(sae.code).errors
     squares = []

@@ -58,8 +58,21 @@ def spread(sae: SAE, means: Sequence[Tensor]) -> Tensor:
     return torch.stack([m.std() for m in means]).mean()
 
 
+def spread_at_unit_norm(sae: SAE, means: Sequence[Tensor]) -> Tensor:
+    """`spread`, in such a unit that its weight is what it is in a loss on tokens of norm 1, as the original's.
+
+    Here the entries of what is reconstructed have variance 1, so that its tokens have norm sqrt(D) and the error
+    is D times as large; pre-activations are sqrt(I) times as large, unless added layers end in a LayerNorm.
+    """
+    first = sae.stack()[0]
+    target_width, width = len(first.decoder_mlp.bias_out), first.encoder.shape[1]
+    return spread(sae, means) * (target_width if len(first.encoder_mlp.blocks) else target_width / width**0.5)
+
+
 relu_spread = BatchStatistic(relu_means, spread)
 linear_spread = BatchStatistic(linear_means, spread)
+relu_spread_at_unit_norm = BatchStatistic(relu_means, spread_at_unit_norm)
+linear_spread_at_unit_norm = BatchStatistic(linear_means, spread_at_unit_norm)
 
 
 def activities(sae: SAE, output: SAEOutput) -> list[Tensor]:
@@ -76,11 +89,13 @@ def charges(sae: SAE, means: Sequence[Tensor]) -> Tensor:
 activity = BatchStatistic(activities, charges)  # L1 for `relu`, (L0 / k - 1)^2 for `jumprelu`
 
 
-def prefix_error(sae: SAE, output: SAEOutput, target: Tensor, shares: Sequence[float]) -> Tensor:
+def prefix_error(sae: SAE, output: SAEOutput, shares: Sequence[float]) -> Tensor:
     """Mean squared errors of what the first latents of each coder reconstruct alone, summed over their shares.
 
-    target [B, D]: what all of them reconstruct. Matryoshka SAEs: Bussmann et al. 2025 (arXiv 2503.17547).
+    Matryoshka SAEs: Bussmann et al. 2025 (arXiv 2503.17547).
     """
+    target = output.coders[0].target  # what all of them reconstruct
+    assert target is not None
     errors = [(target - _prefix(sae, output, share)).square().mean() for share in shares]
     return torch.stack(errors).sum()
 
@@ -94,31 +109,44 @@ def _prefix(sae: SAE, output: SAEOutput, share: float) -> Tensor:
     return total
 
 
-def aux_k_error(sae: SAE, output: SAEOutput, dead: Tensor, k: int) -> Tensor:
-    """Mean squared error of what the k strongest dead latents make of the error, averaged over coders.
+def aux_k_error(dead: Tensor, k: int) -> BatchStatistic:
+    """FVU of what the k strongest dead latents make of the error, averaged over coders.
 
     dead: [latents of all coders], bool. The error itself is taken as given; what is scored is the decoder's
-    answer to them beside its answer to nothing. Gao et al. 2024 (arXiv 2406.04093), appendix A.2. Zero where no
-    latent is dead; scaled down where fewer than k are, as sparsify does.
+    answer to them beside its answer to nothing. Gao et al. 2024 (arXiv 2406.04093), appendix A.2; the division
+    by the variance of the error is in their code (`normalized_mse` in openai/sparse_autoencoder, train.py). Zero
+    where no latent is dead; scaled down where fewer than k are, as sparsify does.
     """
-    masks = torch.split(dead, [coder.latents for coder in sae.stack()])
-    pairs = zip(_pairs(sae, output), masks, strict=True)
-    return torch.stack([_aux_k(coder, part, mask, k) for (coder, part), mask in pairs]).mean()
+
+    def means(sae: SAE, output: SAEOutput) -> list[Tensor]:
+        """Of each coder: mean squares of what is missed and of the error, and the mean error [D]."""
+        masks = torch.split(dead, [coder.latents for coder in sae.stack()])
+        pairs = zip(_pairs(sae, output), masks, strict=True)
+        return [mean for (coder, part), mask in pairs for mean in _aux_k(coder, part, mask, k)]
+
+    return BatchStatistic(means, _missed_of_variance)
 
 
-def _aux_k(coder: Coder, part: CoderOutput, dead: Tensor, k: int) -> Tensor:
+def _missed_of_variance(sae: SAE, means: Sequence[Tensor]) -> Tensor:
+    coders = zip(means[::3], means[1::3], means[2::3], strict=True)
+    shares = [missed / (squares - mean.square().mean()).clamp_min(1e-12) for missed, squares, mean in coders]
+    return torch.stack(shares).mean()
+
+
+def _aux_k(coder: Coder, part: CoderOutput, dead: Tensor, k: int) -> list[Tensor]:
     with torch.no_grad():
         error = part.residual
+        of_error = [error.square().mean(), error.mean(0)]
         entries, indices, share = _strongest(coder, part, dead, k)
         support = Support.of_rows(indices, coder.latents)
     if not len(indices.flatten()):
-        return part.reconstruction.new_zeros(())
+        return [part.reconstruction.new_zeros(()), *of_error]
     active = active_entries(part.input, coder.encoder, coder.bias, entries.flatten(), support).relu()
     if gpu.holds(dead):
         active = active * dead[support.indices]  # where fewer than k are dead, living ones are among the strongest
     nothing: Tensor = coder.decoder_mlp(torch.zeros_like(coder.decoder[:1]))
     missed = error - (coder.decode(active, support) - nothing)
-    return missed.square().mean() * share
+    return [missed.square().mean() * share, *of_error]
 
 
 def _strongest(coder: Coder, part: CoderOutput, dead: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor | float]:

@@ -9,7 +9,7 @@ from torch import nn
 
 class Role(Enum):
     ENCODER = "encoder"  # [latents, width]: one row per latent
-    DECODER = "decoder"  # [latents, width]: one row per latent, of unit norm
+    DECODER = "decoder"  # [latents, width]: one row per latent, of unit norm by default
     HIDDEN = "hidden"  # [out, in]: an added dense layer
     BIAS = "bias"
     GAIN = "gain"

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from harness.sae.sizes import apportion, layer_widths
 from harness.study.catalogue import OPTIMIZERS, parse_layers, terms_of
-from harness.study.catalogue.shapes import Shapes
+from harness.study.catalogue.shapes import Shape, Shapes
 from harness.study.recipe import Recipe
 
 
@@ -43,9 +43,15 @@ def flops_per_token(recipe: Recipe, width: int, target_width: int | None = None)
     steps = [_coder(recipe, shapes, k) for shapes, k in zip(found, active, strict=True)]
     optimizer = OPTIMIZERS[recipe.optimizer]
     update = sum(optimizer.flops(shape) for shapes in found for shape in shapes.matrices)
-    if recipe.decoder_norm == "unit":  # each row of the decoder times that of its gradient
-        update += sum(2 * shapes.decoder[0] * shapes.decoder[1] for shapes in found)
+    update += sum(2 * rows * columns for shapes in found for rows, columns in _projected(recipe, shapes))
     return round(sum(steps) + update / recipe.batch)
+
+
+def _projected(recipe: Recipe, shapes: Shapes) -> list[Shape]:
+    """The matrices that are multiplied with their gradients, entry by entry, to hold norms."""
+    if recipe.decoder_norm == "free":
+        return []
+    return [shapes.decoder] if recipe.decoder_norm == "unit" else [shapes.decoder, *shapes.decoder_mlp]
 
 
 def _coder(recipe: Recipe, shapes: Shapes, k: int) -> float:

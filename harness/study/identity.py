@@ -50,6 +50,14 @@ def _fused(recipe: Recipe) -> bool:
     return OPTIMIZERS[recipe.optimizer].fused
 
 
+def _kaiming(recipe: Recipe) -> bool:
+    return recipe.initial_weights == "kaiming"
+
+
+def _per_dimension(recipe: Recipe) -> bool:
+    return recipe.decoder_norm == "unit_per_dimension"
+
+
 def _resamples(recipe: Recipe) -> bool:
     return bool(recipe.resample)
 
@@ -61,6 +69,9 @@ def _calibrated(recipe: Recipe) -> bool:
 # Code that only some recipes run. What the core names of it is followed for these alone.
 ONLY_IF: dict[str, Callable[[Recipe], bool]] = {
     "harness.sae.calibration:calibrate": _calibrated,
+    "harness.sae.dimension_norm:normalise_dimensions": lambda recipe: _kaiming(recipe) or _per_dimension(recipe),
+    "harness.sae.dimension_norm:project_dimensions": _per_dimension,
+    "harness.sae.dimension_norm:start_kaiming": _kaiming,
     "harness.training.cell:Cell.calibrate": _calibrated,
     "harness.training.data:Data.training": _calibrated,
     "harness.training.trainer:CALIBRATION_TOKENS": _calibrated,

@@ -54,15 +54,26 @@ class Recipe:
     prefixes: str = setting("shares of the latents that must reconstruct alone (matryoshka)", "none")
     inputs: str = setting("what the SAE sees of activations", "centred", INPUTS)
     penalty: float = setting("weight of the spread of the pre-activation means", 0.0, ge=0)
-    penalty_on: str = setting("which spread: of pre-activations after or before ReLU", "relu", PENALTIES)
+    penalty_on: str = setting(
+        "which spread: of pre-activations after or before ReLU, and the unit of its weight", "relu", PENALTIES
+    )
     aux_k: int | None = setting("dead latents per token that learn from the error", None, off="none", ge=1)
-    aux_weight: float = setting("weight of their error", 1 / 32, ge=0)
+    aux_weight: float = setting("weight of their error, over the variance of the error", 1 / 32, ge=0)
     k_start: int | None = setting(
         "active latents per token at the start, falling linearly to k", None, off="k from the start", ge=1
     )
     k_decay: float = setting("share of the steps in which they fall", 0.5, gt=0, le=1)
     resample: int | None = setting("tokens between two resamplings of dead latents", None, off="never", ge=1)
-    decoder_norm: Literal["unit", "free"] = setting("whether decoder rows are held at unit norm", "unit")
+    decoder_norm: Literal["unit", "unit_per_dimension", "free"] = setting(
+        "what decoder weights are held at: unit norm for each latent, for each output dimension of all layers "
+        "behind the sparse one (as the original deep-SAE code), or nothing",
+        "unit",
+    )
+    initial_weights: Literal["unit", "kaiming"] = setting(
+        "encoder rows of unit norm and the decoder tied to them, or of variance 2 / width and every decoder layer "
+        "tied to its encoder layer, at unit norm for each output dimension (as the original deep-SAE code)",
+        "unit",
+    )
     optimizer: str = setting("rule that updates the weights", "adam", OPTIMIZERS)
     lr: float | None = setting(
         "peak learning rate", None, off="the optimizer's default for this many latents", gt=0
@@ -97,8 +108,11 @@ class Recipe:
             raise SettingError(
                 "sparsity", f"more than 0, since {self.sparsifier} has no other bound", self.sparsity
             )
-        if sparsifier.needs_unit_norm and self.decoder_norm == "free":
-            expected = "'unit', since an L1 term and free norms have no minimum"
+        if sparsifier.needs_unit_norm and self.decoder_norm != "unit":
+            expected = "'unit', since an L1 term and free norms of latents have no minimum"
+            raise SettingError("decoder_norm", expected, self.decoder_norm)
+        if self.resample and self.decoder_norm == "unit_per_dimension":
+            expected = "'unit' or 'free', since resampled latents start with decoder rows of unit norm"
             raise SettingError("decoder_norm", expected, self.decoder_norm)
         if self.lr is None and OPTIMIZERS[self.optimizer].default_lr is None:
             raise SettingError("lr", f"more than 0, since {self.optimizer} has no default", self.lr)

@@ -26,6 +26,14 @@ Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=
 CurvePoints = Annotated[int, Field(ge=1, le=10_000)]
 
 
+class Reported(Strict):
+    """Figures that others have published, which the report shows beside the study's."""
+
+    title: str  # what they are of
+    note: str  # in what this study differs from it
+    nmse: dict[str, dict[Annotated[int, Field(ge=1)], Annotated[float, Field(ge=0)]]]  # arm -> k -> normalised MSE
+
+
 class StudyForm(Strict):
     """The keys of a study file."""
 
@@ -38,6 +46,7 @@ class StudyForm(Strict):
     pruning: Any = "none"  # harness/study/pruning.py
     keep: Keep = "reported"
     curve_points: CurvePoints = POINTS  # of each learning curve: harness/study/curve.py
+    published: Reported | None = None
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
 
 
@@ -57,6 +66,7 @@ class Study:
     pruning: Pruning | None = None
     keep: Keep = "reported"
     curve_points: int = POINTS
+    published: Reported | None = None
 
     @property
     def pruned_by(self) -> str | None:
@@ -122,6 +132,7 @@ def load_study(path: Path) -> Study:
         pruning=read_pruning(file, form.pruning),
         keep=form.keep,
         curve_points=form.curve_points,
+        published=form.published,
     )
 
 

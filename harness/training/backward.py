@@ -19,7 +19,7 @@ from torch import Tensor
 
 from harness.sae.model import SAE, SAEOutput
 from harness.study.recipe import Recipe
-from harness.training.loss import StatisticGradient, batch_statistics, loss_of, statistic_gradients
+from harness.training.loss import StatisticGradient, loss_of, statistic_gradients, terms_with_weights
 from harness.training.metrics import fired
 from harness.training.precision import float32_products
 from harness.training.resampling import LossSamples, sources
@@ -56,7 +56,7 @@ def backward(
     parts = _micro_batches(x, target, math.ceil(len(x) / micro_batches))
     with float32_products(recipe.precision, x.device):
         gradients_by_statistic = (
-            None if len(parts) == 1 else statistic_gradients(recipe, sae, _means(recipe, sae, parts))
+            None if len(parts) == 1 else statistic_gradients(recipe, sae, dead, _means(recipe, sae, dead, parts))
         )
         seen = [
             _backward(recipe, sae, part, len(part.x) / len(x), dead, gradients_by_statistic, keep_sources)
@@ -103,9 +103,9 @@ def _backward(
 
 
 @torch.no_grad()
-def _means(recipe: Recipe, sae: SAE, parts: Sequence[_MicroBatch]) -> list[list[Tensor]]:
-    """The means of each of the `batch_statistics` over a batch."""
-    terms = [term for _, term in batch_statistics(recipe)]
+def _means(recipe: Recipe, sae: SAE, dead: Tensor, parts: Sequence[_MicroBatch]) -> list[list[Tensor]]:
+    """The means of each of the `terms_with_weights` over a batch."""
+    terms = [term for _, term in terms_with_weights(recipe, dead)]
     tokens = sum(len(part.x) for part in parts)
     total: list[list[Tensor]] = []
     for part in parts if terms else ():

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from harness.sae import gpu
 from harness.sae.calibration import calibrate
+from harness.sae.dimension_norm import normalise_dimensions, project_dimensions, start_kaiming
 from harness.sae.model import SAE, SAEOutput
 from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, architecture, parse_layers, terms_of
 from harness.study.recipe import Recipe, check_transcoder
@@ -39,7 +40,7 @@ def initial_sae(recipe: Recipe, width: int, target_width: int | None = None) -> 
     """
     if target_width is not None:
         check_transcoder(recipe)
-    layers = parse_layers(recipe.layers)
+    layers, generator = parse_layers(recipe.layers), torch.Generator().manual_seed(recipe.seed)
     sae: SAE = architecture(recipe.layers).load()(
         width,
         recipe.latents,
@@ -48,9 +49,15 @@ def initial_sae(recipe: Recipe, width: int, target_width: int | None = None) -> 
         decoder=layers.decoder,
         stack=layers.stack,
         sparsifier=SPARSIFIERS[recipe.sparsifier].load(),
-        generator=torch.Generator().manual_seed(recipe.seed),
+        generator=generator,
         target_width=target_width,
     )
+    if recipe.initial_weights == "kaiming":
+        start_kaiming(sae, generator)
+        if recipe.decoder_norm == "unit":
+            sae.normalise_decoders()
+    elif recipe.decoder_norm == "unit_per_dimension":
+        normalise_dimensions(sae)
     if any(term.every_pre_activation for term in terms_of(recipe)):
         for coder in sae.stack():
             coder.shortlist = False
@@ -93,7 +100,8 @@ class Cell:
             self.target_centring = (target_centring or Centring.none(target_width)).to(device)
         self.optimizers = build_optimizers(recipe, self.sae)
         unit = self.sae.decoders() if recipe.decoder_norm == "unit" else []
-        fits = OPTIMIZERS[recipe.optimizer].fused and FusedAdam.fits(self.optimizers, unit)
+        fused = OPTIMIZERS[recipe.optimizer].fused and recipe.decoder_norm != "unit_per_dimension"
+        fits = fused and FusedAdam.fits(self.optimizers, unit)
         read = [p for c in sae.stack() for p in (c.encoder, c.decoder)] if recipe.precision == "bfloat16" else []
         self._fused = FusedAdam(self.optimizers, unit, recipe.gradient_clip, read) if fits else None
         captured = device.type == "cuda" and gpu.kernels() is not None and micro_batches == 1
@@ -214,6 +222,8 @@ class Cell:
             return  # it is part of the work
         if recipe.decoder_norm == "unit":
             self.sae.project_decoder_gradients()
+        elif recipe.decoder_norm == "unit_per_dimension":
+            project_dimensions(self.sae)
         if recipe.gradient_clip:
             clip(self.sae.parameters(), recipe.gradient_clip)
         for optimizer in self.optimizers:
@@ -221,6 +231,8 @@ class Cell:
             optimizer.zero_grad()
         if recipe.decoder_norm == "unit":
             self.sae.normalise_decoders()
+        elif recipe.decoder_norm == "unit_per_dimension":
+            normalise_dimensions(self.sae)
 
     @torch.no_grad()
     def _count(self, target: Tensor, seen: StepOutput) -> None:

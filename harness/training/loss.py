@@ -14,7 +14,9 @@ from harness.study.catalogue import parse_shares, terms_of
 from harness.study.recipe import Recipe
 
 StatisticGradient = list[Tensor]  # gradients of a term by the means that it is made of
-OfTokens = Callable[[Recipe, SAE, SAEOutput, Tensor, Tensor], Tensor]  # a term as a mean over tokens; see `aux_k`
+Term = (
+    BatchStatistic | Callable[[Recipe, Tensor], BatchStatistic]
+)  # or what makes it of a recipe and of what is dead
 
 
 def loss_of(
@@ -32,43 +34,36 @@ def loss_of(
     (`statistic_gradients`); the parts' gradients, weighted by their tokens, are then those of the whole.
     """
     error = loss = mse_loss(output.reconstruction, target)
-    for number, (weight, term) in enumerate(batch_statistics(recipe)):
+    for number, (weight, term) in enumerate(terms_with_weights(recipe, dead)):
         if gradients_by_statistic is None:
             loss = loss + weight * term(sae, output)
         else:
             parts = zip(gradients_by_statistic[number], term.means(sae, output), strict=True)
             loss = loss + weight * torch.stack([(pull * mean).sum() for pull, mean in parts]).sum()
-    for weight, of_tokens in _terms_of_tokens(recipe):
-        loss = loss + weight * of_tokens(recipe, sae, output, target, dead)
     return loss, error.detach()
 
 
-def aux_k(recipe: Recipe, sae: SAE, output: SAEOutput, target: Tensor, dead: Tensor) -> Tensor:
-    return aux_k_error(sae, output, dead, recipe.aux_k or 0)
+def aux_k(recipe: Recipe, dead: Tensor) -> BatchStatistic:
+    return aux_k_error(dead, recipe.aux_k or 0)
 
 
-def prefixes(recipe: Recipe, sae: SAE, output: SAEOutput, target: Tensor, dead: Tensor) -> Tensor:
-    return prefix_error(sae, output, target, parse_shares(recipe.prefixes))
+def prefixes(recipe: Recipe, dead: Tensor) -> BatchStatistic:
+    shares = parse_shares(recipe.prefixes)
+    return BatchStatistic(lambda sae, output: [prefix_error(sae, output, shares)], lambda sae, means: means[0])
 
 
-def batch_statistics(recipe: Recipe) -> list[tuple[float, BatchStatistic]]:
-    """Terms of the loss, with their weights, that are no means over tokens themselves."""
-    return [(weight, term) for weight, term in _terms(recipe) if isinstance(term, BatchStatistic)]
+def terms_with_weights(recipe: Recipe, dead: Tensor) -> list[tuple[float, BatchStatistic]]:
+    """The terms of the loss besides the error. dead [latents]: those silent for the dead window."""
+    terms: list[tuple[float, Term]] = [(spec.weight(recipe), spec.load()) for spec in terms_of(recipe)]
+    return [(weight, term if isinstance(term, BatchStatistic) else term(recipe, dead)) for weight, term in terms]
 
 
-def _terms_of_tokens(recipe: Recipe) -> list[tuple[float, OfTokens]]:
-    """The others, with their weights: means over tokens."""
-    return [(weight, term) for weight, term in _terms(recipe) if not isinstance(term, BatchStatistic)]
-
-
-def _terms(recipe: Recipe) -> list[tuple[float, BatchStatistic | OfTokens]]:
-    return [(spec.weight(recipe), spec.load()) for spec in terms_of(recipe)]
-
-
-def statistic_gradients(recipe: Recipe, sae: SAE, means: Sequence[Sequence[Tensor]]) -> list[StatisticGradient]:
-    """The gradients of the `batch_statistics` by their means over a batch, given for each term."""
+def statistic_gradients(
+    recipe: Recipe, sae: SAE, dead: Tensor, means: Sequence[Sequence[Tensor]]
+) -> list[StatisticGradient]:
+    """The gradients of the terms by their means over a batch, given for each term."""
     gradients_by_statistic: list[StatisticGradient] = []
-    for (_, term), given in zip(batch_statistics(recipe), means, strict=True):
+    for (_, term), given in zip(terms_with_weights(recipe, dead), means, strict=True):
         leaves = [mean.detach().requires_grad_() for mean in given]
         gradients_by_statistic.append(list(torch.autograd.grad(term.value(sae, leaves), leaves)))
     return gradients_by_statistic

@@ -18,6 +18,7 @@ from harness.sae.roles import MATRICES, Role, parameter_roles
 from harness.study.catalogue import OPTIMIZERS
 from harness.study.catalogue.optimizers import SOAP_DIMENSION
 from harness.study.recipe import Recipe
+from harness.training.sparse_adam import SparseAdam
 
 Parameters = list[tuple[nn.Parameter, Role]]
 
@@ -45,6 +46,11 @@ def adamw(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
     matrices, others = _by_role(parameters)
     groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
     return [torch.optim.AdamW(groups, lr=recipe.peak_lr, fused=True)]
+
+
+def sparse_adam(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:
+    """Adam for everything that has a gradient in the batch; rows of other latents stay, moments and all."""
+    return [SparseAdam([p for p, _ in parameters], lr=recipe.peak_lr)]
 
 
 def muon(parameters: Parameters, recipe: Recipe) -> list[Optimizer]:

@@ -20,6 +20,7 @@ BASE = Recipe(
 RECIPES = {
     "adam": BASE,
     "adamw": replace(BASE, optimizer="adamw"),
+    "sparse Adam": replace(BASE, optimizer="sparse_adam", layers="dense 2-2"),
     "muon": replace(BASE, optimizer="muon", layers="sparse 2"),
     "soap": replace(BASE, optimizer="soap"),
     "schedule-free Adam": replace(BASE, optimizer="schedule_free_adam", layers="dense 2-2"),
@@ -31,16 +32,28 @@ RECIPES = {
     "jumprelu": replace(BASE, sparsifier="jumprelu"),
     "penalty": replace(BASE, penalty=0.1, k_start=6),
     "linear penalty": replace(BASE, penalty=0.1, penalty_on="linear", k_start=3),
+    "penalty at unit norm": replace(BASE, penalty=0.1, penalty_on="relu_at_unit_norm", layers="dense 2-2"),
+    "linear penalty at unit norm": replace(BASE, penalty=0.1, penalty_on="linear_at_unit_norm", k_start=3),
     "aux-k": replace(BASE, aux_k=2, resample=16),
     "aux-k without weight": replace(BASE, aux_k=2, aux_weight=0.0, resample=96),
 }
 VALUES = {
     **{"latents": [17], "k": [4], "tokens": [97, 112], "layers": ["none", "sparse 1", "dense 1-1"]},
     **{"sparsifier": ["topk", "relu"], "sparsity": [0.3], "prefixes": ["none", "0.25"]},
-    **{"inputs": [*INPUTS], "penalty": [0.0, 0.3], "penalty_on": ["relu", "linear"]},
+    **{
+        "inputs": [*INPUTS],
+        "penalty": [0.0, 0.3],
+        "penalty_on": ["relu", "linear", "relu_at_unit_norm"],
+    },
     **{"aux_k": [None, 3], "aux_weight": [0.0, 0.25], "k_start": [None, 3, 8], "k_decay": [0.3]},
-    **{"resample": [None, 16, 17, 33], "decoder_norm": ["free"], "optimizer": ["sgd"], "lr": [0.2]},
+    **{
+        "resample": [None, 16, 17, 33],
+        "decoder_norm": ["free", "unit_per_dimension"],
+        "optimizer": ["sgd"],
+        "lr": [0.2],
+    },
     **{"weight_decay": [0.5], "batch": [8], "warmup": [0.1, 0.5], "decay": [0.1, 0.4]},
+    **{"initial_weights": ["kaiming"]},
     **{"gradient_clip": [None, 0.01], "precision": ["bfloat16"], "dead_window": [33], "seed": [1]},
 }
 # Where equal weights may count as different ones

@@ -25,14 +25,10 @@ def test_a_member_has_code_and_reads_fields_of_the_recipe(spec):
 
 def whole_loss(sae, output, x):
     """All terms at once."""
-    terms = [
-        (x - output.reconstruction).square().mean(),
-        activity(sae, output),
-        prefix_error(sae, output, x, (0.5,)),
-    ]
+    terms = [(x - output.reconstruction).square().mean(), activity(sae, output), prefix_error(sae, output, (0.5,))]
     terms += [penalty.load()(sae, output) for penalty in PENALTIES.values()]
     dead = torch.arange(sae.latents) % 3 == 0
-    return torch.stack([*terms, aux_k_error(sae, output, dead, 3)]).sum()
+    return torch.stack([*terms, aux_k_error(dead, 3)(sae, output)]).sum()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

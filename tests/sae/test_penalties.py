@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.sae.penalties import activity, aux_k_error, prefix_error
+from harness.sae.penalties import activity, aux_k_error, prefix_error, spread_at_unit_norm
 from harness.study.catalogue import PENALTIES, SPARSIFIERS
 from tests.sae.references import LAYERS, activations, before, behind, build, dense, differentiable
 
@@ -24,7 +24,7 @@ def small(layers, sparsifier="topk"):
     return build(layers, sparsifier).double(), activations().double().requires_grad_()
 
 
-@pytest.mark.parametrize("variant", PENALTIES)
+@pytest.mark.parametrize("variant", ["relu", "linear"])
 @EVERY_LAYERS
 def test_a_spread_is_the_standard_deviation_of_the_latents_means(variant, layers):
     sae, x = small(layers)
@@ -64,7 +64,7 @@ def test_prefixes_reconstruct_alone(layers, sparsifier):
             first = max(1, round(share * coder.latents))
             total = total + behind(coder, code[:, :first] @ coder.decoder[:first])
         expected = expected + (x - total).square().mean()
-    same(prefix_error(sae, sae(x), x, shares), expected, [x, *differentiable(sae)])
+    same(prefix_error(sae, sae(x), shares), expected, [x, *differentiable(sae)])
 
 
 def aux_k_reference(sae, x, dead, k):
@@ -78,7 +78,8 @@ def aux_k_reference(sae, x, dead, k):
         code = torch.zeros_like(pre).scatter(1, *reversed(pre.topk(chosen, dim=1))).relu()
         answer = behind(coder, code @ coder.decoder) - behind(coder, 0 * code @ coder.decoder)
         error = (target - reconstruction).detach()
-        terms.append((error - answer).square().mean() * min(1.0, int(mask.sum()) / k))
+        variance = (error - error.mean(0)).square().mean()
+        terms.append((error - answer).square().mean() / variance * min(1.0, int(mask.sum()) / k))
     return torch.stack(terms).mean()
 
 
@@ -87,12 +88,12 @@ def aux_k_reference(sae, x, dead, k):
 def test_dead_latents_learn_from_the_error(layers, share, k):
     sae, x = small(layers)
     dead = torch.rand(sae.latents, generator=torch.Generator().manual_seed(6)) < share
-    same(aux_k_error(sae, sae(x), dead, k), aux_k_reference(sae, x, dead, k), [x, *sae.parameters()])
+    same(aux_k_error(dead, k)(sae, sae(x)), aux_k_reference(sae, x, dead, k), [x, *sae.parameters()])
 
 
 def test_nothing_is_learnt_where_no_latent_is_dead():
     sae, x = small("dense 2-2")
-    error = aux_k_error(sae, sae(x), torch.zeros(sae.latents, dtype=torch.bool), 4)
+    error = aux_k_error(torch.zeros(sae.latents, dtype=torch.bool), 4)(sae, sae(x))
     assert error == 0
     assert not error.requires_grad
 
@@ -101,8 +102,50 @@ def test_only_dead_latents_and_what_lies_around_them_learn_from_the_error():
     sae, x = small("none")
     (coder,) = sae.stack()
     dead = torch.arange(coder.latents) % 2 == 0
-    grads = torch.autograd.grad(aux_k_error(sae, sae(x), dead, 4), [coder.encoder, coder.bias, coder.decoder])
+    grads = torch.autograd.grad(aux_k_error(dead, 4)(sae, sae(x)), [coder.encoder, coder.bias, coder.decoder])
     for grad in grads:
         assert grad[dead].any()
         assert not grad[~dead].any()
     assert torch.equal(before(coder, x), x)
+
+
+# At initialisation an SAE on tokens of norm 1 is the same function of them, scaled: shallow ones are linear, and a
+# LayerNorm forgets the scale. The loss in its unit, times D, is that of an SAE here with the converted weight.
+@pytest.mark.parametrize("layers", ["none", "dense 2-2", "dense_encoder 2", "sparse 2 each"])
+@pytest.mark.parametrize("name", ["relu", "linear"])
+def test_a_weight_for_tokens_of_norm_1_is_converted(layers, name):
+    width = 16
+    sae = build(layers, width=width, latents=64)
+    for coder in sae.stack():
+        coder.bias.data.zero_()
+        coder.decoder_mlp.bias_out.data.zero_()
+        for block in coder.encoder_mlp.blocks:
+            block.bias.data.zero_()
+    x = activations(50, width)
+    here, there = sae(x), sae(x / width**0.5)
+    term = PENALTIES[name].load()
+    error = (x / width**0.5 - here.reconstruction.detach() / width**0.5).square().mean()  # in their unit
+    expected = width * (error + 1e-4 * term(sae, there))
+    converted = PENALTIES[f"{name}_at_unit_norm"].load()
+    ours = (x - here.reconstruction).square().mean() + 1e-4 * converted(sae, here)
+    assert torch.allclose(ours, expected, rtol=1e-4)
+    factor = width if layers.startswith("dense") else width**0.5
+    assert torch.allclose(converted(sae, here), factor * term(sae, here))
+
+
+def test_the_conversion_at_the_width_of_gpt_2():
+    one = torch.tensor([0.0, 2.0**0.5])  # of standard deviation 1
+    for layers, expected in {"none": 2.77e-3, "dense 2-2": 0.0768}.items():
+        sae = build(layers, width=768, latents=16)
+        assert 1e-4 * float(spread_at_unit_norm(sae, [one])) == pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_what_dead_latents_learn_from_weighs_the_same_however_small_the_error_is(scale):
+    """Gao et al.'s scale: 1 at first, when their answer is nothing."""
+    sae, x = small("none")
+    coder = sae.stack()[0]
+    coder.decoder_mlp.bias_out.data.zero_()
+    coder.decoder.data *= 1e-9  # so that what any latent answers is nothing beside the error
+    term = aux_k_error(torch.ones(sae.latents, dtype=torch.bool), 4)(sae, sae(scale * (x - x.mean(0))))
+    assert float(term.detach()) == pytest.approx(1, abs=1e-4)

@@ -55,14 +55,15 @@ def test_the_terms_of_the_loss_are_those_of_the_formula(layers):
         alone = torch.where(mask, pre, -torch.inf)
         strongest = pre.relu() * (alone >= alone.topk(2, dim=1).values[:, -1:])
         answer, nothing = (behind(coder, codes @ coder.decoder) for codes in (strongest, 0 * code[:1]))
-        errors.append((left - reconstruction - (answer - nothing)).square().mean())
+        error = left - reconstruction
+        variance = (error - error.mean(0)).square().mean()
+        errors.append((error - (answer - nothing)).square().mean() / variance)
         first = code * (torch.arange(coder.latents) < round(coder.latents / 2))
         prefixes.append(behind(coder, first @ coder.decoder))
         means.append((pre.mean(0), pre.relu().mean(0)))
-    assert torch.allclose(aux_k_error(sae, output, dead, 2), torch.stack(errors).mean())
-    assert torch.allclose(
-        prefix_error(sae, output, target, [0.5]), (target - torch.stack(prefixes).sum(0)).square().mean()
-    )
+    assert torch.allclose(aux_k_error(dead, 2)(sae, output), torch.stack(errors).mean())
+    left = target - torch.stack(prefixes).sum(0)
+    assert torch.allclose(prefix_error(sae, output, [0.5]), left.square().mean())
     for number, ours in enumerate((linear_means, relu_means)):
         theirs = torch.stack([mean[number].std() for mean in means]).mean()
         assert torch.allclose(spread(sae, ours(sae, output)), theirs)

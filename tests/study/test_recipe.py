@@ -44,6 +44,12 @@ REFUSED = {
         "'unit', since",
         "free",
     ),
+    "resampling with norms of dimensions": (
+        {"resample": 100, "decoder_norm": "unit_per_dimension"},
+        "decoder_norm",
+        "'unit' or 'free', since",
+        "unit_per_dimension",
+    ),
     "no rate for sgd": ({"optimizer": "sgd"}, "lr", "more than 0, since sgd", None),
     "a batch above tokens": ({"batch": 1025}, "batch", "at most tokens (1024)", 1025),
     "decay within the warm-up": (

@@ -49,8 +49,8 @@ MISTAKES = {
     "not a finite number": (("[0, 0.1]", "[0, .nan]"), ":10: axes.penalty[1]: expected a finite number, got nan"),
     "a wrong axis value": (
         ("[adam, muon]", "[adam, adan]"),
-        ":11: axes.optimizer[1]: expected 'adam', 'adamw', 'muon', 'soap', 'schedule_free_adam', 'signum', 'lion'"
-        " or 'sgd', got 'adan'",
+        ":11: axes.optimizer[1]: expected 'adam', 'adamw', 'sparse_adam', 'muon', 'soap', 'schedule_free_adam', "
+        "'signum', 'lion' or 'sgd', got 'adan'",
     ),
     "a value twice": (("[0, 0.1]", "[0, 0.0]"), ":10: axes.penalty: expected each value once"),
     "no values": (("[0, 0.1]", "[]"), ":10: axes.penalty: expected "),
@@ -179,3 +179,10 @@ def test_no_layers_is_one_sparse_layer_with_all():
 def test_other_layers_are_refused(text):
     with pytest.raises(SettingError, match="expected 'none'"):
         parse_layers(text)
+
+
+def test_a_study_names_published_figures_to_show_beside_its_own(write_study):
+    published = "published: {title: theirs, note: of a larger model, nmse: {none: {4: 0.2}}}\nseeds:"
+    assert load_study(write_study(("seeds:", published))).published.nmse == {"none": {4: 0.2}}
+    with pytest.raises(UserError, match=r"published\.nmse"):
+        load_study(write_study(("seeds:", published.replace("{4:", "{four:"))))

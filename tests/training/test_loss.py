@@ -13,8 +13,8 @@ from tests.training.cells import recipe
 TERMS = {
     "penalty": ({"penalty": 0.3, "penalty_on": "linear"}, lambda s, c, x, d: 0.3 * linear_spread(s, c)),
     "sparsity": ({"sparsity": 0.7, "sparsifier": "jumprelu"}, lambda s, c, x, d: 0.7 * activity(s, c)),
-    "aux-k": ({"aux_k": 4, "aux_weight": 0.5}, lambda s, c, x, d: 0.5 * aux_k_error(s, c, d, 4)),
-    "prefixes": ({"prefixes": "0.1-0.5"}, lambda s, c, x, d: prefix_error(s, c, x, (0.1, 0.5))),
+    "aux-k": ({"aux_k": 4, "aux_weight": 0.5}, lambda s, c, x, d: 0.5 * aux_k_error(d, 4)(s, c)),
+    "prefixes": ({"prefixes": "0.1-0.5"}, lambda s, c, x, d: prefix_error(s, c, (0.1, 0.5))),
     "none": ({}, lambda s, c, x, d: 0.0),
 }
 

@@ -53,6 +53,14 @@ OPTIMIZERS = registry(
             fused=True,
         ),
         OptimizerSpec(
+            name="sparse_adam",
+            doc="Adam for rows with a gradient; latents that fire on no token of a batch keep weights and moments",
+            build="harness.training.optimizers:sparse_adam",
+            default_lr=2e-4,
+            kept=2,
+            passing=2,
+        ),
+        OptimizerSpec(
             name="muon",
             doc="Muon for matrices, Adam for the rest",
             build="harness.training.optimizers:muon",

@@ -73,7 +73,7 @@ class SparsifierSpec(Spec):
 class TermSpec(Spec):
     """A term of the loss besides the error.
 
-    build: a `BatchStatistic`, or a function as in harness/training/loss.py.
+    build: a `BatchStatistic`, or what makes it (harness/training/loss.py).
     """
 
     weight: Callable[[Recipe], float]  # 0: this recipe has no such term

@@ -81,6 +81,20 @@ PENALTIES = registry(
             build="harness.sae.penalties:linear_spread",
             flops=_linear_flops,
         ),
+        penalty(
+            "relu_at_unit_norm",
+            doc="as `relu`, its weight as if tokens had norm 1 rather than the square root of the width",
+            build="harness.sae.penalties:relu_spread_at_unit_norm",
+            every_pre_activation=True,
+            memory=1.0,
+            flops=_relu_flops,
+        ),
+        penalty(
+            "linear_at_unit_norm",
+            doc="as `linear`, its weight as if tokens had norm 1 rather than the square root of the width",
+            build="harness.sae.penalties:linear_spread_at_unit_norm",
+            flops=_linear_flops,
+        ),
     ]
 )
 
@@ -95,7 +109,7 @@ OTHER_TERMS = registry(
         ),
         TermSpec(
             name="aux_k",
-            doc="error of what the strongest dead latents make of the error",
+            doc="FVU of what the strongest dead latents make of the error",
             build="harness.training.loss:aux_k",
             weight=_aux_weight,
             reads=("aux_k", "aux_weight"),

@@ -1,0 +1,107 @@
+"""Held-out normalised MSE against k, a line for each arm; beside it what others have published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from harness.analysis.levels import column
+from harness.analysis.plots.scales import Ends, ends_of, logarithmic, robust_limits
+from harness.analysis.style import MARKERS, PALETTE, grid, page
+from harness.analysis.view import Row, View, unique
+from harness.metrics import metrics_at
+
+HEIGHT = 3.6  # inches
+NMSE = next(metric for metric in metrics_at("final") if metric.name == "nmse")
+Line = tuple[str, list[Row]]  # an arm but for its k, and what it has at each k
+
+
+def draw(view: View) -> Figure | None:
+    """A panel for the study, and one for published figures if it names any; None where k is no axis."""
+    if "k" not in view.varying:
+        return None
+    lines = _lines(view)
+    if not any(rows for _, rows in lines):
+        return None
+    published = view.study.published
+    names = [name for name, _ in lines]
+    if published is not None:
+        names = unique([*names, *published.nmse])
+    note = f"{view.seeds_note}; {view.heldout_note}"
+    if published is not None:
+        note += f"\n{published.note}"
+    figure, body = page("Held-out normalised MSE against k", note, HEIGHT, _legend(names))
+    panels = grid(body, 1, 1 if published is None else 2, sharey=True)[0]
+    for name, rows in lines:
+        _draw_line(panels[0], names.index(name), rows)
+    _finish(
+        panels[0], "this study" if published is not None else "", [row["k"] for _, rows in lines for row in rows]
+    )
+    if published is not None:
+        for name, points in published.nmse.items():
+            ks, values = zip(*sorted(points.items()), strict=True)
+            panels[1].plot(ks, values, ls="--", lw=1.3, mfc="white", **_style(names.index(name)))
+        _finish(panels[1], published.title, [k for points in published.nmse.values() for k in points])
+        panels[1].set_ylabel("")
+    _set_limits(panels[0], lines, [v for p in published.nmse.values() for v in p.values()] if published else [])
+    return figure
+
+
+def _lines(view: View) -> list[Line]:
+    """Arms by their levels on all axes but k, by rising k; without those that have no figure."""
+    others = [axis for axis in view.varying if axis != "k"]
+    keys = unique(tuple(arm[column(axis)] for axis in others) for arm in view.arms)
+    found = []
+    for key in keys:
+        levels = dict(zip(others, key, strict=True))
+        rows = [
+            {**arm, "k": arm[column("k")]}
+            for arm in view.arms
+            if all(arm[column(axis)] == level for axis, level in levels.items()) and arm[NMSE.name] is not None
+        ]
+        label = view.study.describe(levels) or view.study.name
+        found.append((label, sorted(rows, key=lambda row: int(row["k"]))))
+    return found
+
+
+def _style(number: int) -> dict[str, Any]:
+    marker = MARKERS[number // len(PALETTE) % len(MARKERS)]
+    return {"color": PALETTE[number % len(PALETTE)], "marker": marker}
+
+
+def _legend(names: Sequence[str]) -> list[Artist]:
+    return [Line2D([], [], lw=1.6, label=name, **_style(number)) for number, name in enumerate(names)]
+
+
+def _draw_line(ax: Axes, number: int, rows: list[Row]) -> None:
+    style = _style(number)
+    for row in rows:
+        low, high = row[f"{NMSE.name}_low"], row[f"{NMSE.name}_high"]
+        if low is not None and high is not None:
+            ax.plot([row["k"]] * 2, [low, high], color=style["color"], lw=1.0, zorder=2)
+    ax.plot([row["k"] for row in rows], [row[NMSE.name] for row in rows], lw=1.6, ms=5, **style)
+
+
+def _finish(ax: Axes, title: str, ks: Sequence[int]) -> None:
+    ax.set_xscale("log")
+    ticks = sorted(set(ks))
+    ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
+    ax.set_xticks([], minor=True)
+    ax.set_xlabel("k, active latents per token")
+    ax.set_ylabel(f"{NMSE.axis}\n({NMSE.better} is better)")
+    ax.set_title(title)
+
+
+def _set_limits(ax: Axes, lines: Sequence[Line], published: Sequence[float]) -> None:
+    rows = [row for _, rows in lines for row in rows]
+    ends: list[Ends] = ends_of(rows, NMSE.name)
+    low, high = robust_limits([*(row[NMSE.name] for row in rows), *published], ends)
+    if low > 0:
+        ax.set_yscale("log")
+        logarithmic(ax.yaxis, low, high)
+    ax.set_ylim(low, high)
