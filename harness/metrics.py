@@ -18,6 +18,7 @@ TRAINING = "harness.training.cell:Cell.drain"
 QUALITY = "harness.evaluation.quality:measure"
 FEATURES = "harness.evaluation.known_features:measure"
 ROBUST = "harness.evaluation.robust"
+LANGUAGE_MODEL = "harness.evaluation.loss_recovered:measure"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Metric:
     `bounds`: the lowest and highest stored value that it can have, None where there is no such bound.
     `optional`: where it is measured, if not everywhere.
     `measured_by`: `module:function` of what measures it; one function may measure several metrics.
+    `measured_on`: what that function is given beside the SAE: held-out activations, or the language model on the
+    text behind them. Where a source has no text, metrics of the latter kind are not measured.
     `group`: the final values of one group are drawn in one figure, beside FVU.
     """
 
@@ -49,6 +52,7 @@ class Metric:
     bounds: tuple[float | None, float | None] = (0, None)
     optional: str = ""
     measured_by: str = QUALITY
+    measured_on: Literal["activations", "text"] = "activations"
     places: tuple[Place, ...] = ("final",)
     group: Literal["reconstruction", "features"] = "reconstruction"
 
@@ -175,6 +179,38 @@ def _within(name: str, tokens: str) -> tuple[Metric, Metric]:
     return final, silent
 
 
+LOSS_RECOVERED = Metric(
+    "loss_recovered",
+    "loss recovered",
+    axis="loss recovered, %",
+    definition="(cross-entropy with zero ablation − that with the SAE) / (that with zero ablation − the language "
+    "model's own); zero ablation puts 0 in place of the activations, the SAE its reconstructions; at 100 % the "
+    "model predicts as well as without the SAE, at 0 as badly as with zero ablation",
+    scale=100,
+    unit=" %",
+    digits=2,
+    change="points",
+    better="higher",
+    bounds=(None, None),
+    optional="where the source has text",
+    measured_by=LANGUAGE_MODEL,
+    measured_on="text",
+)
+CROSS_ENTROPY = replace(
+    LOSS_RECOVERED,
+    name="ce_loss_with_sae",
+    label="cross-entropy with the SAE",
+    axis="cross-entropy with the SAE, nats per token",
+    definition="mean cross-entropy of the language model's next-token predictions, in nats per token, with "
+    "reconstructions in place of the activations",
+    scale=1,
+    unit=" nats",
+    digits=4,
+    change=None,
+    better="lower",
+    bounds=(0, None),
+)
+
 MCC = _feature(
     "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
 )
@@ -274,6 +310,32 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         "reconstruct",
         better="lower",
         places=("layer",),
+    ),
+    LOSS_RECOVERED,
+    replace(
+        LOSS_RECOVERED,
+        name="loss_recovered_mean",
+        label="loss recovered (mean ablation)",
+        axis="loss recovered (mean ablation), %",
+        definition="the same with mean ablation, which puts the mean of the training activations in their place",
+        change=None,
+    ),
+    CROSS_ENTROPY,
+    replace(
+        CROSS_ENTROPY,
+        name="ce_loss_increase",
+        label="cross-entropy added",
+        axis="cross-entropy added, nats per token",
+        definition="cross-entropy with the SAE less the language model's own, in nats per token",
+        bounds=(None, None),
+    ),
+    replace(
+        CROSS_ENTROPY,
+        name="kl_divergence",
+        label="KL divergence",
+        axis="KL divergence, nats per token",
+        definition="mean KL divergence of the predictions with the SAE from the language model's own, "
+        "KL(own ‖ with the SAE), in nats per token",
     ),
     MCC,
     _feature("f1", "F1", "mean over features of the F1 of “the matched latent fires” for “the feature fires”"),

@@ -37,7 +37,7 @@ def test_a_row_is_whole(metric: Metric):
 def test_the_row_in_the_documentation_is_one():
     page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
     (example,) = re.findall(r"```python\n(Metric\(.*?)```", page, re.DOTALL)
-    assert eval(example, {"Metric": Metric}).effect == "loss_recovered_points"
+    assert eval(example, {"Metric": Metric}).effect == "probe_accuracy_points"
 
 
 def test_a_metric_is_measured_at_a_place_by_one_row():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.activations.documents import Split, read_documents
 from harness.activations.folders import replacing
+from harness.activations.held_out_text import HeldOutText, path_from, write_held_out_text
 from harness.activations.hook import Hook, check_hooks, check_model, find_hooks, hidden_states
 from harness.activations.pretrained_model import load_model
 from harness.activations.store import MANIFEST, model_fingerprint
@@ -85,9 +86,27 @@ def capture_activations(source: Docstrings, corpus: Path, language_model: Path, 
             hook=stored.hook,
             target_hook=stored.target_hook,
             context=source.language_model.context,
+            text=_write_text(source, folder, positions["held_out"], language_model, fingerprint, model),
             seed=wanted.seed,
             special_left_out={split: int((~p.kept).sum()) for split, p in positions.items()},
         )
+
+
+def _write_text(
+    source: Docstrings, folder: Path, positions: Positions, language_model: Path, fingerprint: str, model: Any
+) -> dict[str, Any]:
+    """Keep held-out contexts with the activations, to measure on them what SAEs do to the language model."""
+    reads = source.activations
+    places = {"reads": reads, "replaces": reads.target or reads}
+    return write_held_out_text(
+        folder,
+        HeldOutText(*positions),
+        model=path_from(folder, language_model),
+        model_fingerprint=fingerprint,
+        parameters=model.num_parameters(),
+        vocabulary=model.config.vocab_size,
+        **{name: {"module": place.hook, "side": place.side} for name, place in places.items()},
+    )
 
 
 def _positions(source: Docstrings, corpus: Path, split: Split, tokens: int, tokenizer: Any) -> Positions:

@@ -98,6 +98,12 @@ class ActivationStore:
         """sha256 of everything that decides the numbers: stores with the same one hold the same activations."""
         return str(self.manifest["fingerprint"])
 
+    @property
+    def text_fingerprint(self) -> str | None:
+        """Likewise of the language model and the held-out text that it runs on; None where there is none."""
+        text = self.manifest.get("text")
+        return None if text is None else str(text["fingerprint"])
+
     def tokens(self, split: str) -> int:
         """Tokens of `split`, which is `train` or `held_out`; of a stream, those that are not on disk, too."""
         return int(self.manifest["tokens"][split])

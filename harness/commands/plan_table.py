@@ -31,12 +31,15 @@ ASSUMED = "20 GFLOP/s"
 
 
 def show_plan(
-    study: Study, workspace: Workspace, cells: list[CellSpec] | None, source: str | None, console: Console
+    study: Study,
+    workspace: Workspace,
+    cells: list[CellSpec] | None,
+    store: ActivationStore | None,
+    console: Console,
 ) -> None:
     """Print the arms, what one cell of each costs, how long the missing cells would take, and what was edited.
 
-    cells and source (the activations' fingerprint): None while there are no activations, without which it is not
-    known which cells are done.
+    cells and store: None while there are no activations, without which it is not known which cells are done.
     """
     found = arms(study)
     console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
@@ -52,8 +55,9 @@ def show_plan(
     console.print(table)
     console.print(_total(study, found, workspace, cells), soft_wrap=True)
     console.print(_kept(study, found, workspace, cells or []), soft_wrap=True)
-    for line in _to_measure(study, workspace, cells or [], source):
+    for line in _to_measure(study, workspace, cells or [], store):
         console.print(line, soft_wrap=True)
+    source = store.fingerprint if store else None
     for line in [*_edits(study, workspace, source), *_weaknesses(study, workspace, source)]:
         console.print(line, soft_wrap=True)
 
@@ -125,11 +129,13 @@ def _rate(study: Study, cells: list[CellSpec], done: Mapping[str, dict[str, Any]
     return worked / max(seconds, 1e-3), "at the speed of the cells that are done"
 
 
-def _to_measure(study: Study, workspace: Workspace, cells: list[CellSpec], source: str | None) -> list[str]:
+def _to_measure(
+    study: Study, workspace: Workspace, cells: list[CellSpec], store: ActivationStore | None
+) -> list[str]:
     """What of trained cells is not measured as it would be now, and what it would take to do so."""
-    if source is None:
+    if store is None:
         return []
-    asked = measurements(source)
+    asked = measurements(store.fingerprint, store.text_fingerprint)
     folders = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells}
     lacking = [cell for cell in cells if folders[cell.id].stale(asked, cell.recipe)]
     results = {cell: result for cell, folder in folders.items() if (result := folder.result())}

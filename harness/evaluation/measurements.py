@@ -1,23 +1,31 @@
 """Which measurements there are, and whether those of a cell are up to date. No torch here: `plan` asks, too.
 
-A measurement is a function of a trained SAE and a held-out set, `measure(sae, held_out)`, that rows of
-`harness.metrics` name. It is made again where its code, the data or the window within which a latent must fire are
-other than when it was made.
+A measurement is a function of a trained SAE and of what it is measured on, `measure(sae, held_out)`, that rows of
+`harness.metrics` name: held-out activations, or the language model that runs on the text behind them. It is made
+again where its code, the data or the window within which a latent must fire are other than when it was made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from harness import metrics
 from harness.fingerprint import code_fingerprint
 from harness.study.recipe import Recipe
 
-# What measurements are made of besides their own functions: these hand over an SAE and held-out activations.
-COMMON_ROOTS = ("harness.training.trained_sae:TrainedSAE.code", "harness.training.metrics:HeldOut")
+On: TypeAlias = Literal["activations", "text"]  # what a measurement is made on
+# What measurements are made of besides their own functions: these hand over an SAE and what it is measured on.
+COMMON_ROOTS: Mapping[On, tuple[str, ...]] = {
+    "activations": ("harness.training.trained_sae:TrainedSAE.code", "harness.training.metrics:HeldOut"),
+    "text": (
+        "harness.training.trained_sae:TrainedSAE.forward",
+        "harness.evaluation.language_model:LanguageModelRun",
+        "harness.evaluation.language_model:open_run",
+    ),
+}
 # Numbers by name; `layers`, where there is such a key, has those of each sparse layer. What is unknown is absent.
 Figures = dict[str, Any]
 Stamp = dict[str, Any]  # what decides a measurement besides the SAE
@@ -26,11 +34,15 @@ LAYERS = "layers"
 
 @dataclass(frozen=True)
 class Measurement:
-    """One function that measures, `module:function`, and fingerprints of its code and of the held-out data."""
+    """One function that measures, `module:function`, and fingerprints of its code and of the held-out data.
+
+    on: what it is given beside the SAE.
+    """
 
     function: str
     code: str
     held_out: str
+    on: On = "activations"
 
     @property
     def name(self) -> str:
@@ -48,11 +60,16 @@ class Measurement:
         return found
 
 
-def measurements(held_out: str) -> list[Measurement]:
-    """All of them, for held-out activations with this fingerprint."""
+def measurements(held_out: str, text: str | None = None) -> list[Measurement]:
+    """All of them, for held-out activations with this fingerprint, and the text with that one, if there is any."""
     measured = (metric for metric in metrics.METRICS if {"final", "layer"} & {*metric.places})
-    functions = dict.fromkeys(metric.measured_by for metric in measured)
-    return [Measurement(function, code_fingerprint([function, *COMMON_ROOTS]), held_out) for function in functions]
+    functions = {metric.measured_by: metric.measured_on for metric in measured}
+    given = {"activations": held_out, "text": text}
+    return [
+        Measurement(function, code_fingerprint([function, *COMMON_ROOTS[on]]), data, on)
+        for function, on in functions.items()
+        if (data := given[on]) is not None
+    ]
 
 
 def metrics_of(function: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from harness.errors import UserError
 from harness.sources.source import ACTIVATIONS, Made, Source, Step, Stored
 from harness.yaml_file import Strict
 
@@ -107,6 +108,9 @@ class Docstrings(Source):
         super().check(store)
         if (model := store.path.parent / LANGUAGE_MODEL).exists():
             store.check_model(model)
+            if store.text_fingerprint is None:
+                message = "expected activations with the held-out text beside them; make them again"
+                raise UserError(f"{store.path}: {message}: harness prepare {self.path} --step {ACTIVATIONS}")
 
     def _make_corpus(self, folder: Path) -> Made:
         from harness.activations.corpus import build_corpus

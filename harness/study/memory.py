@@ -22,6 +22,9 @@ EVALUATED = 2048  # tokens at a time, when a cell is measured
 COPIES = 2  # of the state, while a checkpoint is written
 WINDOWS = 2  # of training tokens: this one and the next
 FLOAT = 4  # bytes
+# Bytes that a worker's language model takes beside its weights, at most: for the logits of a pass, for so many
+# tensors of their size, and for what is kept of its own predictions
+LOGITS, OF_THEIR_SIZE, PREDICTIONS = 2**25, 4, 2**28
 # Bytes that comparing with known features takes (harness/evaluation/known_features.py): for each held-out token
 # and feature, and as many more while these are read; for each active latent of a token; for each latent and
 # feature; for each feature and token of a block.
@@ -67,6 +70,12 @@ def of_worker(held_out: int, window: int, width: int, itemsize: int, language_mo
     activation as it is stored; language_model: bytes of the one that makes a stream.
     """
     return FLOAT * held_out * width + WINDOWS * window * width * itemsize + language_model
+
+
+def language_model_bytes(parameters: int, tokens: int, vocabulary: int) -> int:
+    """What a language model takes on every worker that puts SAEs into it, on so many held-out tokens."""
+    predictions = FLOAT * tokens * vocabulary
+    return FLOAT * parameters + min(predictions, PREDICTIONS) + OF_THEIR_SIZE * min(predictions, LOGITS)
 
 
 def memory(

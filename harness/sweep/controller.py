@@ -28,7 +28,7 @@ from harness.study.cells import CellSpec, Score, possible_cells, size
 from harness.study.edits import asked
 from harness.study.grid import recipes
 from harness.study.identity import Roots, roots
-from harness.study.memory import of_worker
+from harness.study.memory import language_model_bytes, of_worker
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
 from harness.sweep.cohorts import in_order
@@ -84,7 +84,7 @@ class Sweep:
         self.cells: dict[str, CellSpec] = {}  # added so far, in the order of the study
         self.train = train
         self.train_again = train_again
-        self.measurements = measurements(store.fingerprint)
+        self.measurements = measurements(store.fingerprint, store.text_fingerprint)
         trained = [cell for cell in self._known() if self._folder(cell.id).result() is not None]
         self.progress = SweepProgress(study.name, size(study) if train else len(trained))
         self.pruner = Pruner(study.pruning, self._folder)
@@ -179,7 +179,7 @@ class Sweep:
     def _in_databases(self, cells: list[CellSpec]) -> bytes:
         """Identifies what the databases hold about finished cells, and the databases themselves."""
         said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
-        measured = [[one.function, one.code] for one in self.measurements]
+        measured = [[one.function, one.code, one.held_out] for one in self.measurements]
         databases = self.workspace.databases(self.study.name)
         return fingerprint([self.study.question, sorted(said, key=str), measured, databases]).encode()
 
@@ -203,12 +203,16 @@ class Sweep:
     def _roots(self) -> Roots:
         """Of the code that trains and measures its cells."""
         training = {root for _, recipe in recipes(self.study) for root in roots(recipe)}
-        return tuple(sorted({*training, *COMMON_ROOTS, *(one.function for one in self.measurements)}))
+        measuring = {root for one in self.measurements for root in (*COMMON_ROOTS[one.on], one.function)}
+        return tuple(sorted({*training, *measuring}))
 
     def _shared_bytes(self) -> int:
-        """Memory that every worker needs besides that of its cells."""
+        """Memory that every worker needs besides that of its cells: rows, windows, and language models if any."""
         store = self.store
-        return of_worker(
+        text = store.manifest.get("text")
+        sizes = {name: text[name] for name in ("parameters", "tokens", "vocabulary")} if text else None
+        measuring = language_model_bytes(**sizes) if sizes else 0
+        return measuring + of_worker(
             store.tokens("held_out"),
             min(store.window, store.tokens("train")),
             store.width + (store.targets.width if store.targets else 0),

@@ -50,7 +50,7 @@ def export(
     check_owner(results, study, workspace)
     results.mkdir(parents=True, exist_ok=True)
     folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
-    asked = measurements(store.fingerprint)
+    asked = measurements(store.fingerprint, store.text_fingerprint)
     outcomes = [
         folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
         for folder, cell in zip(folders, cells, strict=True)
@@ -150,7 +150,7 @@ def not_measured(
 ) -> tuple[dict[str, list[Path]], int]:
     """Cells that lack a measurement: the logs of those whose SAEs are there, by what went wrong, and how many
     whose SAEs were not kept."""
-    asked = measurements(store.fingerprint)
+    asked = measurements(store.fingerprint, store.text_fingerprint)
     failed: dict[str, list[Path]] = {}
     not_kept = 0
     for cell in cells:

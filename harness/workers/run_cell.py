@@ -23,7 +23,7 @@ from harness.training.trained_sae import TrainedSAE
 from harness.training.trainer import Diverged, NextBatch, Samples, Stopwatch, resume, save, score, train
 from harness.workers.cell_folder import CellFolder
 from harness.workers.failures import End, failed
-from harness.workers.measure_cell import measure
+from harness.workers.measure_cell import LanguageModel, measure, no_language_model
 
 
 def run_cell(
@@ -35,9 +35,11 @@ def run_cell(
     pruned_by: str | None = None,
     points: int = POINTS,
     measurements: Sequence[Measurement] = (),
+    language_model: LanguageModel = no_language_model,
 ) -> Generator[int, NextBatch, End]:
     """Train a cell from its last checkpoint to its result, and measure it: yields and takes what `train` does.
 
+    language_model: opens the one that SAEs are put into, where a measurement needs it.
     Whatever happens to it ends this cell only, and is recorded. Returns "stopped" if Stopped is raised in it,
     after a checkpoint; "busy" if another process trains it; "out_of_memory" if memory ran out.
     One that its study prunes checkpoints, too, and is "done".
@@ -49,7 +51,8 @@ def run_cell(
         if folder.result() is not None:
             return "done"
         try:
-            folder.publish((yield from _train(folder, recipe, data(), micro_batches, points, measurements)))
+            trained = _train(folder, recipe, data(), micro_batches, points, measurements, language_model)
+            folder.publish((yield from trained))
         except Stopped:
             return "stopped" if folder.result() is None else "done"
         except Exception as failure:
@@ -64,6 +67,7 @@ def _train(
     micro_batches: int,
     points: int,
     measurements: Sequence[Measurement],
+    language_model: LanguageModel,
 ) -> Generator[int, NextBatch, dict[str, Any]]:
     clock = Stopwatch()
     cell = Cell(
@@ -88,7 +92,7 @@ def _train(
             outcome["score"] = score(sae, held_out, cell.tokens)
             if cell.calibration is not None:
                 outcome["calibration"] = cell.calibration
-            measure(folder, recipe, sae, held_out, measurements)
+            measure(folder, recipe, sae, held_out, measurements, language_model)
             sae.save(folder.sae)
         except Stopped:
             save(cell, folder.checkpoints, clock, points)

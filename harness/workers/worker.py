@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from harness.evaluation.language_model import open_run
 from harness.files import when_full
 from harness.sae import native
 from harness.study.recipe import Recipe
@@ -86,6 +87,7 @@ def run_job(job: Job, messages: Messages) -> None:
     """Train the cells of a job to their ends and measure them, or until SIGTERM."""
     torch.set_num_threads(job.threads)
     data = partial(open_data, job.activations, job.device, job.fingerprint, open_stream)
+    language_model = partial(open_run, job.activations, job.device)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
     longest = max(recipes.values(), key=lambda recipe: recipe.steps)  # they agree in what decides the batches
     batches = Batches(data, longest)
@@ -100,11 +102,19 @@ def run_job(job: Job, messages: Messages) -> None:
                 pruned_by=job.pruned_by,
                 points=job.points,
                 measurements=job.measurements,
+                language_model=language_model,
             )
         elif messages.stop:
             messages.end(path.name, "stopped")
         else:
-            how = measure_cell(path, recipe, data, job.measurements, micro_batches=job.micro_batches)
+            how = measure_cell(
+                path,
+                recipe,
+                data,
+                job.measurements,
+                language_model=language_model,
+                micro_batches=job.micro_batches,
+            )
             messages.end(path.name, how)
     cohort = Cohort(cells, messages.end)
     cohort.train(

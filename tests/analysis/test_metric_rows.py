@@ -31,10 +31,10 @@ from tests.analysis.synthetic_results import cell_record, curve_records, study_r
 ROOT = Path(__file__).parents[2]
 AXES = {"layers": ["none", "sparse 3"], "lr": [0.001, 0.002]}
 ROW = Metric(
-    "loss_recovered",
-    "loss recovered",
-    axis="loss recovered, %",
-    definition="share of the loss that is given back",
+    "probe_accuracy",
+    "probe accuracy",
+    axis="probe accuracy, %",
+    definition="share of the tokens that a probe is right about",
     scale=100,
     unit=" %",
     digits=1,
@@ -129,19 +129,19 @@ def test_figures_page_terminal_and_databases_have_it(tmp_path: Path, add, group:
     add(replace(ROW, group=group))
     folder = results(tmp_path / "s")
     arms, effects = ("arms", "effects") if group == "reconstruction" else ("features", "feature_effects")
-    assert "loss recovered, %\n(higher is better)" in labels(folder, arms)
+    assert "probe accuracy, %\n(higher is better)" in labels(folder, arms)
     changes = [text.replace("\n", " ") for text in labels(folder, effects)]
-    assert "change of loss recovered, points (higher is better)" in changes
-    assert "loss recovered, %" in labels(folder, "curves")
+    assert "change of probe accuracy, points (higher is better)" in changes
+    assert "probe accuracy, %" in labels(folder, "curves")
 
     (finding,) = findings(load_view(folder))["layers"]
-    assert "loss recovered +25.0 points [25.0, 25.0], higher" in finding.sentence
-    assert "loss recovered 51.0 % [48.5, 53.5]" in headline(load_view(folder))[0]
-    assert "loss recovered, %" in in_terminal(folder)
+    assert "probe accuracy +25.0 points [25.0, 25.0], higher" in finding.sentence
+    assert "probe accuracy 51.0 % [48.5, 53.5]" in headline(load_view(folder))[0]
+    assert "probe accuracy, %" in in_terminal(folder)
 
     page = page_of(folder)
-    assert page.count("<th>loss\nrecovered, %</th>") == 2  # of the arms, and of stacked layers
-    assert "<dt>Loss recovered</dt><dd>Share of the loss that is given back.</dd>" in page
+    assert page.count("<th>probe\naccuracy, %</th>") == 2  # of the arms, and of stacked layers
+    assert "<dt>Probe accuracy</dt><dd>Share of the tokens that a probe is right about.</dd>" in page
 
     (_, arm) = published(folder).arms
     assert arm.figures[NAME] == pytest.approx(0.76)
@@ -151,12 +151,15 @@ def test_figures_page_terminal_and_databases_have_it(tmp_path: Path, add, group:
 def test_notes_attributes_and_documentation_have_it(add):
     add(ROW)
     study = load_study(ROOT / "studies" / "smoke.yaml")
-    line = "share of the loss that is given back; higher is better"
+    line = "share of the tokens that a probe is right about; higher is better"
     assert f"- `{NAME}`: {line}" in note(study)
     assert f"- `final/{NAME}`, `final/layer_1_{NAME}`, `heldout/{NAME}`: {line}" in mlflow_note(study)
     assert attributes({"state": "complete", "heldout": {"fvu": 0.1, NAME: 0.5}})[NAME] == 0.5
     (row,) = [row for row in markdown_table().splitlines() if NAME in row]
-    assert "| loss recovered | share of the loss that is given back | higher | 0 to 100 % | after training" in row
+    assert (
+        "| probe accuracy | share of the tokens that a probe is right about | higher | 0 to 100 % | after training"
+        in row
+    )
 
 
 def test_what_arms_are_not_compared_by_is_in_tables_and_on_the_page_alone(tmp_path: Path, add):
@@ -164,9 +167,9 @@ def test_what_arms_are_not_compared_by_is_in_tables_and_on_the_page_alone(tmp_pa
     folder = results(tmp_path / "s")
     assert NAME in read_table(folder, "arms").columns
     assert not [column for column in read_table(folder, "effects").columns if column.startswith(NAME)]
-    assert not [text for name in ("arms", "effects", "curves") for text in labels(folder, name) if "loss" in text]
-    assert "loss" not in in_terminal(folder)
-    assert "<th>loss\nrecovered, %</th>" in page_of(folder)
+    assert not [text for name in ("arms", "effects", "curves") for text in labels(folder, name) if "probe" in text]
+    assert "probe" not in in_terminal(folder)
+    assert "<th>probe\naccuracy, %</th>" in page_of(folder)
     assert NAME in published(folder).arms[0].figures
 
 
@@ -178,7 +181,7 @@ def test_cells_that_were_measured_before_it_was_there_have_no_value(tmp_path: Pa
     texts = [text.get_text() for ax in drawn(folder, "arms").axes for text in ax.texts]
     assert texts.count("not measured") == 2
     assert "no result" not in texts
-    assert "<dt>Loss recovered</dt>" in page_of(folder)
+    assert "<dt>Probe accuracy</dt>" in page_of(folder)
 
 
 def test_what_this_source_cannot_measure_is_nowhere(tmp_path: Path, add):
@@ -186,8 +189,8 @@ def test_what_this_source_cannot_measure_is_nowhere(tmp_path: Path, add):
     folder = results(tmp_path / "s", measured=False)
     for name in ("cells", "arms", "seeds", "effects", "layers", "curves"):
         assert not [column for column in read_table(folder, name).columns if NAME in column], name
-    assert not [text for name in ("arms", "effects", "curves") for text in labels(folder, name) if "loss" in text]
-    assert "loss recovered" not in page_of(folder).lower()
+    assert not [text for name in ("arms", "effects", "curves") for text in labels(folder, name) if "probe" in text]
+    assert "probe accuracy" not in page_of(folder).lower()
 
 
 @pytest.mark.parametrize(("bounds", "ends"), [((0, 1), {"<"}), ((0, None), {"<", ">"})])
@@ -201,7 +204,7 @@ def test_no_axis_shows_values_that_a_metric_cannot_have(tmp_path: Path, add, bou
     write(tmp_path / "s", study_record("s", {"layers": [*levels]}, [0, 1], cells=6), cells, [])
     make_tables(tmp_path / "s")
     panel = drawn(tmp_path / "s", "arms").axes[2]
-    assert panel.get_xlabel().startswith("loss recovered")
+    assert panel.get_xlabel().startswith("probe accuracy")
     assert (panel.get_xlim()[1] < 103) == (bounds == (0, 1))
     # arrow heads say that an interval goes on where it could be seen
     assert {line.get_marker() for line in panel.lines} & {"<", ">"} == ends
