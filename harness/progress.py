@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Item = TypeVar("Item")
 
 PLAIN_INTERVAL = 10.0  # seconds between two plain lines
+MINUTE, HOUR, DAY, YEAR = 60, 3600, 86_400, 31_557_600  # seconds
 
 
 def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
@@ -36,10 +37,14 @@ def _plain(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
 
 
 def duration(seconds: float) -> str:
-    """`45s`, `3m05s`, `2h10m`."""
+    """`45s`, `3m05s`, `2h10m`; from two days on `3.2 days`, from two years on `11.2 years`."""
     whole = max(0, round(seconds))
-    if whole < 60:
+    if whole < MINUTE:
         return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    if whole < HOUR:
+        return f"{whole // MINUTE}m{whole % MINUTE:02}s"
+    if whole < 2 * DAY:
+        return f"{whole // HOUR}h{whole % HOUR // MINUTE:02}m"
+    if whole < 2 * YEAR:
+        return f"{whole / DAY:.3g} days" if whole < 100 * DAY else f"{whole / DAY:.0f} days"
+    return f"{whole / YEAR:,.1f} years"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from harness.commands.command import Command, study_argument
+from harness.commands.command import Command
 from harness.commands.evaluate import evaluate, evaluate_arguments
-from harness.commands.plan import plan
+from harness.commands.plan import plan, plan_arguments
 from harness.commands.prepare import prepare, prepare_arguments
 from harness.commands.report import report, report_arguments
 from harness.commands.run import run, run_arguments
@@ -17,8 +17,8 @@ COMMANDS = (
     Command(
         "plan",
         "Show the cells of a study and what they would cost, without running anything.",
-        f"plan {STUDY}",
-        study_argument,
+        f"plan {STUDY} --device h100 --price 2.5",
+        plan_arguments,
         plan,
     ),
     Command(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Mapping
+from functools import partial
 from statistics import fmean
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,10 +11,13 @@ from rich.text import Text
 
 from harness.activations import massive
 from harness.activations.store import ActivationStore
+from harness.estimates.estimate import Estimate
+from harness.estimates.spending import spending
+from harness.estimates.sweep import Left, cells_left, wall
 from harness.evaluation.measurements import measurements
 from harness.files import read_record
 from harness.progress import duration
-from harness.study.cells import ArmSpec, CellSpec, Phase, arms
+from harness.study.cells import ArmSpec, CellSpec, arms
 from harness.study.edits import asked, edits
 from harness.study.labels import describe
 from harness.study.memory import FLOAT
@@ -26,9 +27,6 @@ from harness.study.spec import Study
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 
-ASSUMED_RATE = 20e9  # FLOPs per second and worker, if no cell has been trained yet
-ASSUMED = "20 GFLOP/s"
-
 
 def show_plan(
     study: Study,
@@ -36,10 +34,13 @@ def show_plan(
     cells: list[CellSpec] | None,
     store: ActivationStore | None,
     console: Console,
+    estimate: Estimate,
+    price: float | None = None,
 ) -> None:
     """Print the arms, what one cell of each costs, how long the missing cells would take, and what was edited.
 
     cells and store: None while there are no activations, without which it is not known which cells are done.
+    price: of an hour, of each GPU where there are GPUs.
     """
     found = arms(study)
     console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
@@ -48,17 +49,23 @@ def show_plan(
     for axis in untuned:
         table.add_column(axis, no_wrap=True)
     counts = ("tuning cells", "reported cells") if study.tuning_seeds else ("cells",)
-    for heading in ("tuned", *counts, "parameters", "FLOPs/token", "tokens", "memory"):
+    for heading in ("tuned", *counts, "parameters", "FLOPs/token", "tokens", "memory", "time"):
         table.add_column(heading, justify="right", no_wrap=heading not in ("tuned", *counts))
     for arm in found:
-        table.add_row(*_row(study, arm))
+        table.add_row(*_row(study, arm, estimate))
     console.print(table)
-    console.print(_total(study, found, workspace, cells), soft_wrap=True)
-    console.print(_kept(study, found, workspace, cells or []), soft_wrap=True)
-    for line in _to_measure(study, workspace, cells or [], store):
-        console.print(line, soft_wrap=True)
     source = store.fingerprint if store else None
-    for line in [*_edits(study, workspace, source), *_weaknesses(study, workspace, source)]:
+    done = None if cells is None else _done(study, workspace, cells)
+    left = cells_left(study, found, cells or [], done or (), partial(_share, workspace))
+    lines = [
+        _total(study, found, done, left, estimate),
+        *spending(estimate, left, cells is not None, price),
+        _kept(study, found, workspace, cells or []),
+        *_to_measure(study, workspace, cells or [], store, estimate),
+        *_edits(study, workspace, source),
+        *_weaknesses(store),
+    ]
+    for line in lines:
         console.print(line, soft_wrap=True)
 
 
@@ -70,15 +77,12 @@ def _edits(study: Study, workspace: Workspace, source: str | None) -> list[str]:
     return edits(before, asked(study, source)).lines()
 
 
-def _weaknesses(study: Study, workspace: Workspace, source: str | None) -> list[str]:
+def _weaknesses(store: ActivationStore | None) -> list[str]:
     """What weakens every figure on the activations, if there are any yet."""
-    if source is None:
-        return []
-    store = ActivationStore.open(study.source.store(workspace.data))
-    return [f"warning: {line}" for line in massive.warnings(store.manifest)]
+    return [] if store is None else [f"warning: {line}" for line in massive.warnings(store.manifest)]
 
 
-def _row(study: Study, arm: ArmSpec) -> list[str]:
+def _row(study: Study, arm: ArmSpec, estimate: Estimate) -> list[str]:
     levels = [_words(name, level) for name, level in arm.levels.items()]
     tried = {name: dict.fromkeys(setting[name] for setting in arm.tuned) for name in arm.tuned[0]}
     tuned = ", ".join(
@@ -87,7 +91,8 @@ def _row(study: Study, arm: ArmSpec) -> list[str]:
     counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
     price = _cost(study, arm.recipes[0])
     numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
-    return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB"]
+    time = duration(fmean(estimate.cell(recipe) for recipe in arm.recipes))
+    return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB", time]
 
 
 def _cost(study: Study, recipe: Recipe) -> Cost:
@@ -100,37 +105,34 @@ def _words(axis: str, level: Scalar) -> str:
     return describe({axis: level}).removeprefix(f"{axis} ")
 
 
-def _total(study: Study, found: list[ArmSpec], workspace: Workspace, cells: list[CellSpec] | None) -> str:
+def _done(study: Study, workspace: Workspace, cells: list[CellSpec]) -> set[str]:
+    """The cells that have a result."""
+    return {cell.id for cell in cells if CellFolder(workspace.cell(cell.id), study.pruned_by).result()}
+
+
+def _share(workspace: Workspace, cell: str) -> float:
+    """Share of a cell's training that is still to come: it goes on from its last checkpoint."""
+    folder = CellFolder(workspace.cell(cell))
+    recipe, points = folder.description().get("recipe"), folder.points()
+    if folder.new() or not points or not recipe:
+        return 1.0
+    return max(0.0, 1 - float(points[-1]["tokens"]) / float(recipe["tokens"]))
+
+
+def _total(study: Study, found: list[ArmSpec], done: set[str] | None, left: list[Left], estimate: Estimate) -> str:
     """How many cells there are, and how long those that are missing would take."""
-    results = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by).result() for cell in cells or ()}
-    done = {cell: result for cell, result in results.items() if result}
-    left = _to_run(study, found, cells or [], done)
-    rate, basis = _rate(study, cells or [], done)
-    if cells is None:
-        basis += "; no activations yet"
-
-    def time(works: list[float]) -> str:
-        return f"about {duration(sum(works) / rate)}"
-
-    counted = "" if cells is None else f"{len(done)} done, {len(left)} to run: "
-    text = f"{_count(study, found)}; {counted}{time([work for _, work in left])} on one worker ({basis})"
-    tuning = [work for phase, work in left if phase == "tuning"]
-    return f"{text}; of which tuning: {len(tuning)} cells, {time(tuning)}" if study.tuning_seeds else text
-
-
-def _rate(study: Study, cells: list[CellSpec], done: Mapping[str, dict[str, Any]]) -> tuple[float, str]:
-    """FLOPs per second and worker, and where that is from; `done`: results by cell."""
-    timed = {cell: result for cell, result in done.items() if "seconds" in result}  # not of pruned ones
-    if not timed:
-        return ASSUMED_RATE, f"assumed: {ASSUMED}"
-    seconds = sum(result["seconds"] for result in timed.values())
-    prices = {cell.id: _cost(study, cell.recipe) for cell in cells if cell.id in timed}
-    worked = sum(price.work_on(timed[cell]["tokens"]) for cell, price in prices.items())
-    return worked / max(seconds, 1e-3), "at the speed of the cells that are done"
+    counted = "" if done is None else f"{len(done)} done, {len(left)} to run: "
+    unknown = "" if done is not None else "; no activations yet"
+    time = f"about {duration(estimate.sweep(left).seconds)} with {estimate.machine.label}"
+    text = f"{_count(study, found)}; {counted}{time} ({estimate.basis}{unknown})"
+    tuning = [cell for cell in left if cell.phase == "tuning"]
+    if study.tuning_seeds:
+        text += f"; of which tuning: {len(tuning)} cells, about {duration(estimate.sweep(tuning).seconds)}"
+    return text
 
 
 def _to_measure(
-    study: Study, workspace: Workspace, cells: list[CellSpec], store: ActivationStore | None
+    study: Study, workspace: Workspace, cells: list[CellSpec], store: ActivationStore | None, estimate: Estimate
 ) -> list[str]:
     """What of trained cells is not measured as it would be now, and what it would take to do so."""
     if store is None:
@@ -138,20 +140,18 @@ def _to_measure(
     asked = measurements(store.fingerprint, store.text_fingerprint)
     folders = {cell.id: CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells}
     lacking = [cell for cell in cells if folders[cell.id].stale(asked, cell.recipe)]
-    results = {cell: result for cell, folder in folders.items() if (result := folder.result())}
-    rate, _ = _rate(study, cells, results)
     kept = [cell for cell in lacking if folders[cell.id].keeps_sae()]
     gone = [cell for cell in lacking if not folders[cell.id].keeps_sae()]
-    tokens = study.source.stored.tokens["held_out"]
-    measuring = sum(_cost(study, cell.recipe).work_on(tokens) / 3 for cell in kept)  # no backward pass
-    training = sum(_cost(study, cell.recipe).work for cell in gone)
+    workers = estimate.machine.workers
     lines = []
     if kept:
-        lines.append(f"{len(kept)} cells to measure: about {duration(measuring / rate)} on one worker")
+        seconds = wall([estimate.measuring(cell.recipe) for cell in kept], workers)
+        lines.append(f"{len(kept)} cells to measure: about {duration(seconds)}")
     if gone:
+        seconds = wall([estimate.cell(cell.recipe) for cell in gone], workers)
         lines.append(
             f"{len(gone)} cells are not measured and their SAEs were not kept: training them again "
-            f"(harness run --train-again) takes about {duration(training / rate)} on one worker"
+            f"(harness run --train-again) takes about {duration(seconds)}"
         )
     return lines
 
@@ -184,16 +184,3 @@ def _count(study: Study, found: list[ArmSpec]) -> str:
     if study.tuning_seeds:
         return f"{tuning} tuning cells + {reported} reported cells = {tuning + reported} cells"
     return f"{sum(len(arm.tuned) for arm in found)} settings × {len(study.seeds)} seeds = {reported} cells"
-
-
-def _to_run(
-    study: Study, found: list[ArmSpec], cells: list[CellSpec], done: Container[str]
-) -> list[tuple[Phase, float]]:
-    """Phase and work of each cell without a result; a cell that is not chosen yet has the mean work of its arm."""
-    left = [(cell.phase, _cost(study, cell.recipe).work) for cell in cells if cell.id not in done]
-    known = Counter((cell.phase, *cell.arm.values()) for cell in cells)
-    for arm in found:
-        mean = fmean(_cost(study, recipe).work for recipe in arm.recipes)
-        left += [("tuning", mean)] * (arm.tuning_cells - known["tuning", *arm.levels.values()])
-        left += [("reported", mean)] * (arm.reported_cells - known["reported", *arm.levels.values()])
-    return left

@@ -139,8 +139,8 @@ def engine_of(options: Namespace) -> tuple[Options, Start]:
     from harness.sweep.controller import start_here
 
     if options.engine == "processes":
-        gpus = _count_gpus() if options.device != "cpu" else 0
-        return _options(options, gpus, os.cpu_count() or 1), start_here
+        gpus = count_gpus() if options.device != "cpu" else 0
+        return _options(options, gpus, cpu_count()), start_here
     try:
         from harness.engines.ray_pool import RayPool, connect
     except ModuleNotFoundError:
@@ -163,7 +163,7 @@ def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False)
     return Options(workers, options.threads, devices or ("cpu",), *times, options.cohort)
 
 
-def _count_gpus() -> int:
+def count_gpus() -> int:
     """GPUs that torch can use, by its own count.
 
     Importing torch takes two seconds, so it is imported only if a driver has made one of the device files without
@@ -174,3 +174,8 @@ def _count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+def cpu_count() -> int:
+    """Cores of this machine."""
+    return os.cpu_count() or 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from harness.errors import UserError
+from harness.sources.model_cost import HookPoint, ModelCost, model_cost
 from harness.sources.source import ACTIVATIONS, Made, Source, Step, Stored
 from harness.yaml_file import Strict
 
@@ -95,6 +97,21 @@ class Docstrings(Source):
             dtype=wanted.dtype,
             settings={"seed": wanted.seed, "context": self.language_model.context},
         )
+
+    def model_cost(self) -> ModelCost:
+        sizes, wanted = self.language_model, self.activations
+        config = {
+            "model_type": "gpt2",
+            "n_embd": sizes.width,
+            "n_layer": sizes.layers,
+            "n_head": sizes.heads,
+            "vocab_size": self.corpus.vocabulary,
+        }
+        places = [HookPoint(place.hook, place.side) for place in (wanted, wanted.target) if place is not None]
+        name = f"trained here on {sizes.tokens:,} tokens"
+        cost = model_cost(name, config, places, sizes.context, "float32")
+        training = 3 * cost.whole_flops_per_token * sizes.tokens  # the backward pass: for weights, and for inputs
+        return replace(cost, training_flops=training)
 
     def steps(self) -> tuple[Step, ...]:
         return (

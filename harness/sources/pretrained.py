@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from harness.activations.stream_file import ModelSpec, ReadAt
 from harness.activations.text_spec import ContextSettings, TextSpec
 from harness.sources.docstrings import Places
+from harness.sources.model_cost import HookPoint, ModelCost, NotKnown, model_cost
 from harness.sources.source import ACTIVATIONS, Made, Source, Step, Stored
 
 Positive = Annotated[int, Field(ge=1)]
@@ -61,6 +62,19 @@ class Pretrained(Source):
             dtype=wanted.dtype,
             settings={"feed": wanted.feed, "window": wanted.window, "pretrained": self.asked()},
         )
+
+    @property
+    def disk_limit(self) -> int:
+        """The most that it may take there, in bytes."""
+        return self.activations.disk_limit
+
+    def model_cost(self) -> ModelCost:
+        wanted, model = self.activations, self.model
+        places = [HookPoint(place.hook, place.side) for place in (wanted, wanted.target) if place is not None]
+        try:
+            return model_cost(model.name, self.config(), places, wanted.context, model.dtype)
+        except NotKnown as failure:
+            raise self.error(("model", "name"), f"{model.name}: {failure}") from None
 
     @property
     def hidden_size(self) -> int:

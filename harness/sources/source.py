@@ -19,7 +19,9 @@ from harness.yaml_file import Location, Strict, read_yaml
 
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
+    from harness.sources.model_cost import ModelCost
 
+FLOAT32 = 4  # bytes
 ACTIVATIONS = "activations"  # the last step of every source: its activation store
 
 
@@ -90,6 +92,23 @@ class Source(Strict, ABC):
     @abstractmethod
     def steps(self) -> tuple[Step, ...]:
         """What has to be made, in this order; the last step is `activations`."""
+
+    def model_cost(self) -> ModelCost | None:
+        """What a pass of its language model costs; None where there is none. Raises UserError if not known."""
+        return None
+
+    @property
+    def disk_bytes(self) -> int:
+        """What its activation store takes on disk."""
+        stored = self.stored
+        numbers = sum(stored.tokens.values()) * (stored.width + (stored.target_width or 0))
+        features = stored.tokens["held_out"] * (stored.features or 0) * FLOAT32
+        return numbers * (FLOAT32 // 2 if stored.dtype == "float16" else FLOAT32) + features
+
+    @property
+    def disk_limit(self) -> int | None:
+        """The most that it may take there, in bytes; None: no limit was given."""
+        return None
 
     def check(self, store: ActivationStore) -> None:
         """Raise UserError if the store holds something else than the source file asks for now."""

@@ -9,6 +9,7 @@ the sparsifier, `aux_k` as dead, and a prefix as having its share of the active 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 from harness.sae.sizes import apportion, layer_widths
 from harness.study.catalogue import OPTIMIZERS, parse_layers, terms_of
@@ -36,15 +37,35 @@ def coders(recipe: Recipe, width: int, target_width: int | None = None) -> list[
     ]
 
 
+class Products(NamedTuple):
+    """FLOPs of one training step on a whole batch, by what is multiplied."""
+
+    pre_activations: float  # forward, of all latents
+    dense: float  # other products of whole matrices, forward and backward
+    gathered: float  # with the rows of the latents that are active on a token, forward and backward
+    update: float  # of the optimizer
+
+    def total(self) -> float:
+        return sum(self)
+
+
 def flops_per_token(recipe: Recipe, width: int, target_width: int | None = None) -> int:
     """Of a training step, its share of the optimizer's products included."""
+    return round(products(recipe, width, target_width).total() / recipe.batch)
+
+
+def products(recipe: Recipe, width: int, target_width: int | None = None) -> Products:
+    """Of a training step."""
     found = coders(recipe, width, target_width)
     active = apportion(recipe.k, parse_layers(recipe.layers).stack)
-    steps = [_coder(recipe, shapes, k) for shapes, k in zip(found, active, strict=True)]
+    forward, dense, gathered = (
+        recipe.batch * sum(part)
+        for part in zip(*(_coder(recipe, shapes, k) for shapes, k in zip(found, active, strict=True)), strict=True)
+    )
     optimizer = OPTIMIZERS[recipe.optimizer]
     update = sum(optimizer.flops(shape) for shapes in found for shape in shapes.matrices)
     update += sum(2 * rows * columns for shapes in found for rows, columns in _projected(recipe, shapes))
-    return round(sum(steps) + update / recipe.batch)
+    return Products(forward, dense, gathered, update)
 
 
 def _projected(recipe: Recipe, shapes: Shapes) -> list[Shape]:
@@ -54,13 +75,19 @@ def _projected(recipe: Recipe, shapes: Shapes) -> list[Shape]:
     return [shapes.decoder] if recipe.decoder_norm == "unit" else [shapes.decoder, *shapes.decoder_mlp]
 
 
-def _coder(recipe: Recipe, shapes: Shapes, k: int) -> float:
-    """Forward and backward pass of one coder with k active latents in the end."""
+def _coder(recipe: Recipe, shapes: Shapes, k: int) -> tuple[float, float, float]:
+    """One coder with k active latents in the end, per token: pre-activations, other dense products, gathered."""
     active = k * mean_active(recipe) / recipe.k
-    total = shapes.product + shapes.encoded(active) + shapes.decoded(active)
-    total += sum(2 * 3 * a * b for a, b in shapes.encoder_mlp)
-    total -= 2 * shapes.encoder_mlp[0][0] * shapes.encoder_mlp[0][1] if shapes.encoder_mlp and shapes.first else 0
-    return total + sum(term.flops(recipe, shapes, active) for term in terms_of(recipe))
+    dense: float = sum(2 * 3 * a * b for a, b in (*shapes.encoder_mlp, *shapes.decoder_mlp))
+    dense -= 2 * shapes.encoder_mlp[0][0] * shapes.encoder_mlp[0][1] if shapes.encoder_mlp and shapes.first else 0
+    gathered = shapes.encoded(active) + shapes.decoded(active) - shapes.decoded(0)
+    for term in terms_of(recipe):
+        flops = term.flops(recipe, shapes, active)
+        if term.every_pre_activation:
+            dense += flops
+        else:
+            gathered += flops
+    return shapes.product, dense, gathered
 
 
 def mean_active(recipe: Recipe) -> float:

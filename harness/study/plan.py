@@ -9,8 +9,7 @@ from harness.study.catalogue.shapes import Shapes
 from harness.study.flops import coders, flops_per_token
 from harness.study.memory import KnownFeatures, Memory, memory
 from harness.study.recipe import Recipe
-
-SELECTION_FLOPS = 300  # FLOPs of a CPU core in the time that top-k takes for one entry (docs/log.md)
+from harness.study.step_time import CPU_CORE, StepWork, step_work
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,8 @@ class Cost:
     flops_per_token: int  # of a training step: harness/study/flops.py
     tokens: int
     memory: Memory
-    selection: int  # entries per token that top-k selects from
+    step: StepWork
+    batch: int
 
     @property
     def bytes(self) -> int:
@@ -30,12 +30,8 @@ class Cost:
 
     @property
     def work(self) -> float:
-        """A measure of the time that training on all its tokens takes."""
-        return self.work_on(self.tokens)
-
-    def work_on(self, tokens: int) -> float:
-        """The same for this many tokens: FLOPs, and the time of the memory-bound selection converted to FLOPs."""
-        return (self.flops_per_token + SELECTION_FLOPS * self.selection) * tokens
+        """A measure of the time that training on all its tokens takes: seconds of a CPU core."""
+        return CPU_CORE.seconds(self.step) * self.tokens / self.batch
 
 
 def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None, target_width: int | None = None) -> Cost:
@@ -48,7 +44,8 @@ def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None, target_
     parameters = sum(_parameters(recipe, shapes) for shapes in found)
     needed = memory(recipe, width, parameters, latents, known, target_width)
     flops = flops_per_token(recipe, width, target_width)
-    return Cost(parameters, flops, recipe.steps * recipe.batch, needed, latents)
+    step = step_work(recipe, width, target_width)
+    return Cost(parameters, flops, recipe.steps * recipe.batch, needed, step, recipe.batch)
 
 
 def _parameters(recipe: Recipe, shapes: Shapes) -> int:

@@ -31,6 +31,7 @@ from harness.study.identity import Roots, roots
 from harness.study.memory import language_model_bytes, of_worker
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
+from harness.study.step_time import FORWARD
 from harness.sweep.cohorts import in_order
 from harness.sweep.dispatcher import Dispatcher
 from harness.sweep.display import Display, SweepProgress
@@ -254,10 +255,9 @@ class Sweep:
         return left, costs
 
     def _measuring(self, cell: CellSpec) -> Cost:
-        """What measuring a trained cell takes: for each held-out token about a third of a training step."""
+        """What measuring a trained cell takes: coding each held-out token, without training on it."""
         price = self._costs([cell])[cell.id]
-        tokens = self.store.tokens("held_out")
-        return replace(price, tokens=tokens, flops_per_token=price.flops_per_token // 3)
+        return replace(price, tokens=round(FORWARD * self.store.tokens("held_out")))
 
 
 def read_lock(path: Path) -> str | None:

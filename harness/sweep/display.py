@@ -33,7 +33,7 @@ class CellProgress:
     slot: int  # of the worker
     label: str
     total: int  # tokens
-    work: float  # of the whole cell, in FLOPs
+    work: float  # of the whole cell, as in Cost
     tokens: int | None = None  # trained on; None until its worker has said where it continues
     fvu: float | None = None  # the curve's last held-out point
 
@@ -51,10 +51,10 @@ class SweepProgress:
     done: int = 0
     failed: int = 0
     retries: int = 0  # of cells whose workers were lost or whose memory was too small
-    work: float = 0.0  # FLOPs of all cells that this run has to train, as far as they are known
-    work_done: float = 0.0  # FLOPs of those that have ended
+    work: float = 0.0  # of all cells that this run has to train, as far as they are known
+    work_done: float = 0.0  # of those that have ended
     tokens: int = 0  # trained on in this run, including those that are repeated after a worker was lost
-    work_spent: float = 0.0  # on these, in FLOPs
+    work_spent: float = 0.0  # on these
     running: dict[str, CellProgress] = field(default_factory=dict)  # by the cell's id
 
     def on(self, slot: int) -> list[str]:

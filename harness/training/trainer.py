@@ -49,8 +49,10 @@ class Stopwatch:
     @contextmanager
     def paused(self) -> Iterator[None]:
         before = time.monotonic()
-        yield
-        self._started += time.monotonic() - before
+        try:
+            yield
+        finally:  # a cell that is stopped waits for its next batch
+            self._started += time.monotonic() - before
 
     def add(self, seconds: float) -> None:
         """Count seconds of an earlier run, too."""

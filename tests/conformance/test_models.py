@@ -88,7 +88,8 @@ def test_every_parameter_has_a_role_and_a_gradient_and_the_plan_counts_it(layers
         assert parameter.grad.any(), name
     price = cost(Recipe(latents=LATENTS, k=K, tokens=2048, layers=layers, sparsifier=sparsifier, sparsity=1.0), 8)
     assert price.parameters == sum(p.numel() for p in sae.parameters())
-    assert price.selection == sae.latents
+    assert price.step.selected == price.batch * sae.latents
+    assert SPARSIFIERS[sparsifier].shortlisted == sae.stack()[0].sparsifier.SHORTLIST
 
 
 @EVERY

@@ -43,3 +43,20 @@ def test_a_clock_goes_on_where_its_cell_does(tmp_path):
     assert 1234.5 < second.seconds < 1300
     ours, theirs = other.state(), cell().state()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_wait_that_ends_with_an_exception_is_no_time_of_the_cell(monkeypatch):
+    """A cell is stopped while it waits for a batch, which may take a language model minutes to make."""
+    now = [0.0]
+    monkeypatch.setattr("harness.training.trainer.time.monotonic", lambda: now[0])
+    clock = Stopwatch()
+
+    def wait() -> None:
+        with clock.paused():
+            now[0] += 100
+            raise KeyboardInterrupt
+
+    now[0] += 1
+    with pytest.raises(KeyboardInterrupt):
+        wait()
+    assert clock.seconds == 1

@@ -14,6 +14,7 @@ SPARSIFIERS = registry(
             doc="the k largest of each token",
             build="harness.sae.sparsifiers:TopK",
             memory=1.5,
+            shortlisted=True,
         ),
         SparsifierSpec(
             name="batchtopk",
@@ -29,6 +30,7 @@ SPARSIFIERS = registry(
             reads=("sparsity",),
             memory=10.0,
             holds_k=False,
+            full_products=True,
             needs_unit_norm=True,
         ),
         SparsifierSpec(
@@ -39,6 +41,7 @@ SPARSIFIERS = registry(
             memory=6.5,
             calibrated=True,
             parameters=1,  # thresholds
+            full_products=True,
         ),
     ]
 )

@@ -67,6 +67,10 @@ class SparsifierSpec(Spec):
     holds_k: bool = True  # whether k latents are active per token, at least on average; if not, it does not read k
     calibrated: bool = False  # whether thresholds are set after training (harness/sae/calibration.py)
     needs_unit_norm: bool = False  # whether its cost has no minimum where decoder rows are free
+    # How a step is computed, for estimates of its time. shortlisted: a rounded product may find the candidates.
+    # full_products: values and gradients are products over all latents, since too many are active to gather them.
+    shortlisted: bool = False
+    full_products: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
