@@ -35,8 +35,8 @@ demo: .venv/.test-installed
 browser: .venv/.browser-installed
 	python -m pytest -n 0 -m browser
 
-# Compares with the peers' packages, in a separate environment: .venv stays as locked.
-peers: .venv-peers/.installed
+# Compares with the peers' packages, in separate environments: .venv stays as locked.
+peers: .venv-peers/.installed .venv-sparsify/.installed
 	.venv-peers/bin/python -m pytest -n 0 -m peers tests/peers
 
 # Runs a sweep on a Ray cluster of two nodes on this machine, and kills one node.

@@ -48,15 +48,15 @@ def parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.arguments(sub)
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(run=command.run, online=command.online)
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command. Exit codes: 0, 1 (a bug here), 2 (a user's mistake), 3 (cells failed), 130 (stopped)."""
-    os.environ.update(QUIET | os.environ)
-    atexit.register(gc.freeze)  # freeing the objects of Optuna and MLflow one by one would take a second
     options = parser().parse_args(arguments)
+    os.environ.update(QUIET | ({"HF_HUB_OFFLINE": "0"} if options.online else {}) | os.environ)
+    atexit.register(gc.freeze)  # freeing the objects of Optuna and MLflow one by one would take a second
     # A log file has no width: without one, rich would wrap lines at 80 columns. Names may contain no markup.
     console = Console(
         markup=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120

@@ -25,6 +25,11 @@ def remember(url: str) -> None:
         _known.update((secret, unquote(secret), quote(secret, safe=""), quote(unquote(secret), safe="")))
 
 
+def remember_token(token: str) -> None:
+    """Remember a token that came by other ways than a URL."""
+    _known.add(token)
+
+
 def masked(text: object) -> str:
     """A text with the credentials of all URLs in it, and all remembered ones, replaced by `***`."""
     shown = USER_INFO.sub(rf"\1\2:{HIDDEN}@", str(text))

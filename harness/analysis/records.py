@@ -71,6 +71,14 @@ class Reported(Record):
     nmse: dict[str, dict[int, float]]
 
 
+class Reference(Record):
+    """An SAE of other origin that arms are compared with, as `heldout` has it measured; it has no seeds."""
+
+    package: str
+    latents: int
+    heldout: Figures
+
+
 class StudyRecord(Record):
     """The study as it was swept: its axes with their levels, in the order that figures keep.
 
@@ -94,6 +102,7 @@ class StudyRecord(Record):
     recipe: dict[str, Any]
     environment: dict[str, Any]
     published: Reported | None = None
+    references: dict[str, Reference] = {}
 
     @property
     def curve_heldout_tokens(self) -> int:

@@ -50,6 +50,7 @@ def make_report(results: Path) -> Path:
         comparisons=len(view.outcomes) * sum(e["kind"] == "pair" and e["n"] > 1 for e in view.tables["effects"]),
         warnings=warnings(view),
         arms=view.arms,
+        references=view.references,
         column=column,
         layers=view.tables["layers"],
         layer_metrics=_layer_metrics(view),

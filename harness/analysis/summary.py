@@ -54,6 +54,10 @@ def _arms(view: View) -> Table:
         figures = [_figure(arm, outcome) for outcome in view.outcomes]
         figures.insert(1, mean(arm, L0))  # beside FVU, which depends on it
         table.add_row(Text(arm["arm"]), *tuned, str(arm["n"]), *(Text(figure) for figure in figures))
+    for name, row in view.references:
+        values = [mean(row, outcome) for outcome in view.outcomes]
+        values.insert(1, mean(row, L0))
+        table.add_row(Text(f"{name} (reference)"), *("–" for _ in view.study.tuned), "–", *map(Text, values))
     return table
 
 

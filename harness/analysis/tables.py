@@ -53,7 +53,24 @@ def make_tables(results: Path) -> None:
     for name, table in tables.items():
         table.write_parquet(folder / f"{name}.parquet")
         table.write_csv(folder / f"{name}.csv")
+    if study.references:
+        table = pl.DataFrame(_reference_rows(study, metrics), infer_schema_length=None)
+        table.write_parquet(folder / "references.parquet")
+        table.write_csv(folder / "references.csv")
     _write_metrics(results / "metrics.json", study, cells, tables["arms"], outcomes)
+
+
+def _reference_rows(study: StudyRecord, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One row for each SAE of other origin; it has no seeds, and so no interval."""
+    return [
+        {
+            "reference": name,
+            "package": reference.package,
+            "latents": reference.latents,
+            **{metric: reference.heldout.get(metric) for metric in metrics},
+        }
+        for name, reference in study.references.items()
+    ]
 
 
 def reported_cells(results: Path) -> set[str]:

@@ -50,6 +50,13 @@ class View:
         """Those of them that arms are compared by."""
         return compared(self.metrics)
 
+    @property
+    def references(self) -> list[tuple[str, Row]]:
+        """SAEs of other origin, by name, with the same metrics."""
+        names = [metric.name for metric in self.metrics]
+        found = self.study.references.items()
+        return [(name, {metric: one.heldout.get(metric) for metric in names}) for name, one in found]
+
     def reach(self, effect: Row) -> Row | None:
         """The reach table's row on the pair of arms that a row of the effects table is of."""
         names = ("axis", "level", "kind", "holding")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from harness.commands.command import Command
 from harness.commands.evaluate import evaluate, evaluate_arguments
+from harness.commands.export import export, export_arguments
 from harness.commands.plan import plan, plan_arguments
 from harness.commands.prepare import prepare, prepare_arguments
+from harness.commands.push import push, push_arguments
 from harness.commands.report import report, report_arguments
 from harness.commands.run import run, run_arguments
 from harness.commands.status import status, status_arguments
@@ -44,6 +46,21 @@ COMMANDS = (
         f"report {STUDY}",
         report_arguments,
         report,
+    ),
+    Command(
+        "export",
+        "Copy trained SAEs, with a model card, in the format of harness, SAELens or sparsify.",
+        f"export {STUDY} exported --format sae_lens",
+        export_arguments,
+        export,
+    ),
+    Command(
+        "push",
+        "Put exported SAEs into a repository on the Hugging Face hub, private by default.",
+        "push exported/2c819620bda3 owner/name",
+        push_arguments,
+        push,
+        online=True,
     ),
     Command(
         "ui",

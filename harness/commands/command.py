@@ -22,13 +22,17 @@ DATABASES = {"storage": "Optuna keeps its trials", "tracking": "MLflow keeps its
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its name, its arguments, and the function that runs it."""
+    """A command: its name, its arguments, and the function that runs it.
+
+    online: it may use the Hugging Face hub, which for all other commands is off.
+    """
 
     name: str
     help: str
     example: str
     arguments: Callable[[ArgumentParser], object]
     run: Callable[[Namespace, Console], object]
+    online: bool = False
 
 
 def study_argument(parser: ArgumentParser) -> None:

@@ -101,7 +101,7 @@ def _ask(asked: dict[str, Any], machine: Machine) -> list[list[dict[str, Any]]]:
 
 def _start(environment: Mapping[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "harness.scheduling.step_clock"],
+        [sys.executable, "-m", "harness.workers.step_clock"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

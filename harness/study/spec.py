@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -45,6 +46,7 @@ class StudyForm(Strict):
     seeds: Seeds
     pruning: Any = "none"  # harness/study/pruning.py
     keep: Keep = "reported"
+    references: dict[str, str] = Field(default={})  # SAEs to compare with, from the study file's folder
     curve_points: CurvePoints = POINTS  # of each learning curve: harness/study/curve.py
     published: Reported | None = None
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
@@ -67,6 +69,7 @@ class Study:
     keep: Keep = "reported"
     curve_points: int = POINTS
     published: Reported | None = None
+    references: Mapping[str, Path] = field(default_factory=dict)  # folders of SAEs, by their names
 
     @property
     def pruned_by(self) -> str | None:
@@ -133,6 +136,7 @@ def load_study(path: Path) -> Study:
         keep=form.keep,
         curve_points=form.curve_points,
         published=form.published,
+        references=_references(file, form),
     )
 
 
@@ -145,6 +149,14 @@ def _source(file: YamlFile, name: str) -> Source:
     except OSError as failure:
         raise file.error(("source",), f"expected a source file, {path}: {failure.strerror}") from None
     return load_source(path)
+
+
+def _references(file: YamlFile, form: StudyForm) -> dict[str, Path]:
+    folders = {name: file.path.parent / folder for name, folder in form.references.items()}
+    for name, folder in folders.items():
+        if not folder.is_dir():
+            raise file.error(("references", name), f"expected the folder of an SAE, found none at {folder}")
+    return folders
 
 
 def _check_seeds(file: YamlFile, form: StudyForm, axes: list[Axis]) -> None:

@@ -13,6 +13,7 @@ from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.evaluation.measurements import measurements
 from harness.files import write_json, write_json_lines
+from harness.scheduling.references import reference_records
 from harness.study.cells import CellSpec, size
 from harness.study.grid import levels
 from harness.study.plan import cost
@@ -78,6 +79,8 @@ def export(
         "cells": size(study),
         "environment": environment,
     }
+    if references := reference_records(study, store, workspace):
+        summary["references"] = references
     write_json(results / "study.json", summary)
 
 

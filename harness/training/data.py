@@ -34,7 +34,7 @@ class Data:
     needed, by what `open_stream` returns. It is called for the first of them only.
 
     centring and width are those of the inputs. target_width is None for an SAE, whose targets are its inputs: the
-    same tensors, read once.
+    same tensors, read once. hooks: where inputs and targets were captured.
     """
 
     def __init__(self, path: Path, device: torch.device, open_stream: OpenStream | None = None) -> None:
@@ -52,6 +52,7 @@ class Data:
         self.width = self._store.width
         self.target_width = None if targets is None else targets.width
         self.fingerprint = self._store.fingerprint
+        self.hooks = self._store.manifest["hook"], None if targets is None else targets.manifest["hook"]
         x, target = self.centred(self._read("held_out", 0, self._store.tokens("held_out")))
         mean = self.target_centring.scaled_mean
         self.held_out = HeldOut(x, (targets or self._store).scale, target, mean=mean, features=self.features)

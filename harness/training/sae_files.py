@@ -20,7 +20,7 @@ from harness.study.recipe import Recipe
 from harness.training.centring import Centring
 
 FORMAT = 1
-WEIGHTS, CONFIG_FILE = "sae.safetensors", "config.json"
+FILES = WEIGHTS, CONFIG_FILE = "sae.safetensors", "config.json"
 CONFIG = "config"  # likewise in a checkpoint, as UTF-8 bytes
 
 
@@ -39,6 +39,9 @@ class SAEConfig:
     same, but for a transcoder.
     source: the source's name. data, code: fingerprints of its activations and of the code that trained. tokens:
     trained on so far. k: active latents per token then, over all coders. calibration: what thresholds came to.
+    hook, target_hook: where the activations, and a transcoder's targets, were captured. package: what saved it;
+    of an SAE from another one, `source`, `data`, `code` and `tokens` are unknown, and of the recipe only what its
+    weights need is known (`interchange.plain.from_plain`).
     """
 
     recipe: Recipe
@@ -52,6 +55,9 @@ class SAEConfig:
     k: int = 0
     calibration: dict[str, Any] | None = None
     transcoder: bool = False
+    hook: str | None = None
+    target_hook: str | None = None
+    package: str = "harness"
 
     @property
     def width(self) -> int:

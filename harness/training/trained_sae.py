@@ -20,7 +20,8 @@ from harness.training.cell import Cell, initial_sae
 from harness.training.centring import Centring
 from harness.training.checkpoint import read_checkpoint
 from harness.training.inputs import ModelInput, TokenStatistics, inputs_of
-from harness.training.sae_files import CONFIG, SAEConfig, config_from, read_folder, write_folder
+from harness.training.interchange.formats import read_sae
+from harness.training.sae_files import CONFIG, SAEConfig, config_from, write_folder
 
 BATCH = 2048  # tokens at a time; bounds the memory of the [B, N] pre-activations
 
@@ -58,6 +59,15 @@ class TrainedSAE(nn.Module):
         """A copy of what a cell has come to. `config` says what the cell itself does not know."""
         sae, k = cell.trained_sae()
         return cls(sae, replace(config, tokens=cell.tokens, k=k, calibration=cell.calibration))
+
+    @classmethod
+    def of_weights(cls, config: SAEConfig, weights: dict[str, Tensor]) -> TrainedSAE:
+        """On a CPU, with these very tensors. Raises RuntimeError where they are not those of the recipe."""
+        with torch.device("meta"):  # no random weights are drawn only to be replaced
+            sae = initial_sae(config.recipe, config.width, config.target_width)
+        sae.load_state_dict(weights, assign=True)
+        sae.set_active(config.k)
+        return cls(sae, config)
 
     def train(self, mode: bool = True) -> TrainedSAE:
         """Stays in evaluation mode: in training, thresholds would not hold."""
@@ -166,21 +176,17 @@ class TrainedSAE(nn.Module):
 def load_sae(path: Path | str, device: torch.device | str = "cpu") -> TrainedSAE:
     """The SAE in a folder (`runs/cells/<id>/sae`), or that of a checkpoint from the middle of training.
 
+    A folder may be one that SAELens or sparsify has written, too.
     A checkpoint's thresholds are those of the last point of its curve; one of a schedule-free optimizer needs this
     optimizer's package, to average the weights. Raises UserError for a file that is missing or damaged.
     """
     path = Path(path)
     if path.is_file():
         return _of_checkpoint(path).to(device)
-    config, weights = read_folder(path)
-    with torch.device("meta"):  # no random weights are drawn only to be replaced
-        sae = initial_sae(config.recipe, config.width, config.target_width)
     try:
-        sae.load_state_dict(weights, assign=True)
+        return TrainedSAE.of_weights(*read_sae(path)).to(device)
     except RuntimeError:
         raise UserError(f"{path}: expected the weights of the recipe in config.json, got others") from None
-    sae.set_active(config.k)
-    return TrainedSAE(sae, config).to(device)
 
 
 def _of_checkpoint(path: Path) -> TrainedSAE:

@@ -115,6 +115,7 @@ def _config(folder: CellFolder, recipe: Recipe, data: Data) -> SAEConfig:
     """What its SAE is of; the controller has said by which name and code."""
     said = folder.description()
     source, code = said.get("source"), said.get("code")
+    hook, target_hook = data.hooks
     return SAEConfig(
         recipe,
         data.centring,
@@ -123,6 +124,8 @@ def _config(folder: CellFolder, recipe: Recipe, data: Data) -> SAEConfig:
         data=data.fingerprint,
         code=code,
         transcoder=data.target_width is not None,
+        hook=hook,
+        target_hook=target_hook,
     )
 
 

@@ -1,6 +1,6 @@
 """Times steps of recipes on this machine, for `harness plan --measure`: a worker that trains nothing for long.
 
-Run as `python -m harness.scheduling.step_clock`, once for every worker that a sweep would have, all at the same
+Run as `python -m harness.workers.step_clock`, once for every worker that a sweep would have, all at the same
 time, since they share caches and memory. It reads one JSON object (`Asked`) from its standard input and answers
 with a JSON line for each recipe, `{"step": seconds, "waited": share}` or `{"failed": why}`, and one for the
 language model if there is one, `{"model": FLOP/s}`. `waited`: the share of the time in which other processes had

@@ -1,0 +1,1 @@
+"""Trained SAEs in the formats of other packages."""
