@@ -242,7 +242,8 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         "normalised MSE of layer-normed tokens",
         axis="held-out normalised MSE of layer-normed tokens",
         definition="mean over tokens of the squared error over the squared distance of the token from its own "
-        "mean over dimensions, as after `inputs: layer_norm`",
+        "mean over dimensions, as after `inputs: layer_norm`; tokens that are constant over dimensions do not "
+        "count",
         better="lower",
         measured_by=f"{ROBUST}:layer_norm_nmse",
     ),

@@ -40,7 +40,12 @@ IRRELEVANT = {
     "harness.progress",
     "harness.yaml_file",
     "harness.sae.sizes",  # comes with study/recipe.py; what the stages name of sae/ has it anyway
+    "harness.activations",
     "harness.activations.folders",
+    # Of pretrained models and their text, which no stage reads.
+    *(f"harness.activations.{part}" for part in ("model_files", "stream_file", "windows")),
+    *(f"harness.activations.{part}" for part in ("text", "text_dataset", "text_files", "text_spec")),
+    *(f"harness.activations.{part}" for part in ("context_blocks", "contexts", "encoding", "window_positions")),
     "harness.activations.quiet",
     # Which cells a worker trains, and what it tells of them; the numbers are made below.
     "harness.workers.cell_folder",

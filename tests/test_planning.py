@@ -14,10 +14,10 @@ from harness.estimates.machine import cpu
 from harness.estimates.spending import size
 from harness.estimates.sweep import cells_left, wall
 from harness.estimates.times import StepTimes, kind
+from harness.progress import duration
 from harness.study.cells import arms, cells
 from harness.study.recipe import Recipe
 from harness.study.spec import Study, load_study
-from harness.progress import duration
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 from tests.conftest import WIDTH
@@ -148,6 +148,7 @@ def test_a_failed_cell_is_still_to_run(small_study, capsys):
     assert time_of(text) == expected(study, found, {cell.id for cell in found[:3]}, 4000)
 
 
+@pytest.mark.chaos
 def test_steps_are_timed_where_that_is_asked_and_nothing_is_written(small_study, capsys):
     before = sorted(Path().rglob("*"))
     text = planned(capsys, small_study, "--measure", "--workers", "1")

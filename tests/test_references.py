@@ -27,6 +27,7 @@ def seeds(undisturbed, tmp_path, monkeypatch) -> list[dict]:
     """The rows of the seeds table, in a workspace of this test's own in which the study is done."""
     shutil.copytree(undisturbed, tmp_path / "workspace")
     monkeypatch.chdir(tmp_path / "workspace")
+    monkeypatch.setenv("COLUMNS", "200")
     main(["report", STUDY, "--step", "tables"])
     return pl.read_parquet("results/small/tables/seeds.parquet").to_dicts()
 

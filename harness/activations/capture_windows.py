@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 
 from harness.activations.documents import Split
 from harness.activations.folders import full_disk_as_user_error, published, sha256_of
+from harness.activations.held_out_text import HeldOutText, write_held_out_text
 from harness.activations.pretrained_model import resolve_model
 from harness.activations.store import FORMAT, MANIFEST, fingerprint_of
 from harness.activations.store_writer import ROWS_AT_ONCE, TARGETS, moments
 from harness.activations.stream_file import StreamFile
 from harness.activations.text import local_files, resolve, text_fingerprint
-from harness.activations.windows import WindowMaker
+from harness.activations.windows import WindowMaker, code_of_windows
 from harness.errors import UserError
 from harness.files import read_record, write_json
 from harness.progress import track
@@ -45,9 +47,11 @@ def capture_windows(source: Pretrained, out: Path) -> dict[str, Any]:
     spec = resolved(source)
     with full_disk_as_user_error(out):
         folder = _begun(out, spec)
-        maker = WindowMaker(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"), folder)
+        maker = WindowMaker(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"), out.parent)
         shards = _capture(source, maker, folder)
-        manifest = _manifest(source, spec, folder, shards)
+        manifest = {**_manifest(source, spec, folder, shards), "text": _write_text(maker, folder)}
+        if source.activations.feed == "stream":
+            manifest["model_bytes"] = maker.model.get_memory_footprint()
         write_json(folder / MANIFEST, manifest, wait=False)
         others = [file for file in folder.glob("*.npy") if file.name not in shards]
         for file in (folder / SHARDS, *others, *folder.glob("*.tmp")):
@@ -70,6 +74,7 @@ def resolved(source: Pretrained) -> StreamFile:
         places=source.places,
         contexts_per_pass=source.contexts_per_pass,
         dtype=source.activations.dtype,
+        code=code_of_windows(),
     )
 
 
@@ -159,7 +164,7 @@ def _manifest(
 ) -> dict[str, Any]:
     stored, wanted = source.stored, source.activations
     inputs, *targets = (
-        _measured(folder, prefix, place.width, shards)
+        _measured(folder, prefix, place.width, wanted.dtype, shards)
         for prefix, place in zip(("", TARGETS), spec.places, strict=False)
     )
     manifest: dict[str, Any] = {
@@ -182,7 +187,24 @@ def _manifest(
     return {**manifest, "fingerprint": fingerprint_of(manifest)}
 
 
-def _measured(folder: Path, prefix: str, width: int, shards: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _write_text(maker: WindowMaker, folder: Path) -> dict[str, Any]:
+    """Keep held-out contexts with the activations, to measure on them what SAEs do to the language model."""
+    spec, contexts = maker.spec, maker.reader("held_out").window(0)
+    places = {"reads": spec.places[0], "replaces": spec.places[-1]}
+    return write_held_out_text(
+        folder,
+        HeldOutText(contexts.ids, contexts.kept, contexts.mask),
+        model=spec.model.name,
+        model_fingerprint=spec.model_fingerprint,
+        parameters=maker.model.num_parameters(),
+        vocabulary=len(maker.model.get_input_embeddings().weight),
+        **{name: {"module": place.hook, "side": place.side} for name, place in places.items()},
+    )
+
+
+def _measured(
+    folder: Path, prefix: str, width: int, dtype: str, shards: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """What the manifest says about the shards of that prefix; mean and scale are those of the first window."""
     mine: dict[str, list[dict[str, Any]]] = {
         split: [
@@ -193,7 +215,7 @@ def _measured(folder: Path, prefix: str, width: int, shards: dict[str, dict[str,
         for split in SPLITS
     }
     first = folder / mine["train"][0]["file"]
-    return {"width": width, "shards": mine, **moments(_blocks(first), width)}
+    return {"width": width, "shards": mine, **moments(partial(_blocks, first), width, dtype)}
 
 
 def _blocks(shard: Path) -> Iterator[NDArray[np.float64]]:

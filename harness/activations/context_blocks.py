@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.activations.encoding import Encode, adds_bos, encoder
 from harness.activations.text_spec import Batch, ContextSettings, Documents, Raise
-from harness.activations.tokens import Ids
+
+if TYPE_CHECKING:
+    from harness.activations.tokens import Ids
 
 
 class Start(NamedTuple):

@@ -15,11 +15,11 @@ from harness.activations.context_blocks import Block, Layout, Start, context_blo
 from harness.activations.encoding import tokenizer_digest
 from harness.activations.text import local_files, open_documents
 from harness.activations.text_spec import ContextSettings, Raise, TextSpec, key_error
-from harness.activations.tokens import Ids
 from harness.activations.window_positions import KnownPositions
 
 if TYPE_CHECKING:
     from harness.activations.documents import Split
+    from harness.activations.tokens import Ids
 
 
 class WindowOfContexts(NamedTuple):
@@ -95,7 +95,7 @@ class ContextReader:
 
     def _stream_before(self, index: int) -> _Stream:
         """A stream that stands at the start of the window, or of one before it."""
-        nearest, position = self._known.encoder_mlp(index)
+        nearest, position = self._known.before(index)
         if self._stream is not None and nearest <= self._stream.next_window <= index:
             return self._stream
         context, kept_before = position

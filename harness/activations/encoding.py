@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from harness.activations.tokens import Ids
+if TYPE_CHECKING:
+    from harness.activations.tokens import Ids
 
-Encode = Callable[[list[str]], list[Ids]]
+
+Encode = Callable[[list[str]], "list[Ids]"]
 
 
 def encoder(tokenizer: Any) -> Encode:

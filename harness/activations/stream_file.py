@@ -58,6 +58,7 @@ class StreamFile(Strict):
     places: list[ReadAt]
     contexts_per_pass: int
     dtype: Literal["float16", "float32"]
+    code: str  # fingerprint of what makes windows
 
     @classmethod
     def read(cls, store: Path) -> StreamFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +13,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.activations.contexts import ContextReader, WindowOfContexts
-from harness.activations.documents import Split
 from harness.activations.hook import check_read, hidden_states, hooks_at
 from harness.activations.model_files import NAME
 from harness.activations.pretrained_model import check_context, open_model
 from harness.activations.store_writer import Unfit
 from harness.activations.stream_file import StreamFile
 from harness.activations.text import text_fingerprint
+from harness.errors import UserError
+from harness.fingerprint import code_fingerprint
 
+if TYPE_CHECKING:
+    from harness.activations.documents import Split
+
+CODE = ("harness.activations.windows:WindowMaker.window",)  # roots of what decides a window's bits
+CUT = ("harness.backoff", "harness.errors", "harness.files", "harness.fingerprint", "harness.yaml_file")
 POSITIONS = "positions.jsonl"  # where windows start in the text, as far as they were read
 TRIED = 2  # contexts that the hooks are tried on
+
+
+def code_of_windows() -> str:
+    """Fingerprint of the code that decides the bits of windows."""
+    return code_fingerprint(CODE, CUT)
 
 
 class Pass(NamedTuple):
@@ -53,9 +64,13 @@ class WindowMaker:
     def open(cls, store: Path, device: torch.device) -> WindowMaker:
         """From the `stream.json` in a store's folder.
 
-        Raises UserError if the model or the text is another one now, or if they do not fit each other.
+        Raises UserError if the model, the text or the code is another one now, or if they do not fit each other.
         """
-        return cls(StreamFile.read(store), device, store)
+        spec = StreamFile.read(store)
+        if spec.code != code_of_windows():
+            again = f"make them again: harness prepare {spec.source} --step activations"
+            raise UserError(f"{store}: streamed activations begun with other code; {again}")
+        return cls(spec, device, store.parent)
 
     def reader(self, split: Split) -> ContextReader:
         """The contexts of a split."""

@@ -63,7 +63,7 @@ class CellRecord(Record):
         return None if self.heldout is None else self.heldout.get(metric)
 
 
-class Reported(Record):
+class PublishedFigures(Record):
     """Figures of others to show beside the study's: normalised MSE by arm and k."""
 
     title: str
@@ -101,7 +101,7 @@ class StudyRecord(Record):
     source: dict[str, Any]
     recipe: dict[str, Any]
     environment: dict[str, Any]
-    published: Reported | None = None
+    published: PublishedFigures | None = None
     references: dict[str, Reference] = {}
 
     @property

@@ -22,9 +22,15 @@ COMMANDS = (
         f"plan {STUDY} --device h100 --price 2.5",
         plan_arguments,
         plan,
+        online=True,
     ),
     Command(
-        "run", "Run all cells of a study that have no result yet.", f"run {STUDY} --workers 2", run_arguments, run
+        "run",
+        "Run all cells of a study that have no result yet.",
+        f"run {STUDY} --workers 2",
+        run_arguments,
+        run,
+        online=True,
     ),
     Command(
         "evaluate",
@@ -75,5 +81,6 @@ COMMANDS = (
         f"prepare {SOURCE}",
         prepare_arguments,
         prepare,
+        online=True,
     ),
 )

@@ -24,7 +24,8 @@ DATABASES = {"storage": "Optuna keeps its trials", "tracking": "MLflow keeps its
 class Command:
     """A command: its name, its arguments, and the function that runs it.
 
-    online: it may use the Hugging Face hub, which for all other commands is off.
+    online: it may use the Hugging Face hub, where a source or the user names something there. For all other
+    commands the hub is off.
     """
 
     name: str

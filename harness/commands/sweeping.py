@@ -77,8 +77,8 @@ def sweep_arguments(parser: ArgumentParser) -> None:
 
 def sweep_and_export(sweep: Sweep, options: Namespace, results: Path, console: Console) -> None:
     """Run a sweep, write its results, and say what is wrong with them."""
-    from harness.scheduling.references import measure_references
     from harness.sweep.export import export, not_measured, without_kernels
+    from harness.sweep.references import measure_references
 
     study, workspace, store = sweep.study, sweep.workspace, sweep.store
     measure_references(study, store, workspace, sweep.options.devices[0])

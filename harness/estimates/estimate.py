@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from harness.activations.held_out_text import MOST, SHARE
 from harness.estimates.machine import Machine
 from harness.estimates.sweep import Left, passes, wall
 from harness.estimates.times import SETUP, Kind, StepTimes, kind, steps_of
 from harness.metrics import METRICS
 from harness.sources.model_cost import ModelCost
-from harness.study.memory import FLOAT
+from harness.study.memory import FLOAT, PREDICTIONS
 from harness.study.recipe import Recipe
 from harness.study.spec import Study
 from harness.study.step_time import FORWARD
 
 # Whether there is a measurement that runs the language model for each cell
 IN_PLACE = any(metric.measured_by.startswith("harness.evaluation.loss_recovered:") for metric in METRICS)
-PREDICTIONS = 2**28  # bytes of the model's own predictions that are kept (harness/evaluation/language_model.py)
 TRAINING = 0.3  # of the speed of forward passes that a small model's training reaches (docs/log.md: 108 s)
 PREPARE = 10.0  # seconds of `harness prepare` besides passes of the model: imports, text, files
 
@@ -104,5 +104,6 @@ class Estimate:
         """
         if self.model is None or not IN_PLACE:
             return 0.0
-        passes = 2 if FLOAT * self._held_out * self.model.vocabulary > PREDICTIONS else 1
-        return passes * self._held_out * self.model.whole_flops_per_token / self.model_speed
+        tokens = min(-(-self._held_out // SHARE), MOST)
+        passes = 2 if FLOAT * tokens * self.model.vocabulary > PREDICTIONS else 1
+        return passes * tokens * self.model.whole_flops_per_token / self.model_speed

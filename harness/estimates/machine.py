@@ -99,7 +99,7 @@ def model_speed(device: Device, bytes_per_number: int) -> float:
 
 def _basis(name: str, device: Device) -> str:
     if device.measured:
-        return "estimated from 24 steps measured on one, docs/gpu.md"
+        return "estimated from 23 steps measured on one, docs/gpu.md"
     return f"estimated: an H200's steps (docs/gpu.md), scaled by the {name.upper()}'s data sheet"
 
 

@@ -8,12 +8,12 @@ from harness.engines.free_memory import PROCESS, SHARE
 from harness.errors import UserError
 from harness.estimates.estimate import Estimate
 from harness.estimates.sweep import Left, passes
+from harness.progress import duration
 from harness.sources.model_cost import ModelCost
 from harness.sources.source import Source
 from harness.study.memory import together
 from harness.study.plan import cost
 from harness.sweep.cohorts import LARGEST
-from harness.sweep.display import duration
 
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 HOUR = 3600.0

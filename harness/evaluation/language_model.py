@@ -234,18 +234,24 @@ def open_run(store: str, device: str) -> LanguageModelRun:
     Raises UserError if the model is not there, or is not the one whose activations were captured.
     """
     from harness.activations.held_out_text import read_held_out_text
-    from harness.activations.hook import load_model
+    from harness.activations.pretrained_model import load_model, open_model
     from harness.activations.store import ActivationStore
+    from harness.activations.stream_file import STREAM, StreamFile
 
     opened = ActivationStore.open(Path(store))
     about = opened.manifest["text"]
-    folder = Path(store) / about["model"]
-    opened.check_model(folder)
-    model, _ = load_model(folder)
+    if (Path(store) / STREAM).is_file():
+        spec = StreamFile.read(Path(store))
+        model, _ = open_model(spec.model, spec.model_fingerprint, torch.device(device), spec.error)
+    else:
+        folder = Path(store) / about["model"]
+        opened.check_model(folder)
+        model, _ = load_model(folder)
+        model = model.to(device)
     text = read_held_out_text(Path(store), about)
     places = (about["reads"], about["replaces"])
     reads, replaces = (Place(model.get_submodule(place["module"]), place["side"]) for place in places)
     mean = torch.from_numpy((opened.targets or opened).mean).to(device)
     ids, kept = (torch.from_numpy(part).to(device) for part in (text.ids, text.kept))
     mask = None if text.mask is None else torch.from_numpy(text.mask).to(device)
-    return LanguageModelRun(model.to(device), reads, replaces, (ids, kept, mask), mean)
+    return LanguageModelRun(model, reads, replaces, (ids, kept, mask), mean)

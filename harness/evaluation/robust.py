@@ -13,6 +13,7 @@ from harness.training.metrics import HeldOut
 from harness.training.trained_sae import TrainedSAE
 
 NEAREST = 0.95  # of the tokens
+LEAST = 1e-4  # of the mean of squares: below it a token is constant over dimensions
 
 
 def trimmed_fvu(sae: TrainedSAE, held_out: HeldOut) -> Figures:
@@ -43,13 +44,16 @@ def layer_norm_nmse(sae: TrainedSAE, held_out: HeldOut) -> Figures:
     """Mean over tokens of the squared error over the squared distance of the token from its mean over dimensions.
 
     For an SAE with `inputs: layer_norm` this is the mean squared error of what it sees, if every token has norm 1.
+    Tokens that hardly differ from their mean over dimensions have no direction and do not count.
     """
     errors = held_out.coded_by(sae.code).errors
-    squares = []
+    parts = []
     for rows in torch.split(held_out.target, held_out.batch):
         with_mean = (rows + held_out.mean).double()
-        squares.append((with_mean - with_mean.mean(1, keepdim=True)).square().sum(1))
-    return {"nmse_layer_norm": float((errors / torch.cat(squares).clamp_min(1e-12)).mean())}
+        parts.append((with_mean - with_mean.mean(1, keepdim=True)).square().sum(1))
+    squares = torch.cat(parts)
+    directed = squares > LEAST * squares.mean()
+    return {"nmse_layer_norm": float((errors[directed] / squares[directed]).mean())}
 
 
 def _squares(held_out: HeldOut, tokens: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=
 CurvePoints = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class Reported(Strict):
+class PublishedFigures(Strict):
     """Figures that others have published, which the report shows beside the study's."""
 
     title: str  # what they are of
@@ -48,7 +48,7 @@ class StudyForm(Strict):
     keep: Keep = "reported"
     references: dict[str, str] = Field(default={})  # SAEs to compare with, from the study file's folder
     curve_points: CurvePoints = POINTS  # of each learning curve: harness/study/curve.py
-    published: Reported | None = None
+    published: PublishedFigures | None = None
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
 
 
@@ -68,7 +68,7 @@ class Study:
     pruning: Pruning | None = None
     keep: Keep = "reported"
     curve_points: int = POINTS
-    published: Reported | None = None
+    published: PublishedFigures | None = None
     references: Mapping[str, Path] = field(default_factory=dict)  # folders of SAEs, by their names
 
     @property

@@ -13,12 +13,12 @@ from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.evaluation.measurements import measurements
 from harness.files import write_json, write_json_lines
-from harness.scheduling.references import reference_records
 from harness.study.cells import CellSpec, size
 from harness.study.grid import levels
 from harness.study.plan import cost
 from harness.study.spec import Study
 from harness.sweep.kept_saes import KeptSAEs
+from harness.sweep.references import reference_records
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 
@@ -58,8 +58,10 @@ def export(
     ]
     kept = KeptSAEs(workspace, study.name).cells
     saes = [
-        folder.sae.relative_to(workspace.root).as_posix() if cell.id in kept and folder.keeps_sae() else None
-        for cell, folder in zip(cells, folders, strict=True)
+        folder.sae.relative_to(workspace.root).as_posix()
+        if outcome["state"] == "complete" and cell.id in kept and folder.keeps_sae()
+        else None
+        for cell, folder, outcome in zip(cells, folders, outcomes, strict=True)
     ]
     rows = [_row(cell, outcome, store, sae) for cell, outcome, sae in zip(cells, outcomes, saes, strict=True)]
     points = [

@@ -241,7 +241,7 @@ def test_readers_of_other_processes_are_heard_of(long_text, tmp_path):
     positions = tmp_path / "positions.jsonl"
     ours, other = reader_of(long_text, positions), reader_of(long_text, positions)
     windows = windows_of(other)
-    assert ours._known.encoder_mlp(50)[0] == 50
+    assert ours._known.before(50)[0] == 50
     assert same(ours.window(50), windows[50])
 
 

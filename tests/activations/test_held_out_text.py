@@ -18,7 +18,7 @@ from harness import load_sae
 from harness.activations.capture import capture_activations
 from harness.activations.documents import read_documents
 from harness.activations.held_out_text import HeldOutText
-from harness.activations.hook import load_model
+from harness.activations.pretrained_model import load_model
 from harness.activations.store import ActivationStore
 from harness.activations.tokens import packed_contexts
 from harness.analysis.tables import make_tables
@@ -94,6 +94,7 @@ def rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path("results/small/cells.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.chaos
 def test_every_kept_sae_is_measured_and_an_edit_measures_again_without_training(
     source: Docstrings,
     folders: Folders,

@@ -160,7 +160,7 @@ def test_a_disk_that_is_full_keeps_what_there_is(
 def test_a_window_has_the_same_bits_in_any_order_and_from_another_process(source: Pretrained, whole: Path) -> None:
     store = ActivationStore.open(whole)
     assert store.targets is not None
-    (whole / "positions.jsonl").unlink()  # nothing is remembered
+    (whole.parent / "positions.jsonl").unlink()  # nothing is remembered
     maker = WindowMaker.open(whole, torch.device("cpu"))
     for index in (7, 2, WINDOWS - 1, 0, 2):
         stop = min(64 * (index + 1), store.tokens("train"))

@@ -256,6 +256,7 @@ print(json.dumps([text.revision, [b.texts for b in batches], [b.texts for b in a
 """
 
 
+@pytest.mark.chaos
 def test_a_dataset_is_streamed_from_a_hub(tmp_path):
     parts = {"train": [f"document {n}" for n in range(2500)], "validation": ["a", "b"]}
     files = {}
@@ -263,7 +264,12 @@ def test_a_dataset_is_streamed_from_a_hub(tmp_path):
         json_lines(tmp_path / "part.jsonl", texts)
         files[f"data/{split}-0.jsonl"] = (tmp_path / "part.jsonl").read_bytes()
     with serving("own/er", files) as endpoint:
-        environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "0",
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path / "home"),
+        }
         run = subprocess.run([sys.executable, "-c", ON_THE_HUB], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     revision, batches, again, held_out, errors = json.loads(run.stdout)

@@ -25,7 +25,7 @@ from tests.analysis.synthetic_results import cell_record, curve_records, study_r
 
 LAYERS = {"layers": ["none", "sparse 3"]}
 FINAL = [metric.name for metric in metrics_at("final")]
-OTHERS = [metric.name for metric in metrics_at("final") if metric.group == "features" or "_tokens" in metric.name]
+OTHERS = [metric.name for metric in metrics_at("final") if metric.optional]
 
 
 def records(fvu: float = 0.1) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -5,7 +5,7 @@
 | encoder [N, D] | W_enc [D, N], transposed |
 | bias [N] | b_enc [N] |
 | decoder [N, D] | W_dec [N, D] |
-| behind.bias_out [D] | b_dec [D] |
+| decoder_mlp.bias_out [D] | b_dec [D] |
 
 Theirs takes b_dec from the input by default (`apply_b_dec_to_input`) and ours does not: that is switched off, or
 made up for by b_enc = bias + encoder b_dec. `rescale_acts_by_decoder_norm`, the default of their training, changes

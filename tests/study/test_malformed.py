@@ -231,10 +231,10 @@ SOURCES: dict[str, tuple[str | bytes, str]] = {
         SOURCE + "active: 2\n",
         ":6: active: 'kind: docstrings' has no such key, only 'kind: synthetic'",
     ),
-    "no kind": ("text: x\n", ":1: kind: this key is missing; expected one of docstrings, synthetic"),
+    "no kind": ("text: x\n", ":1: kind: this key is missing; expected one of docstrings, pretrained, synthetic"),
     "an unknown kind": (
         changed("docstrings", "hub", SOURCE),
-        ":2: kind: expected one of docstrings, synthetic, got",
+        ":2: kind: expected one of docstrings, pretrained, synthetic, got",
     ),
     "an unknown key": (changed("context", "contxt", SOURCE), "contxt: unknown key; did you mean 'context'?"),
     "a text as list": (

@@ -73,7 +73,7 @@ def test_hung_slow_and_preempted_workers_and_a_preempted_controller_change_nothi
     os.kill(slow, signal.SIGCONT)
     os.kill(preempted, signal.SIGTERM)
     wait_until(lambda: not alive([preempted]))
-    wait_until(lambda: len(workers_of(sweep)) == 2)
+    wait_until(lambda: preempted not in workers_of(sweep) and len(workers_of(sweep)) == 2)
     assert slow in workers_of(sweep)
 
     # The controller itself was stopped for longer than its patience: its workers are as alive as before.

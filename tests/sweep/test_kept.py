@@ -224,7 +224,7 @@ def test_nothing_is_deleted_while_what_a_study_keeps_cannot_be_read(saes, damage
     saes.kept("one").write_bytes(damage)
     KeptSAEs(saes, "two").keep_only("c")
     assert left(saes) == "abcde"
-    assert f"{saes.kept('one')}: as long as nobody knows what it keeps" in capsys.readouterr().err
+    assert f"{saes.kept('one')}: what it keeps is not known" in capsys.readouterr().err
     KeptSAEs(saes, "one").keep_only("ab")
     assert left(saes) == "abc"
 

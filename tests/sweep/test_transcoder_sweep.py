@@ -54,6 +54,7 @@ def study(tmp_path, monkeypatch, databases) -> Path:
     return path
 
 
+@pytest.mark.chaos
 def test_a_study_of_transcoders_runs_and_is_reported(study, capsys):
     main(["plan", str(study)])
     recipe = Recipe(latents=64, k=4, tokens=8000, batch=128)
@@ -99,5 +100,6 @@ def test_inputs_of_one_norm_are_refused_before_anything_runs(study, capsys):
             main([command, str(study)])
         assert ended.value.code == 2
         said = capsys.readouterr().err
-        assert "studies/small.yaml:5: axes.inputs[1]: expected centred or uncentred, since the norm" in said
+        expected = "expected one of centred, uncentred, standardised, since the norm"
+        assert f"studies/small.yaml:5: axes.inputs[1]: {expected}" in said
         assert said.count("\n") == 1

@@ -45,8 +45,7 @@ def trained(target: Centring | None = None, **changes: Any) -> TrainedSAE:
     """A few steps of training; with a target, a transcoder."""
     given = recipe(**changes)
     width = None if target is None else len(target.mean)
-    mean = None if target is None else target.scaled_mean
-    cell = Cell(given, WIDTH, torch.device("cpu"), INPUT.scaled_mean, target_width=width, target_mean=mean)
+    cell = Cell(given, WIDTH, torch.device("cpu"), INPUT, target_width=width, target_centring=target)
     x = INPUT.centre(activations())
     y = None if target is None else target.centre(activations(target))
     for _ in range(12):

@@ -32,7 +32,7 @@ def test_a_latent_is_dead_after_the_window_and_alive_when_it_fires():
     one = cell(dead_window=64)
     one.sae.coders[0].bias.data[:16] = -1e6  # the first half can never fire
     one.step(DATA[:32])
-    assert "dead_fraction" not in one.drain()  # of 64 tokens 32 have been seen: nobody knows yet
+    assert "dead_fraction" not in one.drain()  # of 64 tokens 32 have been seen: it is not known yet
     one.step(DATA[32:64])
     assert one.drain()["dead_fraction"] >= 0.5
 

@@ -66,7 +66,7 @@ def plain(config: SAEConfig, weights: Mapping[str, Tensor]) -> PlainSAE:
     here = {name.removeprefix(CODER): tensor.detach().double().cpu() for name, tensor in weights.items()}
     given, wanted = (_seen(centring, config.recipe.inputs) for centring in (config.input, config.target))
     decoder = here["decoder"] * wanted.scale
-    bias_out = here["behind.bias_out"] * wanted.scale + wanted.mean
+    bias_out = here["decoder_mlp.bias_out"] * wanted.scale + wanted.mean
     encoder = here["encoder"] / given.scale
     subtract = not config.transcoder
     bias = here["bias"] - encoder @ (given.mean - bias_out if subtract else given.mean)
@@ -115,7 +115,7 @@ def from_plain(
         "encoder": (encoder * given.scale.double()).float(),
         "bias": (sae.bias.double() + encoder @ shift).float(),
         "decoder": (sae.decoder.double() / target.scale.double()).float(),
-        "behind.bias_out": ((bias_out - target.mean.double()) / target.scale.double()).float(),
+        "decoder_mlp.bias_out": ((bias_out - target.mean.double()) / target.scale.double()).float(),
     }
     if threshold is not None:
         weights |= {"sparsifier.log_threshold": threshold.clamp_min(0).log(), "sparsifier.cutoff": torch.ones(())}
