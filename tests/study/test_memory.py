@@ -116,6 +116,7 @@ print(status("VmHWM") - before)
 """
 
 
+@pytest.mark.chaos
 def test_comparing_with_known_features_takes_what_the_model_says(tmp_path):
     latents, tokens, features = 2048, 8192, 1024
     recipe = Recipe(latents=latents, k=4, tokens=512, batch=256)

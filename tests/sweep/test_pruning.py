@@ -32,6 +32,7 @@ def workspace(root: Path, databases: Path) -> Path:
     return study
 
 
+@pytest.mark.chaos
 def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, databases, monkeypatch, capsys):
     """The bound stops the cells that hardly learn; lost databases and a second run change nothing."""
     root = tmp_path
@@ -73,6 +74,7 @@ def test_a_pruned_cell_is_censored_and_stays_so_until_nobody_prunes(tmp_path, da
     assert len(steps) == 40
 
 
+@pytest.mark.chaos
 def test_two_runs_prune_the_same_cells_at_the_same_points(tmp_path, databases, monkeypatch):
     """One trains all cells in one worker, the other each by itself in one of three."""
     levels = (
