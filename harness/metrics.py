@@ -153,6 +153,24 @@ SILENT = replace(  # the same of training
     measured_by=TRAINING,
     places=("train",),
 )
+DIED = replace(
+    SILENT,
+    name="died_fraction",
+    label="latents that died since the last point",
+    axis="died since the last point, %",
+    definition="share of all latents that did not fire on the last {dead_window} training tokens, but at the last "
+    "point had fired on those before it",
+    change=None,
+)
+REVIVED = replace(
+    DIED,
+    name="revived_fraction",
+    label="latents that revived since the last point",
+    axis="revived since the last point, %",
+    definition="share of all latents that fired on the last {dead_window} training tokens, but at the last point "
+    "had not fired on those before it",
+    better="higher",
+)
 
 
 def _within(name: str, tokens: str) -> tuple[Metric, Metric]:
@@ -365,6 +383,8 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         places=("train",),
     ),
     SILENT,
+    DIED,
+    REVIVED,
     _WITHIN_1_5M[1],
     _WITHIN_10M[1],
 )

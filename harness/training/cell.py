@@ -110,6 +110,7 @@ class Cell:
         self._now = torch.zeros((), dtype=torch.int64, device=device)  # tokens before a step, for its work
         self.last_fired = torch.zeros(sae.latents, dtype=torch.int64, device=device)  # [N]: token count then
         self.restarted = torch.zeros_like(self.last_fired)  # [N]: token count at the last resampling
+        self.was_silent = torch.zeros_like(self.last_fired, dtype=torch.bool)  # [N]: when last drained
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared error, squares, firings
         self.tokens_summed = 0
         self.calibrated = SPARSIFIERS[recipe.sparsifier].calibrated  # before it is measured
@@ -252,18 +253,22 @@ class Cell:
         """Training figures since the last call. One synchronisation with the device.
 
         Dead fractions are those of the last `dead_window` tokens and of `WINDOWS`, all from the same counter, and
-        not there before as many tokens have been seen.
+        not there before as many tokens have been seen. `died_fraction`, `revived_fraction`: the latents that are
+        silent for `dead_window` now and were not at the last call, and the other way round.
         """
         error, squares, firings = self.sums.tolist()
         tokens = max(1, self.tokens_summed)
         self.sums.zero_()
         self.tokens_summed = 0
         figures = {"fvu": error / squares if squares else 0.0, "l0": firings / tokens}
-        windows = {"dead_fraction": self.recipe.dead_window, **WINDOWS}
+        silent = {"dead_fraction": self.silent(self.recipe.dead_window)}
+        silent["died_fraction"] = silent["dead_fraction"] & ~self.was_silent
+        silent["revived_fraction"] = self.was_silent & ~silent["dead_fraction"]
+        self.was_silent.copy_(silent["dead_fraction"])
+        windows = dict.fromkeys(silent, self.recipe.dead_window) | WINDOWS
+        silent |= {name: self.silent(window) for name, window in WINDOWS.items()}
         return figures | {
-            name: float(self.silent(window).float().mean())
-            for name, window in windows.items()
-            if self.tokens >= window
+            name: float(silent[name].float().mean()) for name, window in windows.items() if self.tokens >= window
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -274,6 +279,7 @@ class Cell:
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
                 "last_fired": self.last_fired,
                 "restarted": self.restarted,
+                "was_silent": self.was_silent,
                 "sums": self.sums,
                 "position": [self.step_index, self.tokens_summed],
             }
@@ -287,6 +293,7 @@ class Cell:
             optimizer.load_state_dict(saved)
         self.last_fired.copy_(state["last_fired"])
         self.restarted.copy_(state["restarted"])
+        self.was_silent.copy_(state["was_silent"])
         self.sums.copy_(state["sums"])
         self.step_index, self.tokens_summed = state["position"]
         if self._graph is not None:

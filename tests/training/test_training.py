@@ -49,6 +49,24 @@ def test_dead_fractions_of_all_windows_are_of_one_counter(monkeypatch):
     assert "dead_fraction_10m_tokens" not in figures
 
 
+def test_deaths_and_revivals_between_points_are_counted():
+    one = cell(dead_window=32)
+    bias, before = one.sae.coders[0].bias.data, torch.zeros(32, dtype=torch.bool)
+    for step in range(6):
+        bias[:8] = -1e6 if step < 3 else 1e6  # no latent can fire, then all of them do
+        one.step(DATA[32 * step :][:32])
+        figures, now = one.drain(), one.silent(32)
+        assert figures["died_fraction"] == float((now & ~before).float().mean())
+        assert figures["revived_fraction"] == float((before & ~now).float().mean())
+        assert figures["died_fraction"] >= (step == 0) * 8 / 32
+        assert figures["revived_fraction"] >= (step == 3) * 8 / 32
+        before = now
+    assert before.any()
+    resumed = cell(dead_window=32)
+    resumed.load_state(one.state())
+    assert resumed.drain()["died_fraction"] == 0  # they had died before the checkpoint
+
+
 def test_training_figures_are_those_of_the_batches_before_their_updates():
     one, copy = cell(), cell()
     error = squares = 0.0
