@@ -52,7 +52,8 @@ def make_tables(results: Path) -> None:
 
 def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written."""
-    curves, bad_points = finite_curves(curves)
+    cells = _ordered(study, cells)  # else sums would differ in their last bits with the order of the records
+    curves, bad_points = finite_curves(curves.sort("cell", "tokens"))
     curves = with_full_windows(study, cells, curves)
     arms = with_choice_errors(study, collect_arms(study, cells))
     final = _final(cells)
@@ -111,6 +112,16 @@ def _measured(figures: Iterable[Figures | None]) -> set[str]:
     return {name for known in figures for name, value in (known or {}).items() if value is not None}
 
 
+def _ordered(study: StudyRecord, cells: Sequence[CellRecord]) -> list[CellRecord]:
+    """Cells by arm and setting, as the study file has them, then by seed."""
+
+    def order(cell: CellRecord) -> tuple[Any, ...]:
+        arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
+        return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
+
+    return sorted(cells, key=order)
+
+
 def _cell_rows(
     study: StudyRecord,
     cells: Sequence[CellRecord],
@@ -122,11 +133,6 @@ def _cell_rows(
     `not_measured` names the metrics that a complete cell has no figures of; `not_finite` names figures that were
     left out as no numbers, those of its curve too.
     """
-
-    def order(cell: CellRecord) -> tuple[Any, ...]:
-        arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
-        return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
-
     return [
         {
             "cell": cell.cell,
@@ -143,7 +149,7 @@ def _cell_rows(
             "not_measured": "; ".join(cell.not_measured),
             "not_finite": "; ".join([*cell.not_finite, *bad_points.get(cell.cell, [])]),
         }
-        for cell in sorted(cells, key=order)
+        for cell in cells
     ]
 
 
