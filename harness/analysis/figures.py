@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.analysis.plots import arms, by_k, curves, dose, effects, frontier, life, tradeoff, tuning
-from harness.analysis.plots.drawable import drawable
+from harness.analysis.plots import arms, by_k, curves, effects, tradeoff, tuning
 from harness.analysis.style import house_style, save
 from harness.analysis.view import load_view
 
-FIGURES = {  # those that answer a study's question come first, as in the captions of `report`
-    "effects": effects.draw,
-    "dose": dose.draw,
-    "frontier": frontier.draw,
-    "by_k": by_k.draw,
+FIGURES = {
     "arms": arms.draw,
-    "tradeoff": tradeoff.draw,
-    "feature_effects": effects.draw_features,
-    "features": arms.draw_features,
+    "by_k": by_k.draw,
     "curves": curves.draw,
-    "life": life.draw,
+    "features": arms.draw_features,
+    "effects": effects.draw,
+    "feature_effects": effects.draw_features,
     "tuning": tuning.draw,
+    "tradeoff": tradeoff.draw,
 }
 
 
@@ -30,7 +26,7 @@ def make_figures(results: Path) -> list[Path]:
     A figure that has nothing to show (tuning where nothing is tuned) is not written, and an older one is removed.
     Raises UserError where the tables are missing.
     """
-    view = drawable(load_view(results))
+    view = load_view(results)
     folder = results / "figures"
     folder.mkdir(exist_ok=True)
     written: list[Path] = []

@@ -71,31 +71,12 @@ class PublishedFigures(Record):
     nmse: dict[str, dict[int, float]]
 
 
-class DrawnRange(Record):
-    """The numbers that the levels of an axis were drawn from, under whichever condition. log: evenly in it."""
-
-    low: float
-    high: float
-    log: bool
-
-
 class Reference(Record):
     """An SAE of other origin that arms are compared with, as `heldout` has it measured; it has no seeds."""
 
     package: str
     latents: int
     heldout: Figures
-
-
-class Extended(Record):
-    """Values that the sweep added to an arm's list of a tuned axis, since its best value was the last one there.
-
-    ended: why no more were added.
-    """
-
-    arm: dict[str, Scalar]
-    added: list[Scalar]
-    ended: str
 
 
 class StudyRecord(Record):
@@ -110,13 +91,8 @@ class StudyRecord(Record):
     settings: dict[str, dict[str, dict[str, Any]]] = {}  # axis -> its named levels -> recipe fields
     tuned: list[str]
     baseline: dict[str, Scalar]
-    design: str = "factorial"  # its kind: harness/study/designs.py
-    ranges: dict[str, DrawnRange] = {}  # of a sampled design, by axis
-    designed: str = ""  # what the design came to, in a sentence; empty for a factorial
     seeds: list[int]
     tuning_seeds: list[int] = []
-    looks: list[int] = []  # numbers of seeds at which arms are compared; empty for a single time, with all
-    indifference: dict[str, float] = {}  # outcome, by its short name -> change that does not matter, in its unit
     pruning: dict[str, Any] | None = None
     cells: int
     heldout_tokens: int  # of final figures
@@ -127,12 +103,6 @@ class StudyRecord(Record):
     environment: dict[str, Any]
     published: PublishedFigures | None = None
     references: dict[str, Reference] = {}
-    extended: dict[str, list[Extended]] = {}  # by tuned axis
-
-    def seeds_of(self, cells: Sequence[CellRecord]) -> list[int]:
-        """The seeds at which an arm with these cells is reported: not all, where a look has decided about it."""
-        listed = {cell.seed for cell in cells}
-        return [seed for seed in self.seeds if seed in listed] if self.looks else self.seeds
 
     @property
     def curve_heldout_tokens(self) -> int:
@@ -175,20 +145,9 @@ class StudyRecord(Record):
         return self.baseline.get(axis, self.axes[axis][0])
 
     def label(self, arm: dict[str, Any], without: str | None = None) -> str:
-        """An arm in words, as in `dense 2-2, penalty 0.1, adam`; axes that do not vary are left out.
-
-        With leave_one_out as in `full recipe` and `full recipe minus penalty 0.1`.
-        """
-        if self.design == "leave_one_out" and without is None:
-            gone = self.left_out(arm)
-            minus = "" if gone is None else f" minus {self.describe({gone: self.baseline[gone]})}"
-            return f"full recipe{minus}"
+        """An arm in words, as in `dense 2-2, penalty 0.1, adam`; axes that do not vary are left out."""
         varying = [a for a in self.compared if len(self.axes[a]) > 1 and a != without]
         return self.describe({axis: arm.get(axis) for axis in varying})
-
-    def left_out(self, arm: Mapping[str, Any]) -> str | None:
-        """The axis that is not as in the full recipe; those that depend on it come after it."""
-        return next((axis for axis in self.compared if arm.get(axis) != self.baseline.get(axis)), None)
 
     def labels(self, arms: Sequence[Mapping[str, Level]], without: str | None = None) -> list[str]:
         """Arms in words, different ones in different words."""

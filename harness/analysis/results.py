@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import polars as pl
 from pydantic import ValidationError
@@ -15,41 +15,12 @@ from harness.errors import UserError
 from harness.metrics import curve_columns
 
 POINT = {"cell": pl.String, "step": pl.Int64, "tokens": pl.Int64}  # what a point of a curve has beside figures
-TABLES = (
-    "cells",
-    "arms",
-    "seeds",
-    "effects",
-    "interactions",
-    "variance",
-    "reach",
-    "curves",
-    "life",
-    "life_effects",
-    "tuning",
-    "layers",
-    "frontier",
-    "senses",
-)
+TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning", "layers")
 
 
 def read_study(results: Path) -> StudyRecord:
     """Read `study.json`. Raises UserError where it is missing or is not one."""
     return _parse(StudyRecord, _text(results, "study.json"), f"{results}/study.json")
-
-
-def read_provenance(results: Path) -> dict[str, Any]:
-    """Read `provenance.json`; empty where the sweep did not write one. Raises UserError where it is damaged."""
-    path = results / "provenance.json"
-    if not path.exists():
-        return {}
-    try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: expected JSON: {error}") from error
-    if not isinstance(made, dict):
-        raise UserError(f"{path}: expected an object, got {type(made).__name__}")
-    return made
 
 
 def read_cells(results: Path, study: StudyRecord) -> list[CellRecord]:
@@ -70,7 +41,7 @@ def read_cells(results: Path, study: StudyRecord) -> list[CellRecord]:
 
 def read_curves(results: Path) -> pl.DataFrame:
     """Read `curves.jsonl`, one row a point. Raises UserError where it is missing or malformed."""
-    rows, schema = [], _schema()
+    rows, schema = [], POINT | dict.fromkeys(curve_columns(), pl.Float64)
     for number, line in enumerate(_text(results, "curves.jsonl").splitlines(), start=1):
         try:
             point = json.loads(line)
@@ -78,15 +49,6 @@ def read_curves(results: Path) -> pl.DataFrame:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{results}/curves.jsonl:{number}: not a point of a curve: {error}") from error
     return pl.DataFrame(rows, schema=schema)
-
-
-def no_curves() -> pl.DataFrame:
-    """As `read_curves`, without any point: for what reads final figures alone."""
-    return pl.DataFrame([], schema=_schema())
-
-
-def _schema() -> dict[str, Any]:
-    return POINT | dict.fromkeys(curve_columns(), pl.Float64)
 
 
 def _check(cell: CellRecord, study: StudyRecord, seen: set[str], where: str) -> None:

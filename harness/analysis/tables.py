@@ -10,24 +10,15 @@ from typing import Any
 import polars as pl
 
 from harness.analysis.arms import arm_rows, collect_arms, seed_rows
-from harness.analysis.choosing import with_choice_errors
-from harness.analysis.contexts import add_contexts
 from harness.analysis.effects import effect_rows
-from harness.analysis.equal import with_equal_rows
 from harness.analysis.finite import finite_curves
-from harness.analysis.frontier import frontier_rows
-from harness.analysis.interactions import interaction_rows
 from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.levels import column, columns
-from harness.analysis.life import life_rows
-from harness.analysis.life_effects import life_effect_rows
 from harness.analysis.reach import reach_rows
 from harness.analysis.records import CellRecord, Figures, State, StudyRecord
 from harness.analysis.results import read_cells, read_curves, read_study
-from harness.analysis.senses import sense_rows
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows
-from harness.analysis.variance import variance_rows
 from harness.files import write_json
 from harness.metrics import L0, Metric, compared, metrics_at, present
 
@@ -41,50 +32,32 @@ def make_tables(results: Path) -> None:
     """
     study = read_study(results)
     cells = read_cells(results, study)
-    tables = tables_of(study, cells, read_curves(results))
+    curves, bad_points = finite_curves(read_curves(results))
+    curves = with_full_windows(study, cells, curves)
+    arms = collect_arms(study, cells)
+    final = present(metrics_at("final"), _measured(cell.heldout for cell in cells))
+    outcomes, metrics = compared(final), [metric.name for metric in final]
+    by_layer = present(metrics_at("layer"), _measured(layer for cell in cells for layer in cell.layers))
+    tables = {
+        "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
+        "arms": _frame(study, arm_rows(study, arms, metrics)),
+        "seeds": _frame(study, seed_rows(study, arms, metrics)),
+        "effects": _frame(study, effect_rows(study, arms, outcomes)),
+        "reach": _frame(study, reach_rows(study, arms, curves)),
+        "curves": _frame(study, curve_rows(arms, curves)),
+        "tuning": _frame(study, tuning_rows(study, arms)),
+        "layers": _frame(study, layer_rows(arms, by_layer)),
+    }
     folder = results / "tables"
     folder.mkdir(exist_ok=True)
     for name, table in tables.items():
         table.write_parquet(folder / f"{name}.parquet")
         table.write_csv(folder / f"{name}.csv")
-    _write_metrics(results / "metrics.json", study, cells, tables["arms"])
-
-
-def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written."""
-    cells = _ordered(study, cells)  # else sums would differ in their last bits with the order of the records
-    curves, bad_points = finite_curves(curves.sort("cell", "tokens"))
-    curves = with_full_windows(study, cells, curves)
-    arms = with_choice_errors(study, collect_arms(study, cells))
-    final = _final(cells)
-    outcomes, metrics = compared(final), [metric.name for metric in final]
-    by_layer = present(metrics_at("layer"), _measured(layer for cell in cells for layer in cell.layers))
-    effects = with_equal_rows(study, arms, outcomes, effect_rows(study, arms, outcomes))
-    tables = {
-        "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
-        "arms": _frame(study, arm_rows(study, arms, final)),
-        "seeds": _frame(study, seed_rows(study, arms, metrics)),
-        "effects": _frame(study, add_contexts(study, arms, outcomes, effects)),
-        "interactions": _frame(study, interaction_rows(study, arms, outcomes)),
-        "variance": _frame(study, variance_rows(arms, outcomes)),
-        "reach": _frame(study, reach_rows(study, arms, curves)),
-        "curves": _frame(study, curve_rows(arms, curves)),
-        "life": _frame(study, life_rows(study, arms, curves)),
-        "life_effects": _frame(study, life_effect_rows(study, arms, curves)),
-        "tuning": _frame(study, tuning_rows(study, arms)),
-        "layers": _frame(study, layer_rows(arms, by_layer)),
-        "frontier": _frame(study, frontier_rows(study, arms)),
-        "senses": _frame(study, sense_rows(study, arms, curves)),
-    }
     if study.references:
-        rows = _reference_rows(study, metrics)
-        tables["references"] = pl.DataFrame(rows, infer_schema_length=None)
-    return tables
-
-
-def _final(cells: Sequence[CellRecord]) -> tuple[Metric, ...]:
-    """The metrics of trained SAEs, the optional ones where a cell has them."""
-    return present(metrics_at("final"), _measured(cell.heldout for cell in cells))
+        table = pl.DataFrame(_reference_rows(study, metrics), infer_schema_length=None)
+        table.write_parquet(folder / "references.parquet")
+        table.write_csv(folder / "references.csv")
+    _write_metrics(results / "metrics.json", study, cells, tables["arms"], outcomes)
 
 
 def _reference_rows(study: StudyRecord, metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -112,16 +85,6 @@ def _measured(figures: Iterable[Figures | None]) -> set[str]:
     return {name for known in figures for name, value in (known or {}).items() if value is not None}
 
 
-def _ordered(study: StudyRecord, cells: Sequence[CellRecord]) -> list[CellRecord]:
-    """Cells by arm and setting, as the study file has them, then by seed."""
-
-    def order(cell: CellRecord) -> tuple[Any, ...]:
-        arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
-        return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
-
-    return sorted(cells, key=order)
-
-
 def _cell_rows(
     study: StudyRecord,
     cells: Sequence[CellRecord],
@@ -133,6 +96,11 @@ def _cell_rows(
     `not_measured` names the metrics that a complete cell has no figures of; `not_finite` names figures that were
     left out as no numbers, those of its curve too.
     """
+
+    def order(cell: CellRecord) -> tuple[Any, ...]:
+        arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
+        return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
+
     return [
         {
             "cell": cell.cell,
@@ -149,7 +117,7 @@ def _cell_rows(
             "not_measured": "; ".join(cell.not_measured),
             "not_finite": "; ".join([*cell.not_finite, *bad_points.get(cell.cell, [])]),
         }
-        for cell in cells
+        for cell in sorted(cells, key=order)
     ]
 
 
@@ -163,12 +131,12 @@ def _frame(study: StudyRecord, rows: list[dict[str, Any]]) -> pl.DataFrame:
         elif name in table and len(kinds) > 1:
             table[name] = [None if level is None else str(level) for level in table[name]]
     texts = {name: pl.String for name in ("sae",) if name in table}  # also where there is none at all
-    frame = pl.DataFrame(table, infer_schema_length=None, schema_overrides=texts)
-    return frame.with_columns(pl.selectors.by_dtype(pl.Null).cast(pl.Float64))  # figures that no row has
+    return pl.DataFrame(table, infer_schema_length=None, schema_overrides=texts)
 
 
-def _write_metrics(path: Path, study: StudyRecord, cells: Sequence[CellRecord], arms: pl.DataFrame) -> None:
-    outcomes = compared(_final(cells))
+def _write_metrics(
+    path: Path, study: StudyRecord, cells: Sequence[CellRecord], arms: pl.DataFrame, outcomes: Sequence[Metric]
+) -> None:
     states = Counter(cell.state for cell in cells)
     metrics = {
         "cells": {"designed": study.cells} | {state: states[state] for state in ("complete", *LOST)},

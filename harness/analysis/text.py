@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from harness.analysis.contrasts import f_words
 from harness.analysis.l0 import against, unequal
 from harness.analysis.records import StudyRecord
-from harness.analysis.verdicts import UNDECIDED
-from harness.inference.constants import ALPHA
-from harness.inference.sample_size import MOST_SEEDS
 from harness.metrics import Metric
 
 Row = dict[str, Any]
@@ -73,23 +69,21 @@ def shown(row: Row, outcome: Metric) -> str:
 def effect_sentence(study: StudyRecord, effect: Row, outcomes: Sequence[Metric], reach: Row | None = None) -> str:
     """One row of the effects table, and what the reach table has on it, in words.
 
-    As in `dense 2-2 instead of none (adam): FVU +3.1 % [1.2, 5.0], higher; dead latents +1.2 points [−0.1, 2.5],
-    undecided (9 seeds in each arm would settle it).`
+    As in `dense 2-2 instead of none (adam): FVU +3.1 % [1.2, 5.0], higher; dead latents +12 points [...], higher.`
     """
     subject = f"{level_name(study, effect)} instead of {effect['reference']}"
-    if effect["kind"] == "marginal" and effect["pairs"]:
+    if effect["kind"] == "marginal":
         subject += f", mean over {plural(effect['pairs'], 'pair')} of arms"
     elif effect["holding"]:
         subject += f" ({effect['holding']})"
-    seeds = effect["n"], effect["n_reference"]
-    if not all(seeds):
-        return f"{subject}: no change, since an arm has no result."
-    if min(seeds) < len(study.seeds):
-        subject += f", {plural(seeds[0], 'seed')} " + ("only" if seeds[0] == seeds[1] else f"against {seeds[1]}")
+    if not effect["n"]:
+        return f"{subject}: no seed has both results."
+    if effect["n"] < len(study.seeds):
+        subject += f", {plural(effect['n'], 'seed')} only"
     known = [outcome for outcome in outcomes if effect[outcome.effect] is not None]
     undefined = [outcome for outcome in outcomes if outcome.change == "percent" and outcome not in known]
-    clauses = [f"no change of {outcome.label} in percent, since one of the figures is 0" for outcome in undefined]
-    clauses += [_changed(effect, outcome) for outcome in known]
+    clauses = [f"no change of {outcome.label} in percent, since the reference's is 0" for outcome in undefined]
+    clauses += [f"{change(effect, outcome)}, {effect[outcome.verdict]}" for outcome in known]
     if unequal(study, effect):
         clauses.insert(1, f"L0 {against(effect)}")  # after FVU, which depends on it
     if reach is not None and reach["n"]:
@@ -97,37 +91,28 @@ def effect_sentence(study: StudyRecord, effect: Row, outcomes: Sequence[Metric],
     return f"{subject}: {'; '.join(clauses)}."
 
 
-def _changed(effect: Row, outcome: Metric) -> str:
-    """Change and verdict; of a marginal row whose contexts differ, the range of these instead of their mean."""
-    name = f"{outcome.short}_contexts"
-    if not effect[f"{name}_differ"]:
-        return f"{change(effect, outcome)}, {verdict(effect, outcome)}"
-    low, high = (signed(effect[f"{name}_{end}"]) for end in ("low", "high"))
-    unit = f" {outcome.change_unit}" if outcome.change_unit else ""
-    return f"{outcome.label} from {low} to {high}{unit}, depending on the other axes ({f_words(effect, name)})"
-
-
-def halfway(reach: Row) -> tuple[str, str]:
+def reached(reach: Row) -> tuple[str, str]:
     """A row of the reach table in two parts: `61 %`, `[55, 67]`, or `not reached`, `by 1 of 3 seeds`."""
-    if not reach["halfway_not_reached"]:
-        return f"{number(reach['halfway_percent'], 0)} %", bracket(reach, "halfway_percent", 0)
-    if reach["halfway_not_reached"] == reach["n"]:
+    if not reach["not_reached"]:
+        return f"{number(reach['reached_percent'], 0)} %", bracket(reach, "reached_percent", 0)
+    if reach["not_reached"] == reach["n"]:
         return "not reached", ""
-    return "not reached", f"by {reach['halfway_not_reached']} of {plural(reach['n'], 'seed')}"
-
-
-def reached(reach: Row) -> str:
-    """How often an arm reached its reference's final FVU: `3 of 3 seeds`."""
-    return f"{reach['reached']} of {plural(reach['n'], 'seed')}"
+    return "not reached", f"by {reach['not_reached']} of {plural(reach['n'], 'seed')}"
 
 
 def _reach(reach: Row) -> list[str]:
-    share = " ".join(halfway(reach)).strip()
-    if reach["halfway_not_reached"]:
-        clauses = [f"the reference's FVU at half-time is {share}"]
+    clauses = []
+    if not reach["halfway_not_reached"]:
+        share = f"{number(reach['halfway_percent'], 0)} % {bracket(reach, 'halfway_percent', 0)}".strip()
+        clauses.append(f"reaches the reference's FVU at half-time after {share} of the tokens until then")
+    result = " ".join(reached(reach)).strip()
+    if not reach["not_reached"]:
+        clauses.append(f"reaches the reference's final FVU after {result} of its tokens")
+    elif reach["not_reached"] == reach["n"]:
+        clauses.append("does not reach the reference's final FVU")
     else:
-        clauses = [f"reaches the reference's FVU at half-time after {share} of the tokens until then"]
-    return [*clauses, f"reaches its final FVU in {reached(reach)}"]
+        clauses.append(f"the reference's final FVU is {result}")
+    return clauses
 
 
 def level_name(study: StudyRecord, effect: Row) -> str:
@@ -138,21 +123,10 @@ def level_name(study: StudyRecord, effect: Row) -> str:
 
 def change(effect: Row, outcome: Metric) -> str:
     """As in `FVU −3.1 % [−5.0, −1.2]`."""
-    name = outcome.effect
-    digits = _digits(effect, name) if effect[outcome.verdict] in ("lower", "higher") else 1
+    name, verdict = outcome.effect, effect[outcome.verdict]
+    digits = _digits(effect, name) if verdict in ("lower", "higher") else 1
     parts = (outcome.label, signed(effect[name], digits), outcome.change_unit, bracket(effect, name, digits))
     return " ".join(part for part in parts if part)
-
-
-def verdict(effect: Row, outcome: Metric) -> str:
-    """As in `lower`, `equal within 2 %` or `undecided (9 seeds in each arm would settle it)`."""
-    said = str(effect[outcome.verdict])
-    if said != UNDECIDED:
-        return said
-    needed, p, p_holm = (effect[f"{outcome.short}_{name}"] for name in ("seeds_needed", "p", "p_holm"))
-    seeds = f"over {MOST_SEEDS:,}" if needed is None else f"{needed:.0f}"
-    alone = f"p = {p:.2g}, or {p_holm:.2g} beside the other comparisons; " if p <= ALPHA else ""
-    return f"{said} ({alone}{seeds} seeds in each arm would settle it)"
 
 
 def _digits(effect: Row, name: str) -> int:

@@ -6,39 +6,28 @@ from collections import Counter
 from collections.abc import Iterator
 
 from harness.activations import massive
-from harness.analysis import comparability, undercoverage
-from harness.analysis.asked import looks, searches
-from harness.analysis.certainty import open_choices
-from harness.analysis.design_limits import design_limits, effects_not_estimated
 from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.levels import levels_in
 from harness.analysis.text import level_name, plural
 from harness.analysis.view import Row, View
 from harness.study.labels import describe
 
-MOST_PAIRS = 5  # that one warning names
+FEWEST_SEEDS = 3
 
 
 def warnings(view: View) -> list[str]:
     """Everything that weakens the findings, most general first."""
     return [
         *_activations(view),
-        *design_limits(view),
-        *effects_not_estimated(view),
         *_seeds(view),
-        *undercoverage.warnings(view),
         *_l0(view),
         *_pruned(view),
         *_lost(view),
         *_not_measured(view),
         *_not_finite(view),
         *_selection(view),
-        *open_choices(view),
         *_not_compared(view),
         *_edges(view),
-        *comparability.warnings(view),
-        *searches(view),
-        *looks(view),
     ]
 
 
@@ -55,14 +44,14 @@ def _seeds(view: View) -> Iterator[str]:
         in_sample = view.study.tuned and not view.study.tuning_seeds
         tuned = ", and tuned values were chosen on the very seed that is reported" if in_sample else ""
         yield f"One seed: there are no intervals, a difference may be luck{tuned}."
+    elif n < FEWEST_SEEDS:
+        yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
 
 
 def _l0(view: View) -> Iterator[str]:
     pairs = [e for e in view.tables["effects"] if e["kind"] == "pair" and unequal(view.study, e)]
     if pairs:
-        listed = "; ".join(f"{_pair(view, effect)}: {against(effect)}" for effect in pairs[:MOST_PAIRS])
-        if len(pairs) > MOST_PAIRS:
-            listed += f"; and {len(pairs) - MOST_PAIRS} more"
+        listed = "; ".join(f"{_pair(view, effect)}: {against(effect)}" for effect in pairs)
         yield (
             f"Held-out L0 differs by more than {100 * TOLERANCE:.0f} % between compared arms, so their FVU is not "
             f"compared at equal L0: {listed}."
@@ -98,8 +87,8 @@ def _lost(view: View) -> Iterator[str]:
                 f" ({cell['reason']})." if cell["reason"] else "."
             )
     for arm in view.arms:
-        if (lost := sum(arm[state] for state in ("diverged", "failed", "missing"))) and not arm["pruned"]:
-            yield f"{arm['arm']}: reported on {arm['n']} of {plural(arm['n'] + lost, 'seed')}."
+        if arm["n"] < len(view.study.seeds) and not arm["pruned"]:
+            yield f"{arm['arm']}: reported on {arm['n']} of {plural(len(view.study.seeds), 'seed')}."
 
 
 def _cell_name(view: View, cell: Row) -> str:
@@ -132,7 +121,7 @@ def _selection(view: View) -> Iterator[str]:
             yield f"{arm['arm']}: no tuned value was chosen, {why}; it is shown at the first one."
         elif arm["selection"] == "in-sample" and len(view.study.seeds) > 1:
             yield f"{arm['arm']}: its tuned value was chosen on the very seed it is reported on (in-sample)."
-        elif arm["selection"] == "cross-fitted" and len({*arm["agreement"].split()[:3:2]}) > 1:  # not n of n
+        elif arm["selection"] == "cross-fitted" and not arm["agreement"].startswith(f"{len(view.study.seeds)} of"):
             yield f"{arm['arm']}: the shown tuned value is that of {arm['agreement']}; other seeds chose another."
 
 

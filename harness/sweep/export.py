@@ -1,5 +1,5 @@
 """What a sweep leaves for the tables: study.json, cells.jsonl and curves.jsonl, free of anything that varies
-from run to run (times, paths, order of work); and for the reader provenance.json, which has just that."""
+from run to run (times, paths, order of work)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,11 @@ from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.evaluation.measurements import measurements
 from harness.files import write_json, write_json_lines
-from harness.study.cells import CellSpec
-from harness.study.designed import designed
-from harness.study.known import Known, asked_levels
+from harness.study.cells import CellSpec, size
+from harness.study.grid import levels
 from harness.study.plan import cost
 from harness.study.spec import Study
 from harness.sweep.kept_saes import KeptSAEs
-from harness.sweep.provenance import FILE as PROVENANCE
-from harness.sweep.provenance import write_provenance
 from harness.sweep.references import reference_records
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
@@ -44,73 +41,49 @@ def check_owner(results: Path, study: Study, workspace: Workspace) -> None:
         )
 
 
-def export(study: Study, found: Known, store: ActivationStore, workspace: Workspace, results: Path) -> None:
+def export(
+    study: Study, cells: list[CellSpec], store: ActivationStore, workspace: Workspace, results: Path
+) -> None:
     """Write the three files. A cell without a result is there too, as failed or missing.
 
-    `cells` in study.json counts all that the study asks for, also those that depend on results to come.
+    cells: those that are known; `cells` in study.json counts all that the study asks for.
     """
     check_owner(results, study, workspace)
     results.mkdir(parents=True, exist_ok=True)
-    ended = _ended(study, found, store, workspace)
-    summary, rows = _records(study, found, store, workspace, ended)
+    folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
+    asked = measurements(store.fingerprint, store.text_fingerprint)
+    outcomes = [
+        folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
+        for folder, cell in zip(folders, cells, strict=True)
+    ]
+    kept = KeptSAEs(workspace, study.name).cells
+    saes = [
+        folder.sae.relative_to(workspace.root).as_posix()
+        if outcome["state"] == "complete" and cell.id in kept and folder.keeps_sae()
+        else None
+        for cell, folder, outcome in zip(cells, folders, outcomes, strict=True)
+    ]
+    rows = [_row(cell, outcome, store, sae) for cell, outcome, sae in zip(cells, outcomes, saes, strict=True)]
     points = [
-        {"cell": cell.id, **point}
-        for cell, folder, outcome in ended
+        {"cell": c.id, **point}
+        for c, folder, outcome in zip(cells, folders, outcomes, strict=True)
         for point in folder.points()
         if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
     ]
-    if _differ(rows, results / "cells.jsonl") or not (results / PROVENANCE).exists():
-        write_provenance(results, [cell.id for cell, _, _ in ended], [folder.path for _, folder, _ in ended])
+    environment = _environment([outcome for outcome in outcomes if "torch" in outcome])
     write_json_lines(results / "cells.jsonl", rows)
     write_json_lines(results / "curves.jsonl", points)
-    summary["curve_tokens"] = max((point.get("measured_tokens", 0) for point in points), default=0)
-    if references := reference_records(study, store, workspace):
-        summary["references"] = references
-    write_json(results / "study.json", summary)
-
-
-def _differ(rows: list[dict[str, Any]], path: Path) -> bool:
-    """Whether the file does not hold these rows."""
-    return not path.exists() or path.read_text(encoding="utf-8") != "".join(json.dumps(row) + "\n" for row in rows)
-
-
-def records(
-    study: Study, found: Known, store: ActivationStore, workspace: Workspace
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What study.json and cells.jsonl would hold of these cells, but for figures of curves and of references."""
-    return _records(study, found, store, workspace, _ended(study, found, store, workspace))
-
-
-Ended = list[tuple[CellSpec, CellFolder, dict[str, Any]]]  # each cell, its folder, and what has become of it
-
-
-def _ended(study: Study, found: Known, store: ActivationStore, workspace: Workspace) -> Ended:
-    asked = measurements(store.fingerprint, store.text_fingerprint)
-    ended = []
-    for cell in found.cells:
-        folder = CellFolder(workspace.cell(cell.id), study.pruned_by)
-        outcome = folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
-        ended.append((cell, folder, outcome))
-    return ended
-
-
-def _records(
-    study: Study, found: Known, store: ActivationStore, workspace: Workspace, ended: Ended
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    kept = KeptSAEs(workspace, study.name).cells
-    rows = []
-    for cell, folder, outcome in ended:
-        keeps = outcome["state"] == "complete" and cell.id in kept and folder.keeps_sae()
-        sae = folder.sae.relative_to(workspace.root).as_posix() if keeps else None
-        rows.append(_row(cell, outcome, store, sae))
     summary = {
         "name": study.name,
         "file": workspace.file(study.file.path),
-        **_describe(study, found, store),
-        "cells": found.size,
-        "environment": _environment([outcome for _, _, outcome in ended if "torch" in outcome]),
+        **_describe(study, store),
+        "curve_tokens": max((point.get("measured_tokens", 0) for point in points), default=0),
+        "cells": size(study),
+        "environment": environment,
     }
-    return summary, rows
+    if references := reference_records(study, store, workspace):
+        summary["references"] = references
+    write_json(results / "study.json", summary)
 
 
 def _row(cell: CellSpec, outcome: dict[str, Any], store: ActivationStore, sae: str | None) -> dict[str, Any]:
@@ -137,23 +110,18 @@ def _row(cell: CellSpec, outcome: dict[str, Any], store: ActivationStore, sae: s
     }
 
 
-def _describe(study: Study, found: Known, store: ActivationStore) -> dict[str, Any]:
+def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
     source = {"name": study.source.name, "width": store.width, "fingerprint": store.fingerprint}
     return {
         "question": study.question,
-        "axes": asked_levels(study, found.extensions),
+        "axes": levels(study),
         "settings": {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles},
         "tuned": [axis.name for axis in study.axes if axis.tune],
         "baseline": study.baseline(),
-        "design": study.design.kind,
-        "designed": designed(study),
-        **({"ranges": drawn} if (drawn := _ranges(study)) else {}),
-        "seeds": found.seeds or study.seeds,
+        "design": study.design,
+        "seeds": study.seeds,
         "tuning_seeds": study.tuning_seeds,
-        **({"looks": study.look_after} if study.look_after else {}),
-        **({"extended": extended} if (extended := _extended(found)) else {}),
         **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
-        **({"indifference": dict(study.indifference)} if study.indifference else {}),
         **({"published": study.published.model_dump()} if study.published else {}),
         "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
         "dead_window": study.base.dead_window,
@@ -166,28 +134,6 @@ def _describe(study: Study, found: Known, store: ActivationStore) -> dict[str, A
             **_targets(store),
         },
     }
-
-
-def _ranges(study: Study) -> dict[str, dict[str, Any]]:
-    """For each axis with ranges, what all of them together span."""
-    return {
-        axis.name: {
-            "low": min(one.low for one in axis.ranges.values()),
-            "high": max(one.high for one in axis.ranges.values()),
-            "log": all(one.log for one in axis.ranges.values()),
-        }
-        for axis in study.axes
-        if axis.ranges
-    }
-
-
-def _extended(found: Known) -> dict[str, list[dict[str, Any]]]:
-    """By axis: the arms whose lists were extended, or are best at an end of theirs."""
-    extended: dict[str, list[dict[str, Any]]] = {}
-    for one in found.extensions:
-        record = {"arm": one.arm, "added": one.added, "ended": one.ended}
-        extended.setdefault(one.axis, []).append(record)
-    return extended
 
 
 def _targets(store: ActivationStore) -> dict[str, Any]:

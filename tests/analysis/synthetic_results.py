@@ -1,7 +1,6 @@
 """Results folders with known effects, as the sweep writes them, for tests and for looking at figures.
 
-`python tests/analysis/synthetic_results.py FOLDER` writes one of realistic size, with `large` behind it one of 120
-arms in 840 cells.
+`python tests/analysis/synthetic_results.py FOLDER` writes one of realistic size.
 """
 
 from __future__ import annotations
@@ -102,13 +101,11 @@ def cell_record(
 
 
 def curve_records(cell: dict[str, Any], points: int = 16) -> Iterator[dict[str, Any]]:
-    """A learning curve that ends at the cell's held-out figures; of 50 dead latents one revives at each point."""
-    final, before = cell["heldout"], 0.0
+    """A learning curve that ends at the cell's held-out figures."""
+    final = cell["heldout"]
     for i in range(1, points + 1):
         share = i / points
         fvu = final["fvu"] * (1 + 1.4 * (1 / share**0.7 - 1) / 6)
-        dead = final["dead_fraction"] * (1 - math.exp(-4 * share)) / (1 - math.exp(-4))
-        revived = before / 50
         yield {
             "cell": cell["cell"],
             "step": 64 * i,
@@ -116,15 +113,12 @@ def curve_records(cell: dict[str, Any], points: int = 16) -> Iterator[dict[str, 
             "train_mse": fvu * 0.9,
             "train_fvu": fvu * 0.98,
             "train_l0": 16.0,
-            "train_dead_fraction": dead,
-            "train_died_fraction": dead - before + revived,
-            "train_revived_fraction": revived,
+            "train_dead_fraction": final["dead_fraction"] * (1 - math.exp(-4 * share)) / (1 - math.exp(-4)),
             "heldout_mse": fvu * 0.9,
             "heldout_nmse": fvu * 1.1,
             "heldout_fvu": fvu,
             "heldout_l0": 16.0,
         }
-        before = dead
 
 
 def depth_arms() -> Iterator[tuple[dict[str, Any], list[float]]]:
@@ -183,39 +177,5 @@ def write_grid(
     return write(folder, study, cells, curves)
 
 
-LARGE: dict[str, list[Any]] = {
-    "layers": ["none", "dense 2-2", "dense 2-4-4-2", "dense_encoder 2", "sparse 3"],
-    "penalty": [0, 0.01, 0.03, 0.1, 0.3, 1.0],
-    "optimizer": ["adam", "muon", "lion", "schedule_free_adam"],
-}
-RATES = [0.002, 0.004, 0.008, 0.016]
-
-
-def large_cell(arm: dict[str, Any], lr: float, seed: int) -> dict[str, Any]:
-    """Every level moves FVU and deaths a little, whatever the axes are."""
-    noise = random.Random(f"{arm}{lr}{seed}")
-    effects = [random.Random(f"{axis}{level}") for axis, level in arm.items()]
-    fvu = 0.1 * math.exp(sum(effect.gauss(0, 0.15) for effect in effects))
-    fvu *= (1 + 0.09 * math.log(lr / 0.006) ** 2) * (1 + noise.gauss(0, 0.01))
-    dead = 0.1 * math.exp(sum(effect.gauss(0, 0.8) for effect in effects) + noise.gauss(0, 0.1))
-    return cell_record(arm, seed, fvu, {"lr": lr}, dead=min(dead, 0.95))
-
-
-def write_large(
-    folder: Path, axes: dict[str, list[Any]] = LARGE, seeds: int = 3, points: int = 16, **study: Any
-) -> Path:
-    """A full factorial with a learning rate tuned on a seed of its own: `seeds` + 4 cells per arm."""
-    cells = []
-    for levels in product(*axes.values()):
-        arm = dict(zip(axes, levels, strict=True))
-        searched = [large_cell(arm, lr, 100) for lr in RATES]
-        best = min(searched, key=lambda cell: float(cell["heldout"]["fvu"]))["tuned"]["lr"]
-        cells += [*searched, *(large_cell(arm, best, seed) for seed in range(seeds))]
-    curves = [point for cell in cells for point in curve_records(cell, points)]
-    record = study_record(folder.name, {**axes, "lr": RATES}, list(range(seeds)), cells=len(cells))
-    return write(folder, record | {"tuning_seeds": [100], **study}, cells, curves)
-
-
 if __name__ == "__main__":
-    writer = write_large if "large" in sys.argv else write_depth
-    print(writer(Path(sys.argv[1])))
+    print(write_depth(Path(sys.argv[1])))

@@ -109,8 +109,8 @@ def test_no_percent_of_a_reference_without_error(tmp_path: Path):
     assert (effect["n"], effect["fvu_percent"], effect["fvu_verdict"]) == (3, None, "no interval")
     assert effect["fvu_difference"] == pytest.approx(0.08)
     (finding,) = findings(load_view(tmp_path / "s"))["layers"]
-    expected = "no change of FVU in percent, since one of the figures is 0; dead latents +0.0 points"
-    assert finding.text.startswith(f"sparse 3 instead of none: {expected}")
+    expected = "no change of FVU in percent, since the reference's is 0; dead latents +0.0 points"
+    assert finding.sentence.startswith(f"sparse 3 instead of none: {expected}")
 
 
 def test_no_death_is_drawn_before_the_window_is_full(tmp_path: Path):

@@ -5,12 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from harness.activations.store import ActivationStore
 from harness.commands.cells import known_cells
 from harness.study.spec import load_study
-from harness.workspace import Workspace
 from tests.sweep.test_sweep import records
 
 PIPELINE = f"""
@@ -26,7 +23,6 @@ def states() -> list[str]:
     return [row["state"] for row in records(Path(), "cells.jsonl")]
 
 
-@pytest.mark.chaos
 def test_dvc_tries_again_while_cells_have_failed(small_study, databases):
     """One cell diverges, which is a result; the other one fails, and is tried again without any edit."""
     text = small_study.read_text().partition("axes:")[0].replace("tokens: 25_000", "tokens: 2_000")
@@ -35,7 +31,7 @@ def test_dvc_tries_again_while_cells_have_failed(small_study, databases):
     shutil.copytree(databases, "runs")
     study = load_study(small_study)
     store = ActivationStore.open(Path("data/random/activations"))
-    _, second = known_cells(study, store, Workspace(Path()))(lambda cell: None).cells
+    _, second = known_cells(study, store)(lambda cell: None)
     obstacle = Path("runs/cells") / second.id / "checkpoints"
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("in the way of a folder")

@@ -1,1 +1,0 @@
-"""Whether intervals and verdicts of the report are right as often as they say: studies whose effects are known."""
