@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from harness.activations.documents import Split
-from harness.activations.folders import full_disk_as_user_error, published, sha256_of
+from harness.activations.folders import full_disk_as_user_error, published, read_json, sha256_of
 from harness.activations.held_out_text import HeldOutText, write_held_out_text
 from harness.activations.pretrained_model import resolve_model
 from harness.activations.store import FORMAT, MANIFEST, fingerprint_of
 from harness.activations.store_writer import ROWS_AT_ONCE, TARGETS, moments
-from harness.activations.stream_file import StreamFile
+from harness.activations.stream_file import STREAM, StreamFile
 from harness.activations.text import local_files, resolve, text_fingerprint
 from harness.activations.windows import WindowMaker, code_of_windows
 from harness.errors import UserError
@@ -39,7 +41,8 @@ def capture_windows(source: Pretrained, out: Path) -> dict[str, Any]:
     A shard is a window. `feed: stored` keeps all of them; `feed: stream` all of the held-out split, and of the
     training split the first, whose mean and scale are the store's either way. They are collected in
     `.<out>.new`: after a kill the next call goes on with the first window that is not there, unless model, text or
-    settings have changed. `out` is replaced as a whole. Returns the manifest.
+    settings have changed. Shards that another source's store has already are taken over. `out` is replaced as a
+    whole. Returns the manifest.
 
     Raises UserError if model, hook, text and settings do not fit each other, if a value is not finite, or if the
     disk is full.
@@ -98,6 +101,8 @@ def _capture(source: Pretrained, maker: WindowMaker, folder: Path) -> dict[str, 
     spec = maker.spec
     wanted = [(split, index, _names(spec, split, index)) for split, index in _windows(source)]
     done = read_record(folder / SHARDS) or {}
+    sizes = {name: _tokens(spec, split, index) for split, index, names in wanted for name in names}
+    _share(spec, folder, sizes, done)
     missing = [
         (split, index, names)
         for split, index, names in wanted
@@ -116,6 +121,39 @@ def _capture(source: Pretrained, maker: WindowMaker, folder: Path) -> dict[str, 
         train = maker.reader("train")
         train.window(len(train) - 1)  # too short a text is found now, and where all windows start is noted
     return {name: done[name] for _, _, names in wanted for name in names}
+
+
+def _share(spec: StreamFile, folder: Path, wanted: dict[str, int], done: dict[str, dict[str, Any]]) -> None:
+    """Take over shards that stores of other sources have, by hard links, so that they are on disk once.
+
+    wanted: tokens by the shard's name. Those sources count whose windows have the same bits, however many they
+    keep. Shards are never written to, and a store that is deleted leaves the others their own.
+    """
+    others = (file.parent for file in sorted(folder.parents[1].glob(f"*/[!.]*/{STREAM}")))
+    for store in (other for other in others if other.parent != folder.parent):
+        try:
+            if StreamFile.read(store).fingerprint != spec.fingerprint:
+                continue
+            about = read_json(store / MANIFEST, "an activation store")
+            splits = [*about["shards"].values(), *about.get("targets", {}).get("shards", {}).values()]
+            for shard in chain(*splits):
+                name, there = shard["file"], folder / shard["file"]
+                if wanted.get(name) != shard["tokens"] or _is_there(there, done, shard["tokens"]):
+                    continue
+                _link(store / name, there)
+                if sha256_of([there]) == shard["sha256"]:  # else it is damaged, and made anew
+                    done[name] = {"tokens": shard["tokens"], "sha256": shard["sha256"], "bytes": _size(there)}
+        except (UserError, FileNotFoundError):  # it is being made anew, or was deleted meanwhile
+            continue
+    write_json(folder / SHARDS, done, wait=False)
+
+
+def _link(shard: Path, there: Path) -> None:
+    there.unlink(missing_ok=True)
+    try:
+        os.link(shard, there)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(shard, there)
 
 
 def _is_there(shard: Path, done: dict[str, dict[str, Any]], tokens: int) -> bool:

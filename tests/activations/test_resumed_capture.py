@@ -31,6 +31,11 @@ WINDOWS = 10  # of the training split
 TARGET = "{hook: transformer.h.1.mlp}"
 
 
+def place(root: Path) -> Path:
+    """Where a source's store is, beside no other source, whose shards would be taken over."""
+    return root / "mine" / "activations"
+
+
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
     """A transcoder's source: two shards of each window."""
@@ -43,7 +48,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
 @pytest.fixture(scope="module")
 def whole(source: Pretrained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its store, captured at one go."""
-    out = tmp_path_factory.mktemp("whole") / "activations"
+    out = place(tmp_path_factory.mktemp("whole"))
     capture_windows(source, out)
     return out
 
@@ -70,7 +75,7 @@ capturing.capture_windows(load_source(Path(sys.argv[1])), Path(sys.argv[2]))
 @pytest.fixture(scope="module")
 def killed(source: Pretrained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a process has left behind that was killed after four windows."""
-    out = tmp_path_factory.mktemp("killed") / "activations"
+    out = place(tmp_path_factory.mktemp("killed"))
     process = subprocess.run([sys.executable, "-c", KILL, str(source.path), str(out), "4"])
     assert process.returncode == -signal.SIGKILL
     assert not out.exists()
@@ -80,7 +85,8 @@ def killed(source: Pretrained, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_after_a_kill_only_what_is_missing_is_made_and_the_bits_are_the_same(
     source: Pretrained, whole: Path, killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, begun = tmp_path / "activations", shutil.copytree(killed, tmp_path / ".activations.new")
+    out = place(tmp_path)
+    begun = shutil.copytree(killed, out.with_name(".activations.new"))
     assert len(read_record(begun / "shards.json") or {}) == 8
     torn = begun / "train-00001.npy"  # as a power cut may leave it
     torn.write_bytes(torn.read_bytes()[:-1])
@@ -98,14 +104,42 @@ def test_after_a_kill_only_what_is_missing_is_made_and_the_bits_are_the_same(
     assert {p.name for p in out.glob("*.npy*")} == {p.name for p in whole.glob("*.npy")}
     for file in whole.glob("*.npy"):
         assert sha256_of([file]) == sha256_of([out / file.name])
-    assert not list(tmp_path.glob(".activations.*"))
+    assert not list(out.parent.glob(".activations.*"))
+
+
+def test_shards_of_another_source_with_the_same_windows_are_taken_over(
+    source: Pretrained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By links, as far as they are whole: one that is damaged, or shorter, is made."""
+    first, second = (tmp_path / "data" / name / "activations" for name in ("first", "second"))
+    manifest = capture_windows(source, first)
+    damaged = first / "train-00003.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"!")
+    made: list[tuple[Split, int]] = []
+    window = WindowMaker.window
+
+    def counted(maker: WindowMaker, split: Split, index: int) -> list[NDArray[Any]]:
+        made.append((split, index))
+        return window(maker, split, index)
+
+    monkeypatch.setattr(WindowMaker, "window", counted)
+    assert capture_windows(source, second) == manifest
+    assert made == [("train", 3)]
+    assert (first / "train-00000.npy").samefile(second / "train-00000.npy")
+    longer = source.activations.model_copy(update={"tokens": 64 * WINDOWS + 64})
+    made.clear()
+    third = tmp_path / "data" / "third" / "activations"
+    capture_windows(source.model_copy(update={"activations": longer}), third)
+    assert made == [("train", 9), ("train", 10)]
+    shutil.rmtree(second)
+    ActivationStore.open(third).verify()
 
 
 def test_what_was_begun_with_other_settings_is_not_gone_on_with(
     source: Pretrained, killed: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "activations"
-    shutil.copytree(killed, tmp_path / ".activations.new")
+    out = place(tmp_path)
+    shutil.copytree(killed, out.with_name(".activations.new"))
     other = source.model_copy(update={"activations": source.activations.model_copy(update={"window": 128})})
     manifest = capture_windows(other, out)
     assert [shard["tokens"] for shard in manifest["shards"]["train"]] == [128, 128, 128, 128, 121]
@@ -131,18 +165,18 @@ def test_what_was_begun_for_other_numbers_of_tokens_is_gone_on_with(
         patch.setattr(capturing, "published", killed)
         patch.setattr(Path, "unlink", lambda _: None)
         with pytest.raises(KeyboardInterrupt):
-            captured(300, tmp_path / "activations")
-    assert (tmp_path / ".activations.new/shards.json").exists()
-    assert captured(tokens, tmp_path / "activations") == captured(tokens, tmp_path / "whole")
-    names = [{file.name for file in (tmp_path / out).iterdir()} for out in ("activations", "whole")]
-    assert names[0] == names[1]
-    ActivationStore.open(tmp_path / "activations").verify()
+            captured(300, place(tmp_path))
+    out, whole = place(tmp_path), place(tmp_path / "whole")
+    assert (out.with_name(".activations.new") / "shards.json").exists()
+    assert captured(tokens, out) == captured(tokens, whole)
+    assert {file.name for file in out.iterdir()} == {file.name for file in whole.iterdir()}
+    ActivationStore.open(out).verify()
 
 
 def test_a_disk_that_is_full_keeps_what_there_is(
     source: Pretrained, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, out = capturing._write, tmp_path / "activations"
+    write, out = capturing._write, place(tmp_path)
 
     def full(folder: Path, names: list[str], *rest: object) -> None:
         if "train-00002.npy" in names:
@@ -153,7 +187,7 @@ def test_a_disk_that_is_full_keeps_what_there_is(
     with pytest.raises(UserError, match=r"activations: the disk is full"):
         capture_windows(source, out)
     monkeypatch.undo()
-    assert (tmp_path / ".activations.new/train-00001.npy").exists()
+    assert (out.with_name(".activations.new") / "train-00001.npy").exists()
     assert capture_windows(source, out) == ActivationStore.open(whole).manifest
 
 
@@ -175,9 +209,10 @@ def test_a_stream_keeps_the_first_window_and_the_held_out_split(
     source: Pretrained, whole: Path, tmp_path: Path
 ) -> None:
     streamed = source.model_copy(update={"activations": source.activations.model_copy(update={"feed": "stream"})})
-    manifest = capture_windows(streamed, tmp_path / "out")
+    out = place(tmp_path)
+    manifest = capture_windows(streamed, out)
     stored = ActivationStore.open(whole).manifest
-    assert {p.name for p in (tmp_path / "out").glob("*.npy")} == {
+    assert {p.name for p in out.glob("*.npy")} == {
         f"{prefix}{name}.npy"
         for prefix in ("", "targets-")
         for name in ("train-00000", "held_out-00000", "held_out-00001")
@@ -187,9 +222,9 @@ def test_a_stream_keeps_the_first_window_and_the_held_out_split(
     for key in ("mean", "scale", "window"):
         assert manifest[key] == stored[key]
     assert manifest["targets"]["mean"] == stored["targets"]["mean"]
-    rows = WindowMaker.open(tmp_path / "out", torch.device("cpu")).window("train", 5)
+    rows = WindowMaker.open(out, torch.device("cpu")).window("train", 5)
     assert np.array_equal(rows[0], ActivationStore.open(whole).read("train", 320, 384))
-    assert streamed.disk_bytes == sum(file.stat().st_size - 128 for file in (tmp_path / "out").glob("*.npy"))
+    assert streamed.disk_bytes == sum(file.stat().st_size - 128 for file in out.glob("*.npy"))
 
 
 def test_a_model_or_text_that_has_changed_is_refused(tmp_path: Path) -> None:
