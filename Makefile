@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test suite lint demo browser peers ray chaos screenshots bench gpu lock clean
+.PHONY: repro test suite lint demo browser peers ray chaos coverage screenshots bench gpu lock clean
 
 repro: .venv/.installed
 	dvc repro report@depth
@@ -46,6 +46,12 @@ ray: .venv/.ray-installed
 # Kills workers and controllers of a sweep dozens of times, and takes its servers, memory and disk away; some minutes.
 chaos: .venv/.test-installed
 	python -m pytest -n 0 -m chaos
+
+# Simulates studies whose effects are known: how often intervals and verdicts are right; ten to twenty minutes.
+# `make coverage STUDIES=200` for a first look.
+coverage: STUDIES := 2000
+coverage: .venv/.test-installed
+	python -m benchmarks.coverage --studies $(STUDIES) --out docs/statistics.md
 
 # Times a step, a grid and the overhead of the harness, and the peers' packages; half an hour on an idle machine.
 bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .venv-dictionary-learning/.installed

@@ -15,6 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the lowest one up. A package may import itself and those before it; modules in BASE are for every package.
 PACKAGES = [
     "base",
+    "inference",
     "sae",
     "optimizers",
     "activations",

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.analysis.levels import Key, columns
+from harness.analysis.measured import Measured
 from harness.analysis.records import CellRecord, StudyRecord
-from harness.analysis.statistics import Interval, mean_interval
-from harness.study.tuned_choice import Choice, choose
+from harness.analysis.statistics import Interval
+from harness.inference.crossfit import ChoiceError
+from harness.metrics import FVU, Metric
+from harness.study.tuned_choice import Choice, choose, comparable
+
+
+@dataclass(frozen=True)
+class ChoiceOf:
+    """The tuned settings that were compared, and what the choice between them adds to the error of the arm."""
+
+    settings: tuple[Key, ...]
+    error: ChoiceError
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm. `settings`: for each tuned setting the cells by seed, in the order of the study file."""
+    """One arm. `settings`: for each tuned setting the cells by seed, in the order of the study file.
+
+    `choice_of`: see `harness.analysis.choosing`; None where it adds nothing, as with one setting.
+    """
 
     levels: dict[str, Any]
     label: str
     settings: dict[Key, dict[int, CellRecord]]
     choice: Choice[Key]
+    choice_of: ChoiceOf | None = None
 
     @property
     def reported(self) -> dict[int, CellRecord | None]:
@@ -42,6 +57,17 @@ class Arm:
         """A held-out figure of each seed that is finished and has one."""
         figures = {seed: cell.figure(metric) for seed, cell in self.finished().items()}
         return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
+
+    def figures(self, setting: Key, metric: str) -> dict[int, float]:
+        """A held-out figure by seed at one setting, of all its complete cells that have one."""
+        found = {
+            seed: cell.figure(metric) for seed, cell in self.settings[setting].items() if cell.fvu is not None
+        }
+        return {seed: float(figure) for seed, figure in found.items() if figure is not None}
+
+    def compared(self, seeds: Sequence[int]) -> tuple[list[Key], list[int]]:
+        """The settings that are compared, and on which of `seeds`."""
+        return comparable(_scores(self.settings), seeds)
 
     def searched(self, study: StudyRecord) -> list[int]:
         """The seeds on which its settings were compared."""
@@ -65,23 +91,31 @@ def _arm(study: StudyRecord, levels: dict[str, Any], label: str, cells: list[Cel
     settings: dict[Key, dict[int, CellRecord]] = {}
     for name in sorted(names, key=lambda setting: study.rank(study.tuned, setting)):
         settings[name] = {cell.seed: cell for cell in cells if study.setting(cell.tuned) == name}
-    scores = {
+    return Arm(levels, label, settings, choose(_scores(settings), study.seeds, study.tuning_seeds))
+
+
+def _scores(settings: Mapping[Key, Mapping[int, CellRecord]]) -> dict[Key, dict[int, float]]:
+    return {
         name: {seed: _score(cell) for seed, cell in by_seed.items() if state_of(cell) != "missing"}
         for name, by_seed in settings.items()
     }
-    return Arm(levels, label, settings, choose(scores, study.seeds, study.tuning_seeds))
 
 
 def _score(cell: CellRecord) -> float:
     return math.inf if cell.chosen_by is None else cell.chosen_by
 
 
-def arm_rows(study: StudyRecord, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """The arms table: axes, chosen values, seeds used and lost, then mean and interval of all `metrics`."""
-    return [_arm_row(study, arm, metrics) for arm in arms]
+def arm_rows(study: StudyRecord, arms: Sequence[Arm], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
+    """The arms table: axes, chosen values, seeds used and lost, then mean and interval of all `metrics`.
+
+    `choice_factor`: how many times as wide the interval of the outcome that depends most on the tuned setting is,
+    since another setting could have been chosen.
+    """
+    measured = [Measured.of(study, arms, metric) for metric in metrics]
+    return [_arm_row(study, arm, place, measured) for place, arm in enumerate(arms)]
 
 
-def _arm_row(study: StudyRecord, arm: Arm, metrics: Sequence[str]) -> dict[str, Any]:
+def _arm_row(study: StudyRecord, arm: Arm, place: int, measured: Sequence[Measured]) -> dict[str, Any]:
     states = Counter(state_of(cell) for cell in arm.reported.values())
     shown = list(arm.settings[arm.choice.shown].values())
     row = {
@@ -96,8 +130,12 @@ def _arm_row(study: StudyRecord, arm: Arm, metrics: Sequence[str]) -> dict[str, 
         "failed": states["failed"],
         "missing": states["missing"],
     }
-    for metric in metrics:
-        row |= interval_columns(metric, mean_interval(list(arm.values(metric).values())))
+    widened = [one.estimates.widened(place) for one in measured if one.metric.change is not None]
+    row["choice_factor"] = round(max(widened), 3) if study.tuned and row["n"] > 1 else None
+    for one in measured:
+        row |= interval_columns(one.metric.name, one.interval(place))
+        if one.metric is FVU:
+            row["fvu_standard_error"] = one.standard_error(place)
     # a tuned axis may change the size of the model: these are those of the shown setting
     return row | {"parameters": shown[0].parameters, "flops_per_token": shown[0].flops_per_token}
 

@@ -1,4 +1,4 @@
-"""What a level of an axis does: paired differences between arms that are equal in everything else."""
+"""What a level of an axis does: differences between arms that are equal in everything else."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from statistics import fmean
 from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
-from harness.analysis.levels import Level
+from harness.analysis.levels import Key, Level, columns
+from harness.analysis.measured import Measured, Weights
 from harness.analysis.records import StudyRecord
-from harness.analysis.statistics import Interval, mean_interval, seedwise_mean
+from harness.analysis.statistics import Interval
+from harness.analysis.verdicts import Change, judged
 from harness.metrics import FVU, L0, Metric
 from harness.study.labels import show
-
-Values = Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -25,39 +25,66 @@ class Pair:
     arm: Arm
     reference: Arm
 
-    def both(self, metric: str) -> tuple[Values, Values]:
-        """A figure by seed, in the tables' unit, of the seeds that both have: arm, reference."""
-        values, reference = self.arm.values(metric), self.reference.values(metric)
-        common = sorted(values.keys() & reference.keys())
-        return {seed: values[seed] for seed in common}, {seed: reference[seed] for seed in common}
 
-    def changes(self, outcome: Metric) -> Values:
-        """By seed: in percent of the reference, or in points of the shown unit.
+@dataclass(frozen=True)
+class Comparison:
+    """A row of the effects table before it is judged beside the others: its columns, and its change by outcome."""
 
-        None at all in percent of a reference that is 0 in some seed: the other seeds alone would be another mean.
-        """
-        values, reference = self.both(outcome.name)
-        if outcome.change == "percent":
-            if 0 in reference.values():
-                return {}
-            return {seed: 100 * (values[seed] / reference[seed] - 1) for seed in values}
-        return {seed: outcome.scale * values[seed] - outcome.scale * reference[seed] for seed in values}
+    row: dict[str, Any]
+    changes: Mapping[Metric, Change]
 
 
 def effect_rows(study: StudyRecord, arms: Sequence[Arm], outcomes: Sequence[Metric]) -> list[dict[str, Any]]:
     """The effects table: for each level of each axis a marginal row, then one row a pair of arms.
 
-    A marginal row averages over the pairs seed by seed, and then over the seeds; pairs in which no seed has
-    both results are left out of it and counted in `pairs` of the pair rows only.
+    Arms are compared as independent samples, each with all of its seeds. A marginal row averages over the pairs;
+    pairs in which an arm has no result are left out of it and counted in `pairs` of the pair rows only.
     """
-    rows = []
+    return judged_rows(study, compare(study, arms, outcomes), outcomes)
+
+
+def compare(
+    study: StudyRecord,
+    arms: Sequence[Arm],
+    outcomes: Sequence[Metric],
+    kinds: Sequence[str] = ("marginal", "pair"),
+    setting: Key | None = None,
+) -> list[Comparison]:
+    """The comparisons of `arms`, over which variances are moderated; see `effect_rows`.
+
+    kinds: names of the marginal rows and of the rows of pairs; without the first there are no marginal ones.
+    setting: the tuned values that all `arms` are at, where they are compared at equal ones.
+    """
+    *marginal, pairwise = kinds
+    compared = _Compared(study, arms, outcomes, setting or (None,) * len(study.tuned))
+    found = []
     for axis, level in compared_levels(study):
         pairs = list(pairs_of(study, arms, axis, level))
-        usable = [pair for pair in pairs if pair.both(FVU.name)[0]]
-        if usable:
-            rows.append(names(study, axis, level, "marginal", len(usable)) | _figures(usable, outcomes))
+        usable = [pair for pair in pairs if pair.arm.values(FVU.name) and pair.reference.values(FVU.name)]
+        for kind in marginal if usable else ():
+            found.append(compared.over(usable, names(study, axis, level, kind, len(usable))))
         for pair in pairs:
-            rows.append(names(study, axis, level, "pair", 1, pair.holding) | _figures([pair], outcomes))
+            found.append(compared.over([pair], names(study, axis, level, pairwise, 1, pair.holding)))
+    return found
+
+
+def judged_rows(
+    study: StudyRecord, comparisons: Sequence[Comparison], outcomes: Sequence[Metric]
+) -> list[dict[str, Any]]:
+    """The rows with their verdicts: the comparisons of one kind are one family in each outcome."""
+    verdicts: dict[tuple[int, Metric], dict[str, Any]] = {}
+    for kind in dict.fromkeys(comparison.row["kind"] for comparison in comparisons):
+        places = [place for place, one in enumerate(comparisons) if one.row["kind"] == kind]
+        for outcome in outcomes:
+            family = judged(study, outcome, [comparisons[place].changes[outcome] for place in places])
+            verdicts |= {(place, outcome): found for place, found in zip(places, family, strict=True)}
+    rows = []
+    for place, comparison in enumerate(comparisons):
+        row = dict(comparison.row)
+        l0 = {name: row.pop(name) for name in (f"{L0.name}_level", f"{L0.name}_reference")}
+        for outcome in outcomes:
+            row |= {**comparison.changes[outcome].columns, **verdicts[place, outcome]}
+        rows.append(row | l0)
     return rows
 
 
@@ -89,35 +116,60 @@ def names(
     return compared | {"kind": kind, "holding": holding, "pairs": pairs}
 
 
-def _figures(pairs: Sequence[Pair], outcomes: Sequence[Metric]) -> dict[str, Any]:
-    """The changes of all outcomes: of one pair, or averaged seed by seed over several."""
-    columns: dict[str, Any] = {"n": len(seedwise_mean([pair.both(FVU.name)[0] for pair in pairs]))}
-    for outcome in outcomes:
+class _Compared:
+    """The arms of one comparison, measured by each outcome."""
+
+    def __init__(self, study: StudyRecord, arms: Sequence[Arm], outcomes: Sequence[Metric], setting: Key) -> None:
+        self.places = {id(arm): place for place, arm in enumerate(arms)}
+        self.measured = {
+            metric: Measured.of(study, arms, metric) for metric in dict.fromkeys((*outcomes, FVU, L0))
+        }
+        self.outcomes = outcomes
+        self.setting = columns(dict(zip(study.tuned, setting, strict=True)))
+
+    def over(self, pairs: Sequence[Pair], said: dict[str, Any]) -> Comparison:
+        """The mean difference over `pairs`."""
+        arms = [self.places[id(pair.arm)] for pair in pairs]
+        references = [self.places[id(pair.reference)] for pair in pairs]
+        weights: dict[int, float] = {}
+        for side, sign in ((arms, 1), (references, -1)):
+            for arm in side:
+                weights[arm] = weights.get(arm, 0.0) + sign / len(pairs)
+        row = said | self.setting | {"n": self._seeds(FVU, arms), "n_reference": self._seeds(FVU, references)}
+        row |= _levels(self.measured[L0], arms, references)
+        return Comparison(row, {one: self._change(one, weights, arms, references) for one in self.outcomes})
+
+    def _seeds(self, metric: Metric, arms: Sequence[int]) -> int:
+        """The fewest that one of these arms has."""
+        return min(len(self.measured[metric].values[arm]) for arm in arms)
+
+    def _change(self, outcome: Metric, weights: Weights, arms: list[int], references: list[int]) -> Change:
+        measured = self.measured[outcome]
+        value, contrast = measured.value(weights), measured.contrast(weights)
+        found: dict[str, Any] = {}
         if outcome.change == "percent":
-            columns |= _levels(pairs, outcome.name, outcome.short)
-            columns |= _differences(pairs, outcome)
-        change = _interval(seedwise_mean([pair.changes(outcome) for pair in pairs]))
-        columns |= interval_columns(outcome.effect, change)
-        columns[outcome.verdict] = change.verdict if change else "no interval"
-    return columns | _levels(pairs, L0.name, L0.name)
+            found |= _levels(measured, arms, references)
+            difference = measured.difference(weights)
+            mean = measured.value(weights, plain=True)
+            ends = difference.interval(measured.confidence) if difference is not None else None
+            found |= _interval_columns(f"{outcome.short}_difference", mean, ends)
+        ends = measured.ends(contrast) if contrast is not None else None
+        found |= _interval_columns(outcome.effect, None if value is None else measured.changed(value), ends)
+        same = all(measured.same(*pair) for pair in zip(arms, references, strict=True))
+        both = [*arms, *references]
+        return Change(measured, contrast, self._seeds(outcome, both), measured.resolution(both), same, found)
 
 
-def _levels(pairs: Sequence[Pair], metric: str, name: str) -> dict[str, float | None]:
-    """The means of both sides, over the same seeds."""
-    both = [pair.both(metric) for pair in pairs]
-    values, reference = (seedwise_mean([sides[side] for sides in both]) for side in (0, 1))
+def _levels(measured: Measured, *sides: list[int]) -> dict[str, float | None]:
+    """The means of both sides."""
+    means = [[measured.mean(arm) for arm in side] for side in sides]
+    ends = (f"{measured.metric.short}_level", f"{measured.metric.short}_reference")
     return {
-        f"{name}_level": fmean(values.values()) if values else None,
-        f"{name}_reference": fmean(reference.values()) if reference else None,
+        name: None if None in side else fmean(mean for mean in side if mean is not None)
+        for name, side in zip(ends, means, strict=True)
     }
 
 
-def _differences(pairs: Sequence[Pair], outcome: Metric) -> dict[str, float | None]:
-    """What a change in percent leaves open: the difference in the tables' unit."""
-    both = [pair.both(outcome.name) for pair in pairs]
-    differences = [{seed: own[seed] - other[seed] for seed in own} for own, other in both]
-    return interval_columns(f"{outcome.short}_difference", _interval(seedwise_mean(differences)))
-
-
-def _interval(values: Values) -> Interval | None:
-    return mean_interval(list(values.values()))
+def _interval_columns(name: str, mean: float | None, ends: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = ends if ends is not None else (None, None)
+    return interval_columns(name, None if mean is None else Interval(mean, low, high, 0))

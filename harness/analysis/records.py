@@ -93,6 +93,8 @@ class StudyRecord(Record):
     baseline: dict[str, Scalar]
     seeds: list[int]
     tuning_seeds: list[int] = []
+    looks: list[int] = []  # numbers of seeds at which arms are compared; empty for a single time, with all
+    indifference: dict[str, float] = {}  # outcome, by its short name -> change that does not matter, in its unit
     pruning: dict[str, Any] | None = None
     cells: int
     heldout_tokens: int  # of final figures

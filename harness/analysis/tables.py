@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from harness.analysis.arms import arm_rows, collect_arms, seed_rows
+from harness.analysis.choosing import with_choice_errors
 from harness.analysis.effects import effect_rows
 from harness.analysis.finite import finite_curves
 from harness.analysis.learning_curves import curve_rows, with_full_windows
@@ -32,15 +33,26 @@ def make_tables(results: Path) -> None:
     """
     study = read_study(results)
     cells = read_cells(results, study)
-    curves, bad_points = finite_curves(read_curves(results))
+    tables = tables_of(study, cells, read_curves(results))
+    folder = results / "tables"
+    folder.mkdir(exist_ok=True)
+    for name, table in tables.items():
+        table.write_parquet(folder / f"{name}.parquet")
+        table.write_csv(folder / f"{name}.csv")
+    _write_metrics(results / "metrics.json", study, cells, tables["arms"])
+
+
+def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written."""
+    curves, bad_points = finite_curves(curves)
     curves = with_full_windows(study, cells, curves)
-    arms = collect_arms(study, cells)
-    final = present(metrics_at("final"), _measured(cell.heldout for cell in cells))
+    arms = with_choice_errors(study, collect_arms(study, cells))
+    final = _final(cells)
     outcomes, metrics = compared(final), [metric.name for metric in final]
     by_layer = present(metrics_at("layer"), _measured(layer for cell in cells for layer in cell.layers))
     tables = {
         "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
-        "arms": _frame(study, arm_rows(study, arms, metrics)),
+        "arms": _frame(study, arm_rows(study, arms, final)),
         "seeds": _frame(study, seed_rows(study, arms, metrics)),
         "effects": _frame(study, effect_rows(study, arms, outcomes)),
         "reach": _frame(study, reach_rows(study, arms, curves)),
@@ -48,16 +60,15 @@ def make_tables(results: Path) -> None:
         "tuning": _frame(study, tuning_rows(study, arms)),
         "layers": _frame(study, layer_rows(arms, by_layer)),
     }
-    folder = results / "tables"
-    folder.mkdir(exist_ok=True)
-    for name, table in tables.items():
-        table.write_parquet(folder / f"{name}.parquet")
-        table.write_csv(folder / f"{name}.csv")
     if study.references:
-        table = pl.DataFrame(_reference_rows(study, metrics), infer_schema_length=None)
-        table.write_parquet(folder / "references.parquet")
-        table.write_csv(folder / "references.csv")
-    _write_metrics(results / "metrics.json", study, cells, tables["arms"], outcomes)
+        rows = _reference_rows(study, metrics)
+        tables["references"] = pl.DataFrame(rows, infer_schema_length=None)
+    return tables
+
+
+def _final(cells: Sequence[CellRecord]) -> tuple[Metric, ...]:
+    """The metrics of trained SAEs, the optional ones where a cell has them."""
+    return present(metrics_at("final"), _measured(cell.heldout for cell in cells))
 
 
 def _reference_rows(study: StudyRecord, metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -131,12 +142,12 @@ def _frame(study: StudyRecord, rows: list[dict[str, Any]]) -> pl.DataFrame:
         elif name in table and len(kinds) > 1:
             table[name] = [None if level is None else str(level) for level in table[name]]
     texts = {name: pl.String for name in ("sae",) if name in table}  # also where there is none at all
-    return pl.DataFrame(table, infer_schema_length=None, schema_overrides=texts)
+    frame = pl.DataFrame(table, infer_schema_length=None, schema_overrides=texts)
+    return frame.with_columns(pl.selectors.by_dtype(pl.Null).cast(pl.Float64))  # figures that no row has
 
 
-def _write_metrics(
-    path: Path, study: StudyRecord, cells: Sequence[CellRecord], arms: pl.DataFrame, outcomes: Sequence[Metric]
-) -> None:
+def _write_metrics(path: Path, study: StudyRecord, cells: Sequence[CellRecord], arms: pl.DataFrame) -> None:
+    outcomes = compared(_final(cells))
     states = Counter(cell.state for cell in cells)
     metrics = {
         "cells": {"designed": study.cells} | {state: states[state] for state in ("complete", *LOST)},

@@ -7,6 +7,9 @@ from typing import Any
 
 from harness.analysis.l0 import against, unequal
 from harness.analysis.records import StudyRecord
+from harness.analysis.verdicts import UNDECIDED
+from harness.inference.constants import ALPHA
+from harness.inference.sample_size import MOST_SEEDS
 from harness.metrics import Metric
 
 Row = dict[str, Any]
@@ -69,21 +72,23 @@ def shown(row: Row, outcome: Metric) -> str:
 def effect_sentence(study: StudyRecord, effect: Row, outcomes: Sequence[Metric], reach: Row | None = None) -> str:
     """One row of the effects table, and what the reach table has on it, in words.
 
-    As in `dense 2-2 instead of none (adam): FVU +3.1 % [1.2, 5.0], higher; dead latents +12 points [...], higher.`
+    As in `dense 2-2 instead of none (adam): FVU +3.1 % [1.2, 5.0], higher; dead latents +1.2 points [−0.1, 2.5],
+    undecided (9 seeds in each arm would settle it).`
     """
     subject = f"{level_name(study, effect)} instead of {effect['reference']}"
     if effect["kind"] == "marginal":
         subject += f", mean over {plural(effect['pairs'], 'pair')} of arms"
     elif effect["holding"]:
         subject += f" ({effect['holding']})"
-    if not effect["n"]:
-        return f"{subject}: no seed has both results."
-    if effect["n"] < len(study.seeds):
-        subject += f", {plural(effect['n'], 'seed')} only"
+    seeds = effect["n"], effect["n_reference"]
+    if not all(seeds):
+        return f"{subject}: no change, since an arm has no result."
+    if min(seeds) < len(study.seeds):
+        subject += f", {plural(seeds[0], 'seed')} " + ("only" if seeds[0] == seeds[1] else f"against {seeds[1]}")
     known = [outcome for outcome in outcomes if effect[outcome.effect] is not None]
     undefined = [outcome for outcome in outcomes if outcome.change == "percent" and outcome not in known]
-    clauses = [f"no change of {outcome.label} in percent, since the reference's is 0" for outcome in undefined]
-    clauses += [f"{change(effect, outcome)}, {effect[outcome.verdict]}" for outcome in known]
+    clauses = [f"no change of {outcome.label} in percent, since one of the figures is 0" for outcome in undefined]
+    clauses += [f"{change(effect, outcome)}, {verdict(effect, outcome)}" for outcome in known]
     if unequal(study, effect):
         clauses.insert(1, f"L0 {against(effect)}")  # after FVU, which depends on it
     if reach is not None and reach["n"]:
@@ -123,10 +128,21 @@ def level_name(study: StudyRecord, effect: Row) -> str:
 
 def change(effect: Row, outcome: Metric) -> str:
     """As in `FVU −3.1 % [−5.0, −1.2]`."""
-    name, verdict = outcome.effect, effect[outcome.verdict]
-    digits = _digits(effect, name) if verdict in ("lower", "higher") else 1
+    name = outcome.effect
+    digits = _digits(effect, name) if effect[outcome.verdict] in ("lower", "higher") else 1
     parts = (outcome.label, signed(effect[name], digits), outcome.change_unit, bracket(effect, name, digits))
     return " ".join(part for part in parts if part)
+
+
+def verdict(effect: Row, outcome: Metric) -> str:
+    """As in `lower`, `equal within 2 %` or `undecided (9 seeds in each arm would settle it)`."""
+    said = str(effect[outcome.verdict])
+    if said != UNDECIDED:
+        return said
+    needed, p, p_holm = (effect[f"{outcome.short}_{name}"] for name in ("seeds_needed", "p", "p_holm"))
+    seeds = f"over {MOST_SEEDS:,}" if needed is None else f"{needed:.0f}"
+    alone = f"p = {p:.2g}, or {p_holm:.2g} beside the other comparisons; " if p <= ALPHA else ""
+    return f"{said} ({alone}{seeds} seeds in each arm would settle it)"
 
 
 def _digits(effect: Row, name: str) -> int:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from harness.activations import massive
+from harness.analysis import undercoverage
+from harness.analysis.certainty import open_choices
 from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.levels import levels_in
 from harness.analysis.text import level_name, plural
 from harness.analysis.view import Row, View
 from harness.study.labels import describe
-
-FEWEST_SEEDS = 3
 
 
 def warnings(view: View) -> list[str]:
@@ -20,12 +20,14 @@ def warnings(view: View) -> list[str]:
     return [
         *_activations(view),
         *_seeds(view),
+        *undercoverage.warnings(view),
         *_l0(view),
         *_pruned(view),
         *_lost(view),
         *_not_measured(view),
         *_not_finite(view),
         *_selection(view),
+        *open_choices(view),
         *_not_compared(view),
         *_edges(view),
     ]
@@ -44,8 +46,6 @@ def _seeds(view: View) -> Iterator[str]:
         in_sample = view.study.tuned and not view.study.tuning_seeds
         tuned = ", and tuned values were chosen on the very seed that is reported" if in_sample else ""
         yield f"One seed: there are no intervals, a difference may be luck{tuned}."
-    elif n < FEWEST_SEEDS:
-        yield f"Only {n} seeds: intervals are very wide (t-quantile 12.7)."
 
 
 def _l0(view: View) -> Iterator[str]:

@@ -10,7 +10,7 @@ from harness.study.labels import describe
 from harness.study.spec import Study
 
 IMPORTANCE = (
-    "The report compares like with like: each arm at its best setting, paired by seed, with intervals. The "
+    "The report compares like with like: each arm at its best setting, with intervals. The "
     "hyperparameter importance of this dashboard does not: it looks at all trials, by default at the best of them "
     "alone, and treats the axes as independent, although some exist, or are varied, only beside certain levels of "
     "others. An axis without any effect can come out as important."

@@ -14,6 +14,7 @@ from harness.sources.kinds import load_source
 from harness.sources.source import Source
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
 from harness.study.curve import POINTS
+from harness.study.indifference import read_indifference
 from harness.study.memory import KnownFeatures
 from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe
@@ -50,6 +51,7 @@ class StudyForm(Strict):
     curve_points: CurvePoints = POINTS  # of each learning curve: harness/study/curve.py
     published: PublishedFigures | None = None
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
+    indifference: dict[str, Any] = Field(default={})  # changes that do not matter: harness/study/indifference.py
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Study:
     keep: Keep = "reported"
     curve_points: int = POINTS
     published: PublishedFigures | None = None
+    indifference: Mapping[str, float] = field(default_factory=dict)  # by the outcome's short name, in its unit
     references: Mapping[str, Path] = field(default_factory=dict)  # folders of SAEs, by their names
 
     @property
@@ -136,6 +139,7 @@ def load_study(path: Path) -> Study:
         keep=form.keep,
         curve_points=form.curve_points,
         published=form.published,
+        indifference=read_indifference(file, form.indifference),
         references=_references(file, form),
     )
 

@@ -122,6 +122,7 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
         "seeds": study.seeds,
         "tuning_seeds": study.tuning_seeds,
         **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
+        **({"indifference": dict(study.indifference)} if study.indifference else {}),
         **({"published": study.published.model_dump()} if study.published else {}),
         "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
         "dead_window": study.base.dead_window,

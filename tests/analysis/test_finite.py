@@ -109,7 +109,7 @@ def test_no_percent_of_a_reference_without_error(tmp_path: Path):
     assert (effect["n"], effect["fvu_percent"], effect["fvu_verdict"]) == (3, None, "no interval")
     assert effect["fvu_difference"] == pytest.approx(0.08)
     (finding,) = findings(load_view(tmp_path / "s"))["layers"]
-    expected = "no change of FVU in percent, since the reference's is 0; dead latents +0.0 points"
+    expected = "no change of FVU in percent, since one of the figures is 0; dead latents +0.0 points"
     assert finding.sentence.startswith(f"sparse 3 instead of none: {expected}")
 
 

@@ -100,7 +100,7 @@ def test_seeds_without_a_result_or_a_curve_do_not_count(tmp_path: Path):
 
 def test_without_curves_nothing_is_said(tmp_path: Path):
     assert reach(tmp_path, [[], []], [[], []])["n"] == 0
-    assert clause(tmp_path) == "dead latents +0.0 points [0.0, 0.0], level at this budget."
+    assert clause(tmp_path) == "dead latents +0.0 points [−0.1, 0.1], equal within 0.098 points."
 
 
 def test_half_time_is_a_target_of_its_own(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.statistics import mean_interval, seedwise_mean
+from harness.analysis.statistics import mean_interval
 
 values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8)
 
@@ -28,7 +28,7 @@ def test_two_values_have_the_quantile_of_one_degree_of_freedom():
 
 def test_one_value_has_no_interval_and_none_has_nothing():
     one = mean_interval([0.5])
-    assert (one.mean, one.low, one.high, one.n, one.verdict) == (0.5, None, None, 1, "no interval")
+    assert (one.mean, one.low, one.high, one.n) == (0.5, None, None, 1)
     assert mean_interval([]) is None
 
 
@@ -36,23 +36,6 @@ def test_one_value_has_no_interval_and_none_has_nothing():
 def test_a_value_that_is_not_finite_is_refused(lost: float):
     with pytest.raises(ValueError, match="finite"):
         mean_interval([1.0, lost])
-
-
-def test_seedwise_mean_leaves_out_a_seed_that_one_mapping_lacks():
-    assert seedwise_mean([{0: 1.0, 1: 2.0}, {0: 3.0, 1: 6.0, 2: 9.0}]) == {0: 2.0, 1: 4.0}
-    assert seedwise_mean([]) == {}
-
-
-@pytest.mark.parametrize(
-    ("differences", "verdict"),
-    [([1.0, 1.1, 1.2], "higher"), ([-1.0, -1.1, -1.2], "lower"), ([-1.0, 1.1, 0.2], "level at this budget")],
-)
-def test_verdict_asks_whether_zero_is_inside(differences: list[float], verdict: str):
-    assert mean_interval(differences).verdict == verdict
-
-
-def test_no_difference_at_all_is_level():
-    assert mean_interval([0.0, 0.0, 0.0]).verdict == "level at this budget"
 
 
 @given(values)

@@ -7,9 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
+from harness.analysis.findings import findings
 from harness.analysis.results import TABLES, read_table
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
@@ -85,35 +88,53 @@ def test_arm_means_are_those_of_its_seeds(tmp_path: Path):
     results = tables_of(tmp_path / "s", pair_of_arms([0.1, 0.2, 0.3], [0.4, 0.4, 0.4]), LAYERS)
     arm = one_row(read_table(results, "arms"), arm="sparse 3")
     assert arm["fvu"] == pytest.approx(0.2)
-    assert arm["fvu_low"] == pytest.approx(0.2 - 0.2484138)
+    # of two arms, one without spread: the own variance, with 1 / (0.75² / 2 + 0.25² / 2) degrees of freedom
+    half = stats.t.ppf(0.975, 3.2) * np.log([0.1, 0.2, 0.3]).std(ddof=1) / 3**0.5
+    assert (arm["fvu_low"], arm["fvu_high"]) == pytest.approx((0.2 / math.exp(half), 0.2 * math.exp(half)))
     assert arm["nmse"] == pytest.approx(0.22)  # the records' nmse is 1.1 times their fvu
     assert (arm["n"], arm["failed"], arm["selection"]) == (3, 0, "not tuned")
 
 
-def test_effect_is_paired_by_seed(tmp_path: Path):
+def test_effect_is_a_difference_of_mean_logarithms(tmp_path: Path):
     results = tables_of(tmp_path / "s", pair_of_arms([0.11, 0.22, 0.33], [0.10, 0.20, 0.30]), LAYERS)
     effect = one_row(read_table(results, "effects"), kind="pair")
     assert (effect["level"], effect["reference"], effect["holding"]) == ("sparse 3", "none", "")
-    assert effect["fvu_difference"] == pytest.approx(0.02)  # 0.01, 0.02, 0.03
-    assert effect["fvu_difference_high"] == pytest.approx(0.02 + 0.02484138)
-    assert effect["fvu_percent"] == pytest.approx(10.0)  # ten percent in each seed
-    assert effect["fvu_percent_low"] == pytest.approx(10.0)
-    assert effect["fvu_verdict"] == "higher"
-    assert (effect["dead_points"], effect["dead_verdict"]) == (0.0, "level at this budget")
+    assert effect["fvu_difference"] == pytest.approx(0.02)
+    # two arms of the same spread: Student's t-test of two samples
+    test = stats.ttest_ind(np.log([0.11, 0.22, 0.33]), np.log([0.10, 0.20, 0.30]))
+    low, high = np.expm1(test.confidence_interval())
+    assert effect["fvu_percent"] == pytest.approx(10.0)
+    assert (effect["fvu_percent_low"], effect["fvu_percent_high"]) == pytest.approx((100 * low, 100 * high))
+    assert (effect["fvu_p"], effect["fvu_p_holm"]) == pytest.approx((test.pvalue, test.pvalue))
+    assert (effect["n"], effect["n_reference"], effect["fvu_verdict"]) == (3, 3, "undecided")
+    assert (effect["dead_points"], effect["dead_verdict"]) == (0.0, "equal within 0.098 points")
 
 
-def test_effect_of_dead_latents_is_in_points(tmp_path: Path):
-    cells = [cell_record({"layers": "none"}, seed, 0.1, dead=0.02) for seed in range(3)]
-    cells += [cell_record({"layers": "sparse 3"}, seed, 0.1, dead=0.02 + 0.01 * (seed + 1)) for seed in range(3)]
-    effect = one_row(read_table(tables_of(tmp_path / "s", cells, LAYERS), "effects"), kind="pair")
-    assert effect["dead_points"] == pytest.approx(2.0)
-    assert effect["dead_points_high"] == pytest.approx(2.0 + 2.484138, abs=1e-5)
-
-
-def test_effect_leaves_out_seeds_that_one_arm_lost(tmp_path: Path):
-    results = tables_of(tmp_path / "s", pair_of_arms([0.2, None, 0.4], [0.1, 9.9, 0.1]), LAYERS)
+def test_effect_in_percent_does_not_depend_on_which_seed_is_which(tmp_path: Path):
+    results = tables_of(tmp_path / "s", pair_of_arms([0.1, 0.4], [0.4, 0.1]), LAYERS, seeds=2)
     effect = one_row(read_table(results, "effects"), kind="pair")
-    assert effect["n"] == 2
+    assert effect["fvu_percent"] == pytest.approx(0.0, abs=1e-9)  # the mean of −75 % and +300 % is +112 %
+    assert effect["fvu_percent_low"] > -100
+
+
+def test_effect_of_dead_latents_is_in_points_and_possible(tmp_path: Path):
+    cells = [cell_record({"layers": "none"}, seed, 0.1, dead=0.0) for seed in range(3)]
+    cells += [
+        cell_record({"layers": "sparse 3"}, seed, 0.1, dead=count / 1024) for seed, count in enumerate((0, 1, 9))
+    ]
+    results = tables_of(tmp_path / "s", cells, LAYERS)
+    effect = one_row(read_table(results, "effects"), kind="pair")
+    assert effect["dead_points"] == pytest.approx(100 * 10 / 3 / 1024)
+    none, sparse = read_table(results, "arms").to_dicts()
+    assert (none["dead_fraction"], none["dead_fraction_low"]) == (0, 0)
+    assert 0 < none["dead_fraction_high"] < 0.03  # counts vary as in the other arm
+    assert 0 <= sparse["dead_fraction_low"] < 10 / 3072 < sparse["dead_fraction_high"]
+
+
+def test_an_arm_is_compared_with_all_of_its_seeds(tmp_path: Path):
+    results = tables_of(tmp_path / "s", pair_of_arms([0.2, None, 0.4], [0.1, 0.1, 0.1]), LAYERS)
+    effect = one_row(read_table(results, "effects"), kind="pair")
+    assert (effect["n"], effect["n_reference"]) == (2, 3)
     assert effect["fvu_difference"] == pytest.approx(0.2)
     assert effect["fvu_reference"] == pytest.approx(0.1)
     arm = one_row(read_table(results, "arms"), arm="sparse 3")
@@ -128,23 +149,48 @@ def test_an_arm_without_any_result_stays_in_the_tables(tmp_path: Path):
     assert (pair["n"], pair["fvu_verdict"]) == (0, "no interval")
 
 
-def test_marginal_averages_over_pairs_seed_by_seed(tmp_path: Path):
+def test_marginal_averages_over_pairs(tmp_path: Path):
     axes = {"layers": ["none", "sparse 3"], "optimizer": ["adam", "muon"]}
     percent = {"adam": [10, 20, 30], "muon": [30, 20, 10]}
 
     def fvu(levels: dict[str, Any], seed: int) -> float:
-        return 0.1 * (1 + (percent[levels["optimizer"]][seed] / 100 if levels["layers"] != "none" else 0))
+        spread = [0.099, 0.100, 0.101][seed]
+        return spread * (1 + (percent[levels["optimizer"]][seed] / 100 if levels["layers"] != "none" else 0))
 
     results = write_grid(tmp_path / "s", axes, 3, fvu)
     make_tables(results)
     effects = read_table(results, "effects")
     marginal = one_row(effects, axis="layers", kind="marginal")
     assert marginal["pairs"] == 2
-    assert marginal["fvu_percent"] == pytest.approx(20.0)
-    assert marginal["fvu_percent_low"] == pytest.approx(20.0)  # each seed's average is 20
+    ratio = (1.1 * 1.2 * 1.3) ** (1 / 3)
+    assert marginal["fvu_percent"] == pytest.approx(100 * (ratio - 1))
     pairs = effects.filter(pl.col("axis") == "layers", pl.col("kind") == "pair")
     assert pairs["holding"].to_list() == ["adam", "muon"]
-    assert pairs["fvu_verdict"].to_list() == ["level at this budget"] * 2
+    assert pairs["fvu_percent"].to_list() == pytest.approx([100 * (ratio - 1)] * 2)
+    # the mean of two pairs has half the variance, and more degrees of freedom
+    for low, whole in ((marginal["fvu_percent_low"], 2**0.5), (pairs["fvu_percent_low"][0], 1)):
+        assert (
+            math.log(ratio / (1 + low / 100))
+            < math.log(ratio / (1 + pairs["fvu_percent_low"][0] / 100)) / whole + 1e-9
+        )
+
+
+def test_pairs_that_each_lost_another_seed_still_have_a_mean(tmp_path: Path):
+    axes = {"layers": ["none", "sparse 3"], "optimizer": ["adam", "muon"]}
+    lost = {("adam", 0), ("muon", 1)}
+
+    def fvu(levels: dict[str, Any], seed: int) -> float | None:
+        gone = levels["layers"] != "none" and (levels["optimizer"], seed) in lost
+        return None if gone else 0.1 + 0.001 * seed
+
+    results = write_grid(tmp_path / "s", axes, 2, fvu)
+    make_tables(results)
+    marginal = one_row(read_table(results, "effects"), axis="layers", kind="marginal")
+    assert (marginal["n"], marginal["n_reference"], marginal["pairs"]) == (1, 2, 2)
+    assert marginal["fvu_percent"] == pytest.approx(0.0, abs=0.5)
+    assert (marginal["fvu_percent_low"], marginal["fvu_verdict"]) == (None, "no interval")  # one seed in an arm
+    (finding, *_) = findings(load_view(results))["layers"]
+    assert "mean over 2 pairs of arms, 1 seed against 2: FVU" in finding.sentence
 
 
 def test_conditional_arms_are_compared_only_where_both_exist(depth: Path):
