@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.analysis.plots import arms, by_k, curves, effects, tradeoff, tuning
+from harness.analysis.plots import arms, by_k, curves, effects, life, tradeoff, tuning
 from harness.analysis.style import house_style, save
 from harness.analysis.view import load_view
 
@@ -12,6 +12,7 @@ FIGURES = {
     "arms": arms.draw,
     "by_k": by_k.draw,
     "curves": curves.draw,
+    "life": life.draw,
     "features": arms.draw_features,
     "effects": effects.draw,
     "feature_effects": effects.draw_features,

@@ -12,21 +12,21 @@ from harness.analysis.arms import Arm, interval_columns
 from harness.analysis.effects import Pair, compared_levels, names, pairs_of
 from harness.analysis.l0 import MOST_ACTIVE
 from harness.analysis.records import StudyRecord
-from harness.analysis.statistics import mean_interval
+from harness.analysis.statistics import Interval, mean_interval
 
 Curve: TypeAlias = list[tuple[int, float]]  # (training tokens, held-out FVU), in the order of training
 
-TARGETS = {"reached": 1.0, "halfway": 0.5}  # the reference's FVU after this share of its tokens
+HALFWAY, END = 0.5, 1.0  # shares of the reference's tokens after which its FVU is a target
 
 
 def reach_rows(study: StudyRecord, arms: Sequence[Arm], curves: pl.DataFrame) -> list[dict[str, Any]]:
     """The reach table: one row a pair of arms, as in the effects table, over the seeds that both have curves of.
 
-    `reached_percent`: training tokens after which the arm's curve first reaches the last value of the reference's
-    curve of the same seed, in percent of the reference's tokens; the mean over the `n` seeds with its interval.
-    `halfway_percent`: the same for the reference's value at half of its tokens, in percent of these; that lies
-    before the decay of the learning rate. `not_reached`, `halfway_not_reached`: seeds whose curve ends above it.
-    With any of these there is no mean: that of the others would be too low.
+    `halfway_percent`: training tokens after which the arm's curve first reaches the value that the reference's
+    curve of the same seed has at half of its tokens, in percent of these; the geometric mean over the `n` seeds
+    with its interval. `halfway_not_reached`: seeds whose curve ends above it. With any of these there is no mean:
+    that of the others would be too low. `reached`: seeds whose curve reaches the last value of the reference's.
+    After how many tokens is not estimated: it is 100 % at most, since training ends there.
     """
     points = _curves(curves)
     rows = []
@@ -35,17 +35,29 @@ def reach_rows(study: StudyRecord, arms: Sequence[Arm], curves: pl.DataFrame) ->
             rows.append(
                 {"arm": pair.arm.label, "reference_arm": pair.reference.label}
                 | names(study, axis, level, "pair", 1, pair.holding)
-                | _columns("reached", "not_reached", _shares(pair, points, TARGETS["reached"]))
-                | _columns("halfway", "halfway_not_reached", _shares(pair, points, TARGETS["halfway"]))
+                | _columns(_shares(pair, points, HALFWAY), _shares(pair, points, END))
             )
     return rows
 
 
-def _columns(name: str, missed: str, shares: list[float | None]) -> dict[str, Any]:
-    reached = [share for share in shares if share is not None]
-    interval = mean_interval(reached) if len(reached) == len(shares) else None
-    counts = {"n": len(shares), missed: len(shares) - len(reached)}
-    return counts | interval_columns(f"{name}_percent", interval)
+def _columns(halfway: Sequence[float | None], end: Sequence[float | None]) -> dict[str, Any]:
+    known = [share for share in halfway if share is not None]
+    counts = {
+        "n": len(halfway),
+        "reached": sum(share is not None for share in end),
+        "halfway_not_reached": len(halfway) - len(known),
+    }
+    interval = _geometric_mean(known) if len(known) == len(halfway) else None
+    return counts | interval_columns("halfway_percent", interval)
+
+
+def _geometric_mean(shares: Sequence[float]) -> Interval | None:
+    """With the t-interval of the logarithms: twice the tokens and half of them are equally far from 100 %."""
+    mean = mean_interval([math.log(share) for share in shares])
+    if mean is None:
+        return None
+    low, high = (None if end is None else math.exp(end) for end in (mean.low, mean.high))
+    return Interval(math.exp(mean.mean), low, high, mean.n)
 
 
 def tokens_to_reach(curve: Curve, target: float) -> float | None:

@@ -91,6 +91,7 @@ class StudyRecord(Record):
     settings: dict[str, dict[str, dict[str, Any]]] = {}  # axis -> its named levels -> recipe fields
     tuned: list[str]
     baseline: dict[str, Scalar]
+    design: str = "factorial"
     seeds: list[int]
     tuning_seeds: list[int] = []
     looks: list[int] = []  # numbers of seeds at which arms are compared; empty for a single time, with all

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.analysis.findings import findings, headline
 from harness.analysis.levels import column
-from harness.analysis.text import bracket, count, listed, mean, plural, reached
+from harness.analysis.text import bracket, count, halfway, listed, mean, plural, reached
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
 from harness.errors import UserError
@@ -29,6 +29,8 @@ CAPTIONS = {
     "single seeds.",
     "by_k": "Normalised MSE against k on {heldout:,} held-out tokens.{published}",
     "curves": "Learning curves against training tokens; held-out ones on {curve:,} held-out tokens.",
+    "life": "How often living latents die and dead ones revive, against training tokens, from the first full dead "
+    "window on.",
     "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
     "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best "
     "mean of those that were compared.",
@@ -137,11 +139,12 @@ def _figures(results: Path, view: View) -> list[dict[str, str]]:
     return figures
 
 
-def _reach_baseline(view: View) -> dict[str, tuple[str, str]]:
-    """For an arm that differs from the baseline in one axis: tokens to the baseline's final FVU, in two parts."""
+def _reach_baseline(view: View) -> dict[str, tuple[str, str, str]]:
+    """For an arm that differs from the baseline in one axis: tokens to the baseline's FVU at half-time, in two
+    parts, and how often it reached the baseline's final FVU."""
     baseline = view.baseline or {}
     rows = [row for row in view.tables["reach"] if row["reference_arm"] == baseline.get("arm") and row["n"]]
-    return {row["arm"]: reached(row) for row in rows}
+    return {row["arm"]: (*halfway(row), reached(row)) for row in rows}
 
 
 def _provenance(view: View) -> dict[str, dict[str, Any]]:

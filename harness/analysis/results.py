@@ -15,7 +15,20 @@ from harness.errors import UserError
 from harness.metrics import curve_columns
 
 POINT = {"cell": pl.String, "step": pl.Int64, "tokens": pl.Int64}  # what a point of a curve has beside figures
-TABLES = ("cells", "arms", "seeds", "effects", "reach", "curves", "tuning", "layers")
+TABLES = (
+    "cells",
+    "arms",
+    "seeds",
+    "effects",
+    "interactions",
+    "variance",
+    "reach",
+    "curves",
+    "life",
+    "life_effects",
+    "tuning",
+    "layers",
+)
 
 
 def read_study(results: Path) -> StudyRecord:

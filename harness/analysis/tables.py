@@ -11,15 +11,20 @@ import polars as pl
 
 from harness.analysis.arms import arm_rows, collect_arms, seed_rows
 from harness.analysis.choosing import with_choice_errors
+from harness.analysis.contexts import add_contexts
 from harness.analysis.effects import effect_rows
 from harness.analysis.finite import finite_curves
+from harness.analysis.interactions import interaction_rows
 from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.levels import column, columns
+from harness.analysis.life import life_rows
+from harness.analysis.life_effects import life_effect_rows
 from harness.analysis.reach import reach_rows
 from harness.analysis.records import CellRecord, Figures, State, StudyRecord
 from harness.analysis.results import read_cells, read_curves, read_study
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows
+from harness.analysis.variance import variance_rows
 from harness.files import write_json
 from harness.metrics import L0, Metric, compared, metrics_at, present
 
@@ -54,9 +59,13 @@ def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFr
         "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
         "arms": _frame(study, arm_rows(study, arms, final)),
         "seeds": _frame(study, seed_rows(study, arms, metrics)),
-        "effects": _frame(study, effect_rows(study, arms, outcomes)),
+        "effects": _frame(study, add_contexts(study, arms, outcomes, effect_rows(study, arms, outcomes))),
+        "interactions": _frame(study, interaction_rows(study, arms, outcomes)),
+        "variance": _frame(study, variance_rows(arms, outcomes)),
         "reach": _frame(study, reach_rows(study, arms, curves)),
         "curves": _frame(study, curve_rows(arms, curves)),
+        "life": _frame(study, life_rows(study, arms, curves)),
+        "life_effects": _frame(study, life_effect_rows(study, arms, curves)),
         "tuning": _frame(study, tuning_rows(study, arms)),
         "layers": _frame(study, layer_rows(arms, by_layer)),
     }

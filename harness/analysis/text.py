@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from harness.analysis.contrasts import f_words
 from harness.analysis.l0 import against, unequal
 from harness.analysis.records import StudyRecord
 from harness.analysis.verdicts import UNDECIDED
@@ -88,7 +89,7 @@ def effect_sentence(study: StudyRecord, effect: Row, outcomes: Sequence[Metric],
     known = [outcome for outcome in outcomes if effect[outcome.effect] is not None]
     undefined = [outcome for outcome in outcomes if outcome.change == "percent" and outcome not in known]
     clauses = [f"no change of {outcome.label} in percent, since one of the figures is 0" for outcome in undefined]
-    clauses += [f"{change(effect, outcome)}, {verdict(effect, outcome)}" for outcome in known]
+    clauses += [_changed(effect, outcome) for outcome in known]
     if unequal(study, effect):
         clauses.insert(1, f"L0 {against(effect)}")  # after FVU, which depends on it
     if reach is not None and reach["n"]:
@@ -96,28 +97,37 @@ def effect_sentence(study: StudyRecord, effect: Row, outcomes: Sequence[Metric],
     return f"{subject}: {'; '.join(clauses)}."
 
 
-def reached(reach: Row) -> tuple[str, str]:
+def _changed(effect: Row, outcome: Metric) -> str:
+    """Change and verdict; of a marginal row whose contexts differ, the range of these instead of their mean."""
+    name = f"{outcome.short}_contexts"
+    if not effect[f"{name}_differ"]:
+        return f"{change(effect, outcome)}, {verdict(effect, outcome)}"
+    low, high = (signed(effect[f"{name}_{end}"]) for end in ("low", "high"))
+    unit = f" {outcome.change_unit}" if outcome.change_unit else ""
+    return f"{outcome.label} from {low} to {high}{unit}, depending on the other axes ({f_words(effect, name)})"
+
+
+def halfway(reach: Row) -> tuple[str, str]:
     """A row of the reach table in two parts: `61 %`, `[55, 67]`, or `not reached`, `by 1 of 3 seeds`."""
-    if not reach["not_reached"]:
-        return f"{number(reach['reached_percent'], 0)} %", bracket(reach, "reached_percent", 0)
-    if reach["not_reached"] == reach["n"]:
+    if not reach["halfway_not_reached"]:
+        return f"{number(reach['halfway_percent'], 0)} %", bracket(reach, "halfway_percent", 0)
+    if reach["halfway_not_reached"] == reach["n"]:
         return "not reached", ""
-    return "not reached", f"by {reach['not_reached']} of {plural(reach['n'], 'seed')}"
+    return "not reached", f"by {reach['halfway_not_reached']} of {plural(reach['n'], 'seed')}"
+
+
+def reached(reach: Row) -> str:
+    """How often an arm reached its reference's final FVU: `3 of 3 seeds`."""
+    return f"{reach['reached']} of {plural(reach['n'], 'seed')}"
 
 
 def _reach(reach: Row) -> list[str]:
-    clauses = []
-    if not reach["halfway_not_reached"]:
-        share = f"{number(reach['halfway_percent'], 0)} % {bracket(reach, 'halfway_percent', 0)}".strip()
-        clauses.append(f"reaches the reference's FVU at half-time after {share} of the tokens until then")
-    result = " ".join(reached(reach)).strip()
-    if not reach["not_reached"]:
-        clauses.append(f"reaches the reference's final FVU after {result} of its tokens")
-    elif reach["not_reached"] == reach["n"]:
-        clauses.append("does not reach the reference's final FVU")
+    share = " ".join(halfway(reach)).strip()
+    if reach["halfway_not_reached"]:
+        clauses = [f"the reference's FVU at half-time is {share}"]
     else:
-        clauses.append(f"the reference's final FVU is {result}")
-    return clauses
+        clauses = [f"reaches the reference's FVU at half-time after {share} of the tokens until then"]
+    return [*clauses, f"reaches its final FVU in {reached(reach)}"]
 
 
 def level_name(study: StudyRecord, effect: Row) -> str:

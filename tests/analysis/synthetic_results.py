@@ -101,11 +101,13 @@ def cell_record(
 
 
 def curve_records(cell: dict[str, Any], points: int = 16) -> Iterator[dict[str, Any]]:
-    """A learning curve that ends at the cell's held-out figures."""
-    final = cell["heldout"]
+    """A learning curve that ends at the cell's held-out figures; of 50 dead latents one revives at each point."""
+    final, before = cell["heldout"], 0.0
     for i in range(1, points + 1):
         share = i / points
         fvu = final["fvu"] * (1 + 1.4 * (1 / share**0.7 - 1) / 6)
+        dead = final["dead_fraction"] * (1 - math.exp(-4 * share)) / (1 - math.exp(-4))
+        revived = before / 50
         yield {
             "cell": cell["cell"],
             "step": 64 * i,
@@ -113,12 +115,15 @@ def curve_records(cell: dict[str, Any], points: int = 16) -> Iterator[dict[str, 
             "train_mse": fvu * 0.9,
             "train_fvu": fvu * 0.98,
             "train_l0": 16.0,
-            "train_dead_fraction": final["dead_fraction"] * (1 - math.exp(-4 * share)) / (1 - math.exp(-4)),
+            "train_dead_fraction": dead,
+            "train_died_fraction": dead - before + revived,
+            "train_revived_fraction": revived,
             "heldout_mse": fvu * 0.9,
             "heldout_nmse": fvu * 1.1,
             "heldout_fvu": fvu,
             "heldout_l0": 16.0,
         }
+        before = dead
 
 
 def depth_arms() -> Iterator[tuple[dict[str, Any], list[float]]]:

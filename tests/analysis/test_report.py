@@ -60,7 +60,7 @@ def small_report(folder: Path, cells: list[dict[str, Any]], **study: Any) -> Pag
 
 
 def test_page_is_self_contained(page: Page):
-    assert len(page.links) == 5
+    assert len(page.links) == 6
     assert all(link.startswith("data:image/svg+xml;base64,") for link in page.links)
     assert "script" not in page.tags
     assert "link" not in page.tags
