@@ -8,7 +8,9 @@ from statistics import fmean
 from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
+from harness.analysis.leave_one_out import minus_one
 from harness.analysis.levels import Key, Level, columns
+from harness.analysis.main_effects import MODELS, MainEffect, main_effects
 from harness.analysis.measured import Measured, Weights
 from harness.analysis.records import StudyRecord
 from harness.analysis.statistics import Interval
@@ -39,6 +41,7 @@ def effect_rows(study: StudyRecord, arms: Sequence[Arm], outcomes: Sequence[Metr
 
     Arms are compared as independent samples, each with all of its seeds. A marginal row averages over the pairs;
     pairs in which an arm has no result are left out of it and counted in `pairs` of the pair rows only.
+    Of a fraction or a sample there are marginal rows alone, without pairs: main effects, from all arms together.
     """
     return judged_rows(study, compare(study, arms, outcomes), outcomes)
 
@@ -57,6 +60,8 @@ def compare(
     """
     *marginal, pairwise = kinds
     compared = _Compared(study, arms, outcomes, setting or (None,) * len(study.tuned))
+    if study.design in MODELS:
+        return [compared.main_effect(one, kind) for kind in marginal for one in main_effects(study, arms)]
     found = []
     for axis, level in compared_levels(study):
         pairs = list(pairs_of(study, arms, axis, level))
@@ -98,6 +103,9 @@ def compared_levels(study: StudyRecord) -> Iterator[tuple[str, Level]]:
 
 def pairs_of(study: StudyRecord, arms: Sequence[Arm], axis: str, level: Level) -> Iterator[Pair]:
     """Every arm at this level that has a counterpart at the reference, in the order of the arms."""
+    if study.design == "leave_one_out":
+        yield from (Pair(*pair) for pair in minus_one(study, arms, axis, level))
+        return
 
     def rest(arm: Arm) -> tuple[Level, ...]:
         return tuple(value for name, value in arm.levels.items() if name != axis)
@@ -120,6 +128,7 @@ class _Compared:
     """The arms of one comparison, measured by each outcome."""
 
     def __init__(self, study: StudyRecord, arms: Sequence[Arm], outcomes: Sequence[Metric], setting: Key) -> None:
+        self.study = study
         self.places = {id(arm): place for place, arm in enumerate(arms)}
         self.measured = {
             metric: Measured.of(study, arms, metric) for metric in dict.fromkeys((*outcomes, FVU, L0))
@@ -135,15 +144,28 @@ class _Compared:
         for side, sign in ((arms, 1), (references, -1)):
             for arm in side:
                 weights[arm] = weights.get(arm, 0.0) + sign / len(pairs)
+        return self._comparison(said, weights, arms, references, paired=True)
+
+    def main_effect(self, effect: MainEffect, kind: str) -> Comparison:
+        """An effect in a fraction or a sample."""
+        said = names(self.study, effect.axis, effect.level, kind, 0, effect.holding)
+        return self._comparison(said, effect.weights, effect.arms, effect.references, paired=False)
+
+    def _comparison(
+        self, said: dict[str, Any], weights: Weights, arms: list[int], references: list[int], *, paired: bool
+    ) -> Comparison:
         row = said | self.setting | {"n": self._seeds(FVU, arms), "n_reference": self._seeds(FVU, references)}
         row |= _levels(self.measured[L0], arms, references)
-        return Comparison(row, {one: self._change(one, weights, arms, references) for one in self.outcomes})
+        changes = {one: self._change(one, weights, arms, references, paired) for one in self.outcomes}
+        return Comparison(row, changes)
 
     def _seeds(self, metric: Metric, arms: Sequence[int]) -> int:
         """The fewest that one of these arms has."""
         return min(len(self.measured[metric].values[arm]) for arm in arms)
 
-    def _change(self, outcome: Metric, weights: Weights, arms: list[int], references: list[int]) -> Change:
+    def _change(
+        self, outcome: Metric, weights: Weights, arms: list[int], references: list[int], paired: bool
+    ) -> Change:
         measured = self.measured[outcome]
         value, contrast = measured.value(weights), measured.contrast(weights)
         found: dict[str, Any] = {}
@@ -155,7 +177,7 @@ class _Compared:
             found |= _interval_columns(f"{outcome.short}_difference", mean, ends)
         ends = measured.ends(contrast) if contrast is not None else None
         found |= _interval_columns(outcome.effect, None if value is None else measured.changed(value), ends)
-        same = all(measured.same(*pair) for pair in zip(arms, references, strict=True))
+        same = paired and all(measured.same(*pair) for pair in zip(arms, references, strict=True))
         both = [*arms, *references]
         return Change(measured, contrast, self._seeds(outcome, both), measured.resolution(both), same, found)
 

@@ -10,7 +10,10 @@ from harness.analysis.view import Row, View, unique
 
 @dataclass(frozen=True)
 class LevelEffect:
-    """The effects table's rows on one level; no marginal where a single pair says the same."""
+    """The effects table's rows on one level; no marginal where a single pair says the same.
+
+    In a fraction there are no pairs, only a marginal.
+    """
 
     axis: str
     level: str
@@ -32,7 +35,7 @@ def effects_by_level(view: View) -> list[LevelEffect]:
     for axis, level, reference in unique((e["axis"], e["level"], e["reference"]) for e in effects):
         rows = [e for e in effects if (e["axis"], e["level"]) == (axis, level)]
         pairs = [row for row in rows if row["kind"] == "pair"]
-        marginal = [row for row in rows if row["kind"] == "marginal" and len(pairs) > 1]
+        marginal = [row for row in rows if row["kind"] == "marginal" and len(pairs) != 1]
         found.append(LevelEffect(axis, level, reference, marginal[0] if marginal else None, pairs))
     axes = unique(effect.axis for effect in found)
     return sorted(found, key=lambda e: (axes.index(e.axis), e.change if view.sorts(e.axis) else 0.0))

@@ -71,6 +71,14 @@ class PublishedFigures(Record):
     nmse: dict[str, dict[int, float]]
 
 
+class DrawnRange(Record):
+    """The numbers that the levels of an axis were drawn from, under whichever condition. log: evenly in it."""
+
+    low: float
+    high: float
+    log: bool
+
+
 class Reference(Record):
     """An SAE of other origin that arms are compared with, as `heldout` has it measured; it has no seeds."""
 
@@ -91,7 +99,9 @@ class StudyRecord(Record):
     settings: dict[str, dict[str, dict[str, Any]]] = {}  # axis -> its named levels -> recipe fields
     tuned: list[str]
     baseline: dict[str, Scalar]
-    design: str = "factorial"
+    design: str = "factorial"  # its kind: harness/study/designs.py
+    ranges: dict[str, DrawnRange] = {}  # of a sampled design, by axis
+    designed: str = ""  # what the design came to, in a sentence; empty for a factorial
     seeds: list[int]
     tuning_seeds: list[int] = []
     looks: list[int] = []  # numbers of seeds at which arms are compared; empty for a single time, with all
@@ -148,9 +158,20 @@ class StudyRecord(Record):
         return self.baseline.get(axis, self.axes[axis][0])
 
     def label(self, arm: dict[str, Any], without: str | None = None) -> str:
-        """An arm in words, as in `dense 2-2, penalty 0.1, adam`; axes that do not vary are left out."""
+        """An arm in words, as in `dense 2-2, penalty 0.1, adam`; axes that do not vary are left out.
+
+        With leave_one_out as in `full recipe` and `full recipe minus penalty 0.1`.
+        """
+        if self.design == "leave_one_out" and without is None:
+            gone = self.left_out(arm)
+            minus = "" if gone is None else f" minus {self.describe({gone: self.baseline[gone]})}"
+            return f"full recipe{minus}"
         varying = [a for a in self.compared if len(self.axes[a]) > 1 and a != without]
         return self.describe({axis: arm.get(axis) for axis in varying})
+
+    def left_out(self, arm: Mapping[str, Any]) -> str | None:
+        """The axis that is not as in the full recipe; those that depend on it come after it."""
+        return next((axis for axis in self.compared if arm.get(axis) != self.baseline.get(axis)), None)
 
     def labels(self, arms: Sequence[Mapping[str, Level]], without: str | None = None) -> list[str]:
         """Arms in words, different ones in different words."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 from pydantic import ValidationError
@@ -54,7 +54,7 @@ def read_cells(results: Path, study: StudyRecord) -> list[CellRecord]:
 
 def read_curves(results: Path) -> pl.DataFrame:
     """Read `curves.jsonl`, one row a point. Raises UserError where it is missing or malformed."""
-    rows, schema = [], POINT | dict.fromkeys(curve_columns(), pl.Float64)
+    rows, schema = [], _schema()
     for number, line in enumerate(_text(results, "curves.jsonl").splitlines(), start=1):
         try:
             point = json.loads(line)
@@ -62,6 +62,15 @@ def read_curves(results: Path) -> pl.DataFrame:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{results}/curves.jsonl:{number}: not a point of a curve: {error}") from error
     return pl.DataFrame(rows, schema=schema)
+
+
+def no_curves() -> pl.DataFrame:
+    """As `read_curves`, without any point: for what reads final figures alone."""
+    return pl.DataFrame([], schema=_schema())
+
+
+def _schema() -> dict[str, Any]:
+    return POINT | dict.fromkeys(curve_columns(), pl.Float64)
 
 
 def _check(cell: CellRecord, study: StudyRecord, seen: set[str], where: str) -> None:

@@ -77,7 +77,7 @@ def effect_sentence(study: StudyRecord, effect: Row, outcomes: Sequence[Metric],
     undecided (9 seeds in each arm would settle it).`
     """
     subject = f"{level_name(study, effect)} instead of {effect['reference']}"
-    if effect["kind"] == "marginal":
+    if effect["kind"] == "marginal" and effect["pairs"]:
         subject += f", mean over {plural(effect['pairs'], 'pair')} of arms"
     elif effect["holding"]:
         subject += f" ({effect['holding']})"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from harness.activations import massive
 from harness.analysis import undercoverage
 from harness.analysis.certainty import open_choices
+from harness.analysis.design_limits import design_limits, effects_not_estimated
 from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.levels import levels_in
 from harness.analysis.text import level_name, plural
@@ -19,6 +20,8 @@ def warnings(view: View) -> list[str]:
     """Everything that weakens the findings, most general first."""
     return [
         *_activations(view),
+        *design_limits(view),
+        *effects_not_estimated(view),
         *_seeds(view),
         *undercoverage.warnings(view),
         *_l0(view),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.commands.command import Command
+from harness.commands.compare import compare, compare_arguments
 from harness.commands.evaluate import evaluate, evaluate_arguments
 from harness.commands.export import export, export_arguments
 from harness.commands.plan import plan, plan_arguments
@@ -52,6 +53,13 @@ COMMANDS = (
         f"report {STUDY}",
         report_arguments,
         report,
+    ),
+    Command(
+        "compare",
+        "Set the results of several studies side by side: same arms, shared cells, verdicts that agree.",
+        "compare results/depth results/optimizer",
+        compare_arguments,
+        compare,
     ),
     Command(
         "export",

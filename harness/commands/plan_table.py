@@ -18,6 +18,7 @@ from harness.evaluation.measurements import measurements
 from harness.files import read_record
 from harness.progress import duration
 from harness.study.cells import ArmSpec, CellSpec, arms
+from harness.study.designed import designed
 from harness.study.edits import asked, edits
 from harness.study.labels import describe
 from harness.study.memory import FLOAT
@@ -44,6 +45,8 @@ def show_plan(
     """
     found = arms(study)
     console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
+    if words := designed(study):
+        console.print(words, soft_wrap=True)
     table = Table(box=None, header_style="dim", pad_edge=False)
     untuned = [axis.name for axis in study.axes if not axis.tune]
     for axis in untuned:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from harness.errors import SettingError
 from harness.study.catalogue import parse_layers
+from harness.study.ranges import Range, RangeForm, as_range
 from harness.study.recipe import NAMED, OFF, RECIPE_FIELDS, RECIPE_TYPES, Scalar, zero_refused
 from harness.yaml_file import Location, Strict, YamlFile, near, shown
 
@@ -23,12 +24,20 @@ LONGEST = 100  # characters of a name that tables show
 
 
 class AxisForm(Strict):
-    """An axis written with keys. `when` is `{other axis: {its level: values here}}`."""
+    """An axis written with keys. `when` is `{other axis: {its level: values, or a range, here}}`."""
 
     values: Values | None = None
-    when: Annotated[dict[str, dict[Scalar, Values]], Field(min_length=1, max_length=1)] | None = None
+    low: Any = None  # of a range, for a sampled design
+    high: Any = None
+    log: Any = None
+    when: Annotated[dict[str, dict[Scalar, Any]], Field(min_length=1, max_length=1)] | None = None
     settings: Annotated[dict[Scalar, dict[str, Any]], Field(min_length=1)] | None = None
     tune: bool = False  # searched inside each arm; the arm is reported at its best
+
+    @property
+    def range(self) -> dict[str, Any]:
+        """The keys of a range that are there."""
+        return {key: end for key in ("low", "high", "log") if (end := getattr(self, key)) is not None}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Axis:
     parent: str | None = None
     by_parent: tuple[tuple[Scalar, tuple[Scalar, ...]], ...] = ()  # parent's level -> values here
     bundles: Mapping[Scalar, Setting] = field(default_factory=dict)  # named level -> recipe fields
+    # What a sampled design draws its levels from: parent's level (None: no condition) -> range
+    ranges: Mapping[Scalar, Range] = field(default_factory=dict)
 
     def choices(self, setting: Setting) -> tuple[Scalar, ...]:
         """Its levels given these levels of the other axes; none if its condition does not hold."""
@@ -66,8 +77,11 @@ def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axi
     """The axis `name` of a study file, given the axes that come `before` it. Raises UserError."""
     where: Location = ("axes", name)
     form: AxisForm | None = None if isinstance(raw, list) else file.check(AxisForm, raw, where)
-    if form and sum(given is not None for given in (form.values, form.when, form.settings)) != 1:
-        raise file.error(where, "expected one of 'values', 'when' and 'settings'")
+    if (
+        form
+        and sum(given is not None for given in (form.values, form.when, form.settings, form.range or None)) != 1
+    ):
+        raise file.error(where, "expected one of 'values', 'when' and 'settings', or 'low' and 'high'")
     if form and form.settings is not None:
         return _bundles(file, name, form.settings, form.tune, before)
     if name not in FIELDS:
@@ -77,6 +91,8 @@ def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axi
         return Axis(name, tune=False, values=_values(file, name, raw, where))
     if form.when is not None:
         return _conditional(file, name, form.when, form.tune, before)
+    if form.range:
+        return Axis(name, form.tune, ranges={None: _range(file, name, form.range, where)})
     return Axis(name, form.tune, values=_values(file, name, form.values, (*where, "values")))
 
 
@@ -89,15 +105,17 @@ def _conditional(
     if parent is None:
         known = ", ".join(axis.name for axis in before) or "none"
         raise file.error(where, f"expected an axis that comes before {name!r} ({known})")
-    by_parent = []
+    by_parent, ranges = [], {}
     for key, values in table.items():
         at = (*where, str(key))
         level = key if parent.bundles else read_field(file, parent_name, key, at)
         if level not in parent.levels():
             levels = ", ".join(str(level) for level in parent.levels())
             raise file.error(at, f"{key!r} is not a value of the axis {parent_name!r} ({levels})")
-        by_parent.append((level, _values(file, name, values, at)))
-    return Axis(name, tune, parent=parent_name, by_parent=tuple(by_parent))
+        if isinstance(values, dict):
+            ranges[level] = _range(file, name, values, at)
+        by_parent.append((level, () if isinstance(values, dict) else _values(file, name, values, at)))
+    return Axis(name, tune, parent=parent_name, by_parent=tuple(by_parent), ranges=ranges)
 
 
 def _bundles(
@@ -140,6 +158,12 @@ def _values(file: YamlFile, name: str, raw: object, where: Location) -> tuple[Sc
     if len(set(values)) < len(values):
         raise file.error(where, f"expected each value once, got {values}")
     return tuple(values)
+
+
+def _range(file: YamlFile, name: str, raw: object, where: Location) -> Range:
+    form: RangeForm = file.check(RangeForm, raw, where)
+    low, high = (read_field(file, name, getattr(form, key), (*where, key)) for key in ("low", "high"))
+    return as_range(file, form, low, high, RECIPE_TYPES[name] in (int, int | None), where)
 
 
 def read_field(file: YamlFile, name: str, value: object, where: Location) -> Scalar:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, field
 
 from harness.errors import SettingError
 from harness.fingerprint import fingerprint
 from harness.study.axes import Axis, Setting
+from harness.study.fraction import ABSENT, Part, Point, balanced, main_effects
 from harness.study.identity import decisive, inert
 from harness.study.labels import describe, show
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
@@ -24,6 +25,7 @@ class _Row:
     values: Setting  # of each recipe field, and the level of each axis
     set_by: dict[str, str] = field(default_factory=dict)  # recipe field -> the axis that sets it
     clash: tuple[str, str, str] | None = None  # a recipe field, and the two axes that both set it
+    drawn: Setting = field(default_factory=dict)  # the levels that it is to get, in a sampled design
 
     def with_level(self, axis: Axis, level: Scalar) -> _Row:
         fields = axis.fields(level)
@@ -32,14 +34,30 @@ class _Row:
             {**self.values, axis.name: level, **fields},
             {**self.set_by, **dict.fromkeys(fields, axis.name)},
             self.clash or next(iter(twice), None),
+            self.drawn,
         )
+
+    def choices(self, axis: Axis) -> tuple[Scalar, ...]:
+        """The levels that the axis gets here."""
+        choices = axis.choices(self.values)
+        return (self.drawn[axis.name],) if choices and axis.name in self.drawn else choices
 
     def has(self, axis: Axis) -> bool:
         """Whether the axis exists in this setting."""
         return axis.parent is None or self.set_by.get(axis.name) == axis.name
 
-    def varies(self, axis: Axis, baseline: Setting) -> bool:
-        """Whether the axis exists here at another level than in the baseline."""
+    def point(self, study: Study) -> Point:
+        """Its level of each untuned axis."""
+        axes = (axis for axis in study.axes if not axis.tune)
+        return tuple(self.values[axis.name] if self.has(axis) else ABSENT for axis in axes)
+
+    def varies(self, axis: Axis, study: Study, baseline: Setting) -> bool:
+        """Whether the axis exists here at another level than in the baseline.
+
+        In leave_one_out: than in the full recipe, if its condition holds there in another way.
+        """
+        if study.design.kind == "leave_one_out" and self.has(axis):
+            return self.values[axis.name] != study.baseline_level(axis, axis.choices(self.values))
         return self.has(axis) and self.values[axis.name] != baseline.get(axis.name)
 
 
@@ -49,20 +67,64 @@ def _rows(study: Study) -> list[_Row]:
     Raises UserError if there are too many, before they are made, or if a field without default is set neither by
     the recipe nor by an axis.
     """
-    rows = [_Row(study.without_axes())]
-    seeds = len(study.seeds) + len(study.tuning_seeds)
-    baseline = study.baseline()
-    for number, axis in enumerate(study.axes, start=1):
-        if seeds * sum(len(axis.choices(row.values)) or 1 for row in rows) > MOST_CELLS:
-            message = f"expected at most {MOST_CELLS:,} cells, but the axes and seeds of this file make more"
-            raise study.file.error(("axes", axis.name), message)
-        rows = [new for row in rows for new in _extended(row, axis)]
-        if study.design == "one_factor":
-            varied = [axis for axis in study.axes[:number] if not axis.tune]
-            rows = [row for row in rows if sum(row.varies(axis, baseline) for axis in varied) <= 1]
+    rows = _before_fraction(study)
+    if study.design.kind == "fraction":
+        arms, part = _fraction(study, rows)
+        chosen = {arms[place] for place in part.chosen}
+        rows = [row for row in rows if row.point(study) in chosen]
+        _check_size(study, study.axes[-1], (1 for _ in rows), _seeds(study))
     for row in rows:
         _check_complete(study, row)
     return rows
+
+
+def _before_fraction(study: Study) -> list[_Row]:
+    """The settings of the design; of a fraction those of which it is a part."""
+    rows = [_Row(study.without_axes(), drawn=arm) for arm in study.drawn or ({},)]
+    seeds = 1 if study.design.kind == "fraction" else _seeds(study)
+    baseline = study.baseline()
+    for number, axis in enumerate(study.axes, start=1):
+        _check_size(study, axis, (len(row.choices(axis)) for row in rows), seeds)
+        rows = [new for row in rows for new in _extended(row, axis)]
+        if study.design.kind in ("one_factor", "leave_one_out"):
+            varied = [axis for axis in study.axes[:number] if not axis.tune]
+            rows = [row for row in rows if sum(row.varies(axis, study, baseline) for axis in varied) <= 1]
+    return rows
+
+
+def _seeds(study: Study) -> int:
+    return len(study.seeds) + len(study.tuning_seeds)
+
+
+def _check_size(study: Study, axis: Axis, choices: Iterable[int], seeds: int) -> None:
+    if seeds * sum(number or 1 for number in choices) > MOST_CELLS:
+        what = "cells, but the axes and seeds of this file make more"
+        if seeds == 1 and study.design.kind == "fraction":
+            what = "settings to take a fraction of, but the axes of this file make more"
+        message = f"expected at most {MOST_CELLS:,} {what}"
+        raise study.file.error(("axes", axis.name), message)
+
+
+def fraction(study: Study) -> tuple[int, Part]:
+    """Of how many arms the study's fraction is a part, and which one."""
+    arms, part = _fraction(study, _before_fraction(study))
+    return len(arms), part
+
+
+def _fraction(study: Study, rows: list[_Row]) -> tuple[list[Point], Part]:
+    """All arms, and the part of them, which has the baseline in it. Raises UserError if there is no such part."""
+    baseline = study.baseline().items()
+    arms = dict.fromkeys(row.point(study) for row in rows)
+    first = next((row for row in rows if all(row.values.get(name) == level for name, level in baseline)), None)
+    points = list(arms)
+    wanted, least = study.design.arms_of(len(points)), main_effects(points)
+    where = ("design", "fraction")
+    if wanted > len(points):
+        raise study.file.error(where, f"expected at most {len(points)} arms, which are all, got {wanted}")
+    if wanted < least:
+        expected = f"expected at least {least} arms, since the axes have {least - 1} main effects"
+        raise study.file.error(where, f"{expected}, got {wanted} of {len(points)}")
+    return points, balanced(tuple(points), wanted, points.index(first.point(study)) if first else None)
 
 
 def _check_complete(study: Study, row: _Row) -> None:
@@ -74,7 +136,7 @@ def _check_complete(study: Study, row: _Row) -> None:
 
 
 def _extended(row: _Row, axis: Axis) -> Iterator[_Row]:
-    choices = axis.choices(row.values)
+    choices = row.choices(axis)
     yield from (row.with_level(axis, level) for level in choices)
     if not choices:
         yield row

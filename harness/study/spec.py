@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,12 +15,13 @@ from harness.sources.source import Source
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
 from harness.study.curve import POINTS
 from harness.study.indifference import read_indifference
+from harness.study.designs import Design, check_axes, read_design
 from harness.study.memory import KnownFeatures
 from harness.study.pruning import Pruning, read_pruning
-from harness.study.recipe import RECIPE_FIELDS, Recipe
+from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
+from harness.study.sampling import sampled
 from harness.yaml_file import Strict, YamlFile, file_name, near, read_yaml
 
-Design = Literal["factorial", "one_factor"]
 Keep = Literal["reported", "all", "none"]  # of which cells the trained SAEs stay on disk
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
 
@@ -43,7 +44,7 @@ class StudyForm(Strict):
     source: str  # a source file, from the study file's folder
     recipe: dict[str, Any]  # shared by all cells, unless an axis changes it
     axes: Annotated[dict[str, Any], Field(min_length=1)]
-    design: Design = "factorial"
+    design: Any = "factorial"  # harness/study/designs.py
     seeds: Seeds
     pruning: Any = "none"  # harness/study/pruning.py
     keep: Keep = "reported"
@@ -72,6 +73,7 @@ class Study:
     curve_points: int = POINTS
     published: PublishedFigures | None = None
     indifference: Mapping[str, float] = field(default_factory=dict)  # by the outcome's short name, in its unit
+    drawn: tuple[Setting, ...] = ()  # the arms of a sampled design: levels of the untuned axes
     references: Mapping[str, Path] = field(default_factory=dict)  # folders of SAEs, by their names
 
     @property
@@ -83,8 +85,11 @@ class Study:
 
     @property
     def base(self) -> Recipe:
-        """The baseline's recipe, with each tuned axis at its first level. Raises SettingError."""
-        values = self._baseline()
+        """The recipe of the baseline, or of the first arm drawn, with each tuned axis at its first level.
+
+        Raises SettingError.
+        """
+        values = self._baseline(self.drawn[0] if self.drawn else {})
         return Recipe(**{name: values[name] for name in RECIPE_FIELDS if name in values})  # type: ignore[arg-type]
 
     @property
@@ -94,8 +99,11 @@ class Study:
         return KnownFeatures(stored.tokens["held_out"], stored.features) if stored.features else None
 
     def baseline(self) -> Setting:
-        """The arm to compare with: the values stated in the recipe, or else each axis' first level."""
-        values = self._baseline()
+        """The arm to compare with: the values stated in the recipe, or else each axis' first level.
+
+        With leave_one_out the last level: it is the full recipe.
+        """
+        values = self._baseline({})
         return {axis.name: values[axis.name] for axis in self.axes if not axis.tune and axis.name in values}
 
     def without_axes(self) -> Setting:
@@ -106,15 +114,21 @@ class Study:
         defaults = {name: f.default for name, f in RECIPE_FIELDS.items() if f.default is not MISSING}
         return {**defaults, **self.stated}
 
-    def _baseline(self) -> Setting:
-        """The baseline's recipe fields, and its level of every axis."""
+    def _baseline(self, drawn: Setting) -> Setting:
+        """The baseline's recipe fields, and its level of every axis; `drawn` ones come first."""
         values = self.without_axes()
         for axis in self.axes:
             if choices := axis.choices(values):
-                stated = self.stated.get(axis.name, choices[0])
-                level = stated if stated in choices else choices[0]
+                level = drawn.get(axis.name, self.baseline_level(axis, choices))
                 values |= {axis.name: level, **axis.fields(level)}
         return values
+
+    def baseline_level(self, axis: Axis, choices: tuple[Scalar, ...]) -> Scalar:
+        """The baseline's level of an axis that has these `choices` there."""
+        stated = self.stated.get(axis.name)
+        if axis.name in self.stated and stated in choices:
+            return stated
+        return choices[-1 if self.design.kind == "leave_one_out" and not axis.tune else 0]
 
 
 def load_study(path: Path) -> Study:
@@ -125,14 +139,16 @@ def load_study(path: Path) -> Study:
     for name in form.axes:
         axes.append(read_axis(file, name, form.axes[name], axes))
     _check_seeds(file, form, axes)
-    return Study(
+    design = read_design(file, form.design)
+    check_axes(file, axes, design)
+    study = Study(
         name=file_name(file),
         file=file,
         question=form.question.strip(),
         source=_source(file, form.source),
         stated=_stated(file, form),
         axes=tuple(axes),
-        design=form.design,
+        design=design,
         seeds=tuple(form.seeds),
         tuning_seeds=tuple(form.tuning_seeds),
         pruning=read_pruning(file, form.pruning),
@@ -142,6 +158,10 @@ def load_study(path: Path) -> Study:
         indifference=read_indifference(file, form.indifference),
         references=_references(file, form),
     )
+    if design.kind != "sampled":
+        return study
+    drawn_axes, drawn = sampled(file, axes, design, study.without_axes())
+    return replace(study, axes=drawn_axes, drawn=drawn)
 
 
 def _source(file: YamlFile, name: str) -> Source:

@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.evaluation.measurements import measurements
 from harness.files import write_json, write_json_lines
 from harness.study.cells import CellSpec, size
+from harness.study.designed import designed
 from harness.study.grid import levels
 from harness.study.plan import cost
 from harness.study.spec import Study
@@ -118,7 +119,9 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
         "settings": {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles},
         "tuned": [axis.name for axis in study.axes if axis.tune],
         "baseline": study.baseline(),
-        "design": study.design,
+        "design": study.design.kind,
+        "designed": designed(study),
+        **({"ranges": drawn} if (drawn := _ranges(study)) else {}),
         "seeds": study.seeds,
         "tuning_seeds": study.tuning_seeds,
         **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
@@ -134,6 +137,19 @@ def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
             "measured": measured(store.manifest),
             **_targets(store),
         },
+    }
+
+
+def _ranges(study: Study) -> dict[str, dict[str, Any]]:
+    """For each axis with ranges, what all of them together span."""
+    return {
+        axis.name: {
+            "low": min(one.low for one in axis.ranges.values()),
+            "high": max(one.high for one in axis.ranges.values()),
+            "log": all(one.log for one in axis.ranges.values()),
+        }
+        for axis in study.axes
+        if axis.ranges
     }
 
 

@@ -90,7 +90,7 @@ MISTAKES = {
     "broken YAML": (("seeds: [0, 1]", "seeds: [0, 1"), ": not YAML: "),
     "an impossible design": (
         ("seeds:", "design: all\nseeds:"),
-        ":15: design: expected 'factorial' or 'one_factor'",
+        ":15: design: expected 'factorial', 'one_factor', 'leave_one_out', {fraction: 1/2} or {sampled: 40}, got",
     ),
 }
 
