@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.analysis.plots import arms, by_k, curves, effects, life, tradeoff, tuning
+from harness.analysis.plots import arms, by_k, curves, effects, frontier, life, tradeoff, tuning
 from harness.analysis.style import house_style, save
 from harness.analysis.view import load_view
 
@@ -18,6 +18,7 @@ FIGURES = {
     "feature_effects": effects.draw_features,
     "tuning": tuning.draw,
     "tradeoff": tradeoff.draw,
+    "frontier": frontier.draw,
 }
 
 

@@ -32,6 +32,8 @@ CAPTIONS = {
     "life": "How often living latents die and dead ones revive, against training tokens, from the first full dead "
     "window on.",
     "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
+    "frontier": "FVU against dead latents, FLOPs and L0 on {heldout:,} held-out tokens at every tuned setting of "
+    "every arm, and which of them are dominated.",
     "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best "
     "mean of those that were compared.",
 }

@@ -28,6 +28,8 @@ TABLES = (
     "life_effects",
     "tuning",
     "layers",
+    "frontier",
+    "senses",
 )
 
 

@@ -13,7 +13,9 @@ from harness.analysis.arms import arm_rows, collect_arms, seed_rows
 from harness.analysis.choosing import with_choice_errors
 from harness.analysis.contexts import add_contexts
 from harness.analysis.effects import effect_rows
+from harness.analysis.equal import with_equal_rows
 from harness.analysis.finite import finite_curves
+from harness.analysis.frontier import frontier_rows
 from harness.analysis.interactions import interaction_rows
 from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.levels import column, columns
@@ -22,6 +24,7 @@ from harness.analysis.life_effects import life_effect_rows
 from harness.analysis.reach import reach_rows
 from harness.analysis.records import CellRecord, Figures, State, StudyRecord
 from harness.analysis.results import read_cells, read_curves, read_study
+from harness.analysis.senses import sense_rows
 from harness.analysis.stacks import layer_rows
 from harness.analysis.tuning import tuning_rows
 from harness.analysis.variance import variance_rows
@@ -55,11 +58,12 @@ def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFr
     final = _final(cells)
     outcomes, metrics = compared(final), [metric.name for metric in final]
     by_layer = present(metrics_at("layer"), _measured(layer for cell in cells for layer in cell.layers))
+    effects = with_equal_rows(study, arms, outcomes, effect_rows(study, arms, outcomes))
     tables = {
         "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
         "arms": _frame(study, arm_rows(study, arms, final)),
         "seeds": _frame(study, seed_rows(study, arms, metrics)),
-        "effects": _frame(study, add_contexts(study, arms, outcomes, effect_rows(study, arms, outcomes))),
+        "effects": _frame(study, add_contexts(study, arms, outcomes, effects)),
         "interactions": _frame(study, interaction_rows(study, arms, outcomes)),
         "variance": _frame(study, variance_rows(arms, outcomes)),
         "reach": _frame(study, reach_rows(study, arms, curves)),
@@ -68,6 +72,8 @@ def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFr
         "life_effects": _frame(study, life_effect_rows(study, arms, curves)),
         "tuning": _frame(study, tuning_rows(study, arms)),
         "layers": _frame(study, layer_rows(arms, by_layer)),
+        "frontier": _frame(study, frontier_rows(study, arms)),
+        "senses": _frame(study, sense_rows(study, arms, curves)),
     }
     if study.references:
         rows = _reference_rows(study, metrics)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from harness.activations import massive
-from harness.analysis import undercoverage
+from harness.analysis import comparability, undercoverage
 from harness.analysis.certainty import open_choices
 from harness.analysis.design_limits import design_limits, effects_not_estimated
 from harness.analysis.l0 import TOLERANCE, against, unequal
@@ -33,6 +33,7 @@ def warnings(view: View) -> list[str]:
         *open_choices(view),
         *_not_compared(view),
         *_edges(view),
+        *comparability.warnings(view),
     ]
 
 

@@ -14,8 +14,8 @@ from harness.sources.kinds import load_source
 from harness.sources.source import Source
 from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
 from harness.study.curve import POINTS
-from harness.study.indifference import read_indifference
 from harness.study.designs import Design, check_axes, read_design
+from harness.study.indifference import read_indifference
 from harness.study.memory import KnownFeatures
 from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar

@@ -47,7 +47,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
 
 
 def test_arms_that_differ_by_more_than_one_percent_are_warned_of(view: View):
-    assert warnings(view) == [WARNING]
+    assert [line for line in warnings(view) if "L0" in line] == [WARNING]
 
 
 def test_every_sentence_with_its_fvu_says_it(view: View):
@@ -93,7 +93,7 @@ def test_another_k_is_no_surprise(tmp_path: Path):
     settings = {"size": {"small": {}, "large": {"k": 32}}}
     for axis, levels in (("k", (16, 32)), ("size", ("small", "large"))):
         view = tabulate(tmp_path / axis, axis, dict(zip(levels, (16.0, 32.0), strict=True)), settings=settings)
-        assert warnings(view) == []
+        assert not any("L0" in line for line in warnings(view))
         assert "L0" not in view.heldout_note
 
 
