@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.analysis.plots import arms, by_k, curves, effects, frontier, life, tradeoff, tuning
+from harness.analysis.plots import arms, by_k, curves, dose, effects, frontier, life, tradeoff, tuning
+from harness.analysis.plots.drawable import drawable
 from harness.analysis.style import house_style, save
 from harness.analysis.view import load_view
 
-FIGURES = {
-    "arms": arms.draw,
+FIGURES = {  # those that answer a study's question come first, as in the captions of `report`
+    "effects": effects.draw,
+    "dose": dose.draw,
+    "frontier": frontier.draw,
     "by_k": by_k.draw,
+    "arms": arms.draw,
+    "tradeoff": tradeoff.draw,
+    "feature_effects": effects.draw_features,
+    "features": arms.draw_features,
     "curves": curves.draw,
     "life": life.draw,
-    "features": arms.draw_features,
-    "effects": effects.draw,
-    "feature_effects": effects.draw_features,
     "tuning": tuning.draw,
-    "tradeoff": tradeoff.draw,
-    "frontier": frontier.draw,
 }
 
 
@@ -28,7 +30,7 @@ def make_figures(results: Path) -> list[Path]:
     A figure that has nothing to show (tuning where nothing is tuned) is not written, and an older one is removed.
     Raises UserError where the tables are missing.
     """
-    view = load_view(results)
+    view = drawable(load_view(results))
     folder = results / "figures"
     folder.mkdir(exist_ok=True)
     written: list[Path] = []

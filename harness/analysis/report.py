@@ -19,21 +19,23 @@ from harness.errors import UserError
 from harness.metrics import L0, Metric, curve_columns, metrics_at
 from harness.study.labels import show
 
-CAPTIONS = {
-    "effects": "What each level changes against the baseline's level, all other settings equal; paired by seed, "
-    "on {heldout:,} held-out tokens.",
-    "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens: "
-    "blue is better, vermillion is worse.",
-    "arms": "{reconstruction} of every arm on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
-    "features": "FVU and recovered features of every arm on {heldout:,} held-out tokens, with 95 % intervals and "
-    "single seeds.",
-    "by_k": "Normalised MSE against k on {heldout:,} held-out tokens.{published}",
-    "curves": "Learning curves against training tokens; held-out ones on {curve:,} held-out tokens.",
-    "life": "How often living latents die and dead ones revive, against training tokens, from the first full dead "
-    "window on.",
-    "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
+CAPTIONS = {  # in the order of the page: what answers the study's question comes first
+    "effects": "What each level changes against the baseline's level, all other settings equal, on {heldout:,} "
+    "held-out tokens; hollow circles are undecided.",
+    "dose": "Outcomes against the numbers that levels stand for, on {heldout:,} held-out tokens; hollow: no "
+    "difference from the reference level was shown.",
     "frontier": "FVU against dead latents, FLOPs and L0 on {heldout:,} held-out tokens at every tuned setting of "
     "every arm, and which of them are dominated.",
+    "by_k": "Normalised MSE against k on {heldout:,} held-out tokens.{published}",
+    "arms": "{reconstruction} on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
+    "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
+    "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens.",
+    "features": "FVU and recovered features on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
+    "curves": "Learning curves against training tokens; held-out ones on {curve:,} held-out tokens. "
+    "Latents that are silent in training are counted on training tokens, while weights change: they are not the "
+    "dead latents of the tables.",
+    "life": "How often living latents die and dead ones revive, against training tokens, from the first full dead "
+    "window on.",
     "tuning": "FVU on {heldout:,} held-out tokens at every tuned setting; a ring marks the chosen one, the best "
     "mean of those that were compared.",
 }

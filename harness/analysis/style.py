@@ -12,8 +12,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from harness.analysis.lettering import escaped, families, shorten, width
+
 WIDTH = 9.0  # inches; a README shows them about 900 px wide, so 1 pt is about 1.4 px there
-DPI = 200
+DPI = 200  # also while places are found: letters have other widths at another
 
 INK, SOFT, PALE, FAINT = "#1f2328", "#59636e", "#bcc4cd", "#d8dde3"
 LOWER, HIGHER, LEVEL = "#0072b2", "#d55e00", "#7a828b"  # blue and vermillion are apart for every kind of sight
@@ -22,8 +24,10 @@ LOWER, HIGHER, LEVEL = "#0072b2", "#d55e00", "#7a828b"  # blue and vermillion ar
 PALETTE = ("#333333", "#0072b2", "#d55e00", "#009e73", "#c0569b", "#c98a00", "#3fa2dc", "#8c5a3c")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 
+LEGEND_ROOM, LEGEND_ENTRY = 125, 60  # letters in a row of a legend, and of one entry
+TALLEST = 10.8  # inches: 1,080 px in a README, about a screen; figures show the best of what does not fit
+
 RC: dict[str, Any] = {
-    "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "text.parse_math": False,  # a $ in the name of a level is no formula
     "axes.edgecolor": SOFT,
@@ -61,12 +65,12 @@ RC: dict[str, Any] = {
 
 def page(title: str, note: str, height: float, *legends: Sequence[Artist]) -> tuple[Figure, SubFigure]:
     """A figure with a head (title, what is shown and its n, legends) and a body of `height` inches to draw in."""
-    lines = [line for paragraph in note.split("\n") for line in textwrap.wrap(paragraph, 122)]
+    lines = [line for paragraph in note.split("\n") for line in textwrap.wrap(escaped(paragraph), 122)]
     rows = [row for legend in legends for row in _legend_rows(legend)]
-    titles = textwrap.wrap(title, 90)
+    titles = textwrap.wrap(escaped(title), 90)
     below = 0.26 + 0.21 * (len(titles) - 1)  # where the note begins
     head = 0.14 + below + 0.17 * len(lines) + (0.21 * len(rows) + 0.05 if rows else 0.0)
-    figure = Figure(figsize=(WIDTH, head + height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, head + height), dpi=DPI, layout="constrained")
     top, body = (part for [part] in figure.subfigures(2, 1, squeeze=False, height_ratios=[head, height]))
     x, y = 0.012, 1 - 0.10 / head
     top.text(x, y, "\n".join(titles), fontsize=12, fontweight="bold", color=INK, va="top")
@@ -80,14 +84,15 @@ def page(title: str, note: str, height: float, *legends: Sequence[Artist]) -> tu
 
 
 def _legend_rows(handles: Sequence[Artist]) -> list[list[Artist]]:
-    """Handles in rows that fit the width."""
+    """Handles in rows that fit the width; labels that are long for that are shortened."""
     rows: list[list[Artist]] = []
     room = 0
     for handle in handles:
-        letters = len(str(handle.get_label())) + 7
+        handle.set_label(shorten(escaped(str(handle.get_label())), LEGEND_ENTRY))
+        letters = width(str(handle.get_label())) + 7
         if not rows or letters > room:
             rows.append([])
-            room = 125
+            room = LEGEND_ROOM
         rows[-1].append(handle)
         room -= letters
     return rows
@@ -111,6 +116,6 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 def house_style() -> Any:
     """Context in which figures are drawn and saved; the reader's own matplotlib settings play no part."""
-    everything: dict[Any, Any] = {**mpl.rcParamsDefault, **RC}
+    everything: dict[Any, Any] = {**mpl.rcParamsDefault, **RC, "font.family": families()}
     everything["backend"] = "agg"
     return mpl.rc_context(everything)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from harness.analysis.style import MARKERS, PALETTE
 from harness.metrics import Metric, compared, metrics_at
 
 MOST_HUES = 7  # lines of more colours in one panel are not told apart
+MOST_PANELS = 12
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -24,10 +25,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class View:
-    """Tables of one study, as rows, with the choices that all its figures keep to."""
+    """Tables of one study, as rows, with the choices that all its figures keep to.
+
+    `names_note`: what was done with names that figures cannot write as they are; empty where nothing was.
+    """
 
     study: StudyRecord
     tables: dict[str, list[Row]]
+    names_note: str = ""
 
     @property
     def arms(self) -> list[Row]:
@@ -125,6 +130,22 @@ class View:
         keys = unique(self.panel(arm) for arm in self.arms)
         return sorted(keys, key=lambda key: (self.hues.index(key[0]), self.combinations.index(key[1:])))
 
+    @cached_property
+    def shown_panels(self) -> list[Key]:
+        """As many of the panels as one figure has room for: the baseline's, and those with the lowest FVU."""
+        return self.best(self.panels, self.panel, MOST_PANELS)
+
+    def best(self, groups: Sequence[Key], group_of: Callable[[Row], Key], most: int) -> list[Key]:
+        """The groups of arms with the lowest FVU, at most so many, in their order, with the baseline's."""
+        lowest = dict.fromkeys(groups, math.inf)
+        for arm in self.arms:
+            group = group_of(arm)
+            if group in lowest and arm["fvu"] is not None:
+                lowest[group] = min(lowest[group], arm["fvu"])
+        first = None if self.baseline is None else group_of(self.baseline)
+        chosen = sorted(groups, key=lambda group: (group != first, lowest[group]))[:most]
+        return [group for group in groups if group in chosen]
+
     def panel(self, row: Row) -> Key:
         """The panel that a row of any table belongs to."""
         return (self.level(row), *self.combination(row)) if self.many_arms else self.combination(row)
@@ -175,17 +196,27 @@ class View:
         ordered = sorted(self.hues, key=lambda other: other != reference)
         return PALETTE[ordered.index(level)]
 
+    def shape(self, level: Level) -> dict[str, Any]:
+        """The marker of a level of the colour axis on a line, for those who see no colours; none if many_arms."""
+        if self.many_arms or self.hue is None:
+            return {}
+        return {"marker": MARKERS[self.hues.index(level)], "ms": 4.5, "mew": 0}
+
     def marker(self, key: Key) -> str:
-        """The marker of a combination of the other axes."""
-        return MARKERS[self.combinations.index(key) % len(MARKERS)]
+        """The marker of a combination of the other axes; the same for all without has_markers."""
+        return MARKERS[self.combinations.index(key)] if self.has_markers else MARKERS[0]
+
+    @property
+    def has_markers(self) -> bool:
+        """Whether each combination of the other axes has a marker of its own."""
+        return bool(self.rest) and len(self.combinations) <= len(MARKERS)
 
     @property
     def seeds_note(self) -> str:
         """How many seeds there are and what the intervals are, as in every figure's note."""
         n = len(self.study.seeds)
-        if n == 1:
-            return "one seed a setting, hence no intervals"
-        return f"n = {n} seeds, 95 % t-intervals"
+        seeds = "one seed per setting, hence no intervals" if n == 1 else f"n = {n} seeds, 95 % intervals"
+        return f"{self.names_note}; {seeds}" if self.names_note else seeds
 
     @property
     def heldout_note(self) -> str:

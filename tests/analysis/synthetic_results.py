@@ -1,6 +1,7 @@
 """Results folders with known effects, as the sweep writes them, for tests and for looking at figures.
 
-`python tests/analysis/synthetic_results.py FOLDER` writes one of realistic size.
+`python tests/analysis/synthetic_results.py FOLDER` writes one of realistic size, with `large` behind it one of 120
+arms in 840 cells.
 """
 
 from __future__ import annotations
@@ -182,5 +183,39 @@ def write_grid(
     return write(folder, study, cells, curves)
 
 
+LARGE: dict[str, list[Any]] = {
+    "layers": ["none", "dense 2-2", "dense 2-4-4-2", "dense_encoder 2", "sparse 3"],
+    "penalty": [0, 0.01, 0.03, 0.1, 0.3, 1.0],
+    "optimizer": ["adam", "muon", "lion", "schedule_free_adam"],
+}
+RATES = [0.002, 0.004, 0.008, 0.016]
+
+
+def large_cell(arm: dict[str, Any], lr: float, seed: int) -> dict[str, Any]:
+    """Every level moves FVU and deaths a little, whatever the axes are."""
+    noise = random.Random(f"{arm}{lr}{seed}")
+    effects = [random.Random(f"{axis}{level}") for axis, level in arm.items()]
+    fvu = 0.1 * math.exp(sum(effect.gauss(0, 0.15) for effect in effects))
+    fvu *= (1 + 0.09 * math.log(lr / 0.006) ** 2) * (1 + noise.gauss(0, 0.01))
+    dead = 0.1 * math.exp(sum(effect.gauss(0, 0.8) for effect in effects) + noise.gauss(0, 0.1))
+    return cell_record(arm, seed, fvu, {"lr": lr}, dead=min(dead, 0.95))
+
+
+def write_large(
+    folder: Path, axes: dict[str, list[Any]] = LARGE, seeds: int = 3, points: int = 16, **study: Any
+) -> Path:
+    """A full factorial with a learning rate tuned on a seed of its own: `seeds` + 4 cells per arm."""
+    cells = []
+    for levels in product(*axes.values()):
+        arm = dict(zip(axes, levels, strict=True))
+        searched = [large_cell(arm, lr, 100) for lr in RATES]
+        best = min(searched, key=lambda cell: float(cell["heldout"]["fvu"]))["tuned"]["lr"]
+        cells += [*searched, *(large_cell(arm, best, seed) for seed in range(seeds))]
+    curves = [point for cell in cells for point in curve_records(cell, points)]
+    record = study_record(folder.name, {**axes, "lr": RATES}, list(range(seeds)), cells=len(cells))
+    return write(folder, record | {"tuning_seeds": [100], **study}, cells, curves)
+
+
 if __name__ == "__main__":
-    print(write_depth(Path(sys.argv[1])))
+    writer = write_large if "large" in sys.argv else write_depth
+    print(writer(Path(sys.argv[1])))

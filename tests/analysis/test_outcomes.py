@@ -121,7 +121,13 @@ def test_a_seed_without_them_is_left_out_of_them_alone(tmp_path: Path):
 
 
 def test_page_summary_and_figures_show_them(better_fvu: Path):
-    assert {path.stem for path in make_figures(better_fvu)} == set(FIGURES) - {"tuning", "curves", "life", "by_k"}
+    assert {path.stem for path in make_figures(better_fvu)} == set(FIGURES) - {
+        "tuning",
+        "curves",
+        "life",
+        "by_k",
+        "dose",
+    }
     page = make_report(better_fvu).read_text()
     assert "<th>MCC, %</th>" in page
     assert "<dt>Uniqueness</dt>" in page

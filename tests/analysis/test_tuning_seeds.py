@@ -64,7 +64,7 @@ def test_tuning_table_is_of_the_tuning_seeds(results: Path):
 
 def points(figure: Figure) -> list[Any]:
     (ax,) = [ax for part in figure.subfigs for ax in part.axes]
-    return [line for line in ax.lines if line.get_marker() == "o" and line.get_markerfacecolor() != "none"]
+    return [line for line in ax.lines if line.get_marker() in ("o", "s") and line.get_markerfacecolor() != "none"]
 
 
 def test_tuning_figure_shows_the_tuning_seeds(results: Path):

@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.analysis.levels import column
-from harness.analysis.plots.scales import Ends, ends_of, logarithmic, robust_limits
+from harness.analysis.plots.scales import Ends, ends_of, logarithmic, name_ticks, robust_limits
 from harness.analysis.style import MARKERS, PALETTE, grid, page
 from harness.analysis.view import Row, View, unique
 from harness.metrics import metrics_at
 
-HEIGHT = 3.6  # inches
+HEIGHT, ROOM = 3.6, 8.8  # inches: a panel, and the body's width
+MOST_LINES = len(PALETTE)
 NMSE = next(metric for metric in metrics_at("final") if metric.name == "nmse")
 Line = tuple[str, list[Row]]  # an arm but for its k, and what it has at each k
 
@@ -25,28 +26,33 @@ def draw(view: View) -> Figure | None:
     """A panel for the study, and one for published figures if it names any; None where k is no axis."""
     if "k" not in view.varying:
         return None
-    lines = _lines(view)
-    if not any(rows for _, rows in lines):
-        return None
     published = view.study.published
+    every = [line for line in _lines(view) if line[1]]
+    if not every:
+        return None
+    lines = _shown(view, every, [] if published is None else list(published.nmse))
     names = [name for name, _ in lines]
-    if published is not None:
-        names = unique([*names, *published.nmse])
     note = f"{view.seeds_note}; {view.heldout_note}"
     if published is not None:
+        names = unique([*names, *published.nmse])[:MOST_LINES]
         note += f"\n{published.note}"
+    if len(lines) < len(every):
+        shown = f"{len(lines)} of {len(every)} lines, the baseline's and those with the lowest normalised MSE"
+        note += f"\nshown: {shown}; all: tables/arms.csv"
     figure, body = page("Held-out normalised MSE against k", note, HEIGHT, _legend(names))
     panels = grid(body, 1, 1 if published is None else 2, sharey=True)[0]
     for name, rows in lines:
         _draw_line(panels[0], names.index(name), rows)
-    _finish(
-        panels[0], "this study" if published is not None else "", [row["k"] for _, rows in lines for row in rows]
-    )
+    ours = "this study" if published is not None else ""
+    inches = ROOM / len(panels) - 1
+    _finish(panels[0], ours, [row["k"] for _, rows in lines for row in rows], inches)
     if published is not None:
         for name, points in published.nmse.items():
+            if name not in names:
+                continue
             ks, values = zip(*sorted(points.items()), strict=True)
             panels[1].plot(ks, values, ls="--", lw=1.3, mfc="white", **_style(names.index(name)))
-        _finish(panels[1], published.title, [k for points in published.nmse.values() for k in points])
+        _finish(panels[1], published.title, [k for points in published.nmse.values() for k in points], inches)
         panels[1].set_ylabel("")
     _set_limits(panels[0], lines, [v for p in published.nmse.values() for v in p.values()] if published else [])
     return figure
@@ -69,9 +75,21 @@ def _lines(view: View) -> list[Line]:
     return found
 
 
+def _shown(view: View, lines: Sequence[Line], published: Sequence[str]) -> list[Line]:
+    """Not more than there are colours: the baseline's, those that are published too, the lowest of the others."""
+    baseline = None if view.baseline is None else view.baseline["arm"]
+
+    def order(line: Line) -> tuple[bool, bool, float]:
+        name, rows = line
+        own = any(row["arm"] == baseline for row in rows)
+        return not own, name not in published, min(row[NMSE.name] for row in rows)
+
+    kept = {name for name, _ in sorted(lines, key=order)[: MOST_LINES - 1 if published else MOST_LINES]}
+    return [line for line in lines if line[0] in kept]
+
+
 def _style(number: int) -> dict[str, Any]:
-    marker = MARKERS[number // len(PALETTE) % len(MARKERS)]
-    return {"color": PALETTE[number % len(PALETTE)], "marker": marker}
+    return {"color": PALETTE[number], "marker": MARKERS[number]}
 
 
 def _legend(names: Sequence[str]) -> list[Artist]:
@@ -87,11 +105,10 @@ def _draw_line(ax: Axes, number: int, rows: list[Row]) -> None:
     ax.plot([row["k"] for row in rows], [row[NMSE.name] for row in rows], lw=1.6, ms=5, **style)
 
 
-def _finish(ax: Axes, title: str, ks: Sequence[int]) -> None:
+def _finish(ax: Axes, title: str, ks: Sequence[int], inches: float) -> None:
     ax.set_xscale("log")
-    ticks = sorted(set(ks))
-    ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
-    ax.set_xticks([], minor=True)
+    ax.set_xlim(min(ks) / 1.15, 1.15 * max(ks))
+    name_ticks(ax, {float(k): f"{k:,}" for k in ks}, inches)
     ax.set_xlabel("k, active latents per token")
     ax.set_ylabel(f"{NMSE.axis}\n({NMSE.better} is better)")
     ax.set_title(title)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,13 +11,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from harness.analysis.l0 import MOST_ACTIVE
 from harness.analysis.levels import Key
-from harness.analysis.plots.panels import background, small_multiples
+from harness.analysis.plots.panels import background, left_out, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, logarithmic, robust_limits
 from harness.analysis.text import count, listed
 from harness.analysis.view import Row, View
 from harness.metrics import Metric, curve_columns
 
 HEIGHT = 2.0  # inches
+MARKS = 6  # markers on a line, about
 
 
 def draw(view: View) -> Figure | None:
@@ -29,14 +31,18 @@ def draw(view: View) -> Figure | None:
     training = [metric.label for name, metric in curves.items() if not name.startswith("heldout_")]
     bands = " (bands)" if len(view.study.seeds) > 1 else ""
     tuned = "; each seed at its tuned setting" if view.study.tuned else ""
-    arms = [[row for row in points if row["arm"] == arm["arm"]] for arm in view.arms]
-    more = any(_until_unequal(rows) for rows in arms if rows)
+    arms: dict[str, list[Row]] = {}
+    for point in points:
+        arms.setdefault(point["arm"], []).append(point)
+    more = any(_until_unequal(rows) for rows in arms.values())
     dots = f"; dotted: {listed(held_out)} with more active latents than in the end" if more else ""
     on = f"{listed(held_out)} on {view.study.curve_heldout_tokens:,} held-out tokens"
+    shown = set(view.shown_panels)
+    points = [row for row in points if view.panel(row) in shown] or points
     panels = small_multiples(
         view,
         f"Learning curves: {', and '.join([f'held-out {listed(held_out)}', *training])}",
-        f"{view.seeds_note}{bands}; {on}{tuned}{dots}",
+        f"{view.seeds_note}{bands}; {on}{tuned}{dots}{left_out(view, 'curves')}",
         [metric.drawn_on(view.dead_window) for metric in curves.values()],
         HEIGHT,
     )
@@ -59,7 +65,9 @@ def _draw_panel(ax: Axes, view: View, points: Sequence[Row], key: Key, column: s
             continue
         colour = view.colour(view.level(rows[0]))
         fair = _until_unequal(rows) if column.startswith("heldout_") else 0
-        ax.plot(x[fair:], y[fair:], color=colour, lw=1.6, zorder=3)
+        shape: dict[str, Any] = view.shape(view.level(rows[0]))
+        shape["markevery"] = (0, max(1, len(x[fair:]) // MARKS))
+        ax.plot(x[fair:], y[fair:], color=colour, lw=1.6, zorder=3, **shape)
         if fair:
             ax.plot(x[: fair + 1], y[: fair + 1], color=colour, lw=1.2, ls=":", zorder=3)
         banded = [row for row in rows if row[f"{column}_low"] is not None]

@@ -1,10 +1,12 @@
 """Small multiples: one panel for each combination of all axes but the first, lines coloured by the first.
 
-Where the first has too many levels for that, every arm has its own panel, and the others are its background.
+Where the first has too many levels for that, every arm has its own panel, and the others are its background. Where
+there are more panels than a figure has room for, those with the lowest FVU are shown.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,17 +15,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from harness.analysis.lettering import distinct
 from harness.analysis.levels import Key
-from harness.analysis.style import PALE, PALETTE, grid, page
+from harness.analysis.style import LEGEND_ENTRY, PALE, PALETTE, grid, page
 from harness.analysis.view import Row, View
 
 COLUMNS = (4, 3)  # at most
-CROWDED = 0.7  # the height of a panel with one arm in it
+CROWDED = 0.7  # the height of a panel with one arm in it, or of one of many
+FEW = 6  # panels of full height
+TITLE = {1: 110, 2: 100, 3: 66, 4: 50}  # letters of a panel's title, in two lines
 
 
 @dataclass(frozen=True)
 class Panels:
-    """`rows[quantity][place]`: axes of a quantity (a row of panels), in the order of `keys`, the view's panels."""
+    """`rows[quantity][place]`: axes of a quantity (a row of panels), in the order of `keys`, the shown panels."""
 
     figure: Figure
     rows: list[list[Axes]]
@@ -38,11 +43,11 @@ def small_multiples(
 
     With one panel a quantity the quantities stand side by side.
     """
-    keys, depth = view.panels, len(quantities)
+    keys, depth = view.shown_panels, len(quantities)
     alone = len(keys) == 1
     columns = min(len(keys), min(COLUMNS, key=lambda columns: -len(keys) % columns))
     blocks = -(-len(keys) // columns)
-    if view.many_arms:
+    if view.many_arms or len(keys) > FEW:
         height *= CROWDED
     down, across = (1, depth) if alone else (blocks * depth, columns)
     figure, body = page(title, note, height * max(down, 1.3) + 0.35, colour_legend(view), *legends)
@@ -59,20 +64,43 @@ def small_multiples(
     for label, row in zip(quantities, rows, strict=True):
         for ax in row[::columns]:
             ax.set_ylabel(label)
+    titles = _titles(view, keys, columns)
     for ax, key in zip(rows[0], keys, strict=True):
-        ax.set_title(view.panel_label(key))
+        ax.set_title(titles[key])
     return Panels(figure, rows, keys)
 
 
-def colour_legend(view: View) -> list[Line2D]:
-    """What the colours mean; nothing where no axis varies."""
+def _titles(view: View, keys: Sequence[Key], columns: int) -> dict[Key, str]:
+    """Labels of panels that no neighbour's overlaps: in two lines at most."""
+    letters = TITLE[columns]
+    labels = distinct([view.panel_label(key) for key in keys], letters - 10)
+    lines = [textwrap.wrap(label, letters // 2) or [""] for label in labels]
+    return {key: "\n".join(line) for key, line in zip(keys, lines, strict=True)}
+
+
+def left_out(view: View, table: str) -> str:
+    """What a figure of panels does not show, as the end of its note; empty where it shows everything."""
+    shown, total = len(view.shown_panels), len(view.panels)
+    if shown == total:
+        return ""
+    kind = "arms" if view.many_arms else "combinations"
+    rule = f"the baseline's panel and the {shown - 1} with the lowest FVU"
+    return f"\nshown: {rule}; all {total} {kind}: tables/{table}.csv"
+
+
+def colour_legend(view: View, shapes: bool = True) -> list[Line2D]:
+    """What the colours, and the shapes that go with them, mean; nothing where no axis varies."""
     if view.hue is None:
         return []
-    entries = [(view.colour(level), 2.4, view.level_label(level)) for level in view.hues]
     if view.many_arms:
         reference = view.level_label(view.study.reference(view.hue))
-        entries = [(PALETTE[1], 2.4, "the panel's arm"), (PALETTE[0], 1.0, reference), (PALE, 0.8, "all others")]
-    return [Line2D([], [], color=colour, lw=width, label=label) for colour, width, label in entries]
+        entries = [(PALETTE[1], 2.4, "the panel's arm"), (PALETTE[0], 1.0, reference), (PALE, 0.8, "the others")]
+        return [Line2D([], [], color=colour, lw=width, label=label) for colour, width, label in entries]
+    labels = distinct([view.level_label(level) for level in view.hues], LEGEND_ENTRY)
+    return [
+        Line2D([], [], color=view.colour(level), lw=2.4, label=label, **(view.shape(level) if shapes else {}))
+        for level, label in zip(view.hues, labels, strict=True)
+    ]
 
 
 def background(ax: Axes, view: View, row: Row, x: Sequence[float], y: Sequence[float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -11,10 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
+from harness.analysis.lettering import width
 from harness.metrics import Metric
 
 Ends: TypeAlias = tuple[float | None, float | None]
 
+MOST_TICKS = 6
+LETTER = 0.085  # inches, of a tick's label
 LOG_RATIO = 4.0  # values that span more than this are shown on a logarithmic axis
 
 
@@ -69,6 +72,10 @@ def logarithmic(axis: Axis, low: float, high: float) -> None:
     within = [tick for tick in ticks if low <= tick <= high]
     if len(within) < 3:
         within = _linear_ticks(low, high)
+    if len(within) > MOST_TICKS:
+        tens = [tick for tick in within if math.isclose(math.log10(tick) % 1, 0, abs_tol=1e-9)]
+        within = tens if len(tens) > 1 else within
+        within = within[:: -(-len(within) // MOST_TICKS)]
     axis.set_major_locator(FixedLocator(within))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -76,13 +83,31 @@ def logarithmic(axis: Axis, low: float, high: float) -> None:
 
 
 def _linear_ticks(low: float, high: float) -> list[float]:
+    """Two to five: on a logarithmic axis the upper ones crowd."""
     step = 10.0 ** math.floor(math.log10((high - low) / 2))
     for factor in (5, 2, 1):
-        if (high - low) / (factor * step) >= 3:
+        if (high - low) / (factor * step) >= 2:
             step *= factor
             break
     first = math.ceil(low / step)
     return [step * i for i in range(first, math.floor(high / step) + 1)]
+
+
+def name_ticks(ax: Axes, labels: Mapping[float, str], inches: float) -> None:
+    """Ticks at these places of the horizontal axis, from the left, as far as their labels have room.
+
+    inches: the width of the panel, whose limits and scale are already set.
+    """
+    kept: dict[float, str] = {}
+    free = -math.inf
+    for place, label in sorted(labels.items()):
+        share = ax.transLimits.transform(ax.transScale.transform((place, ax.get_ylim()[0])))[0]
+        half = LETTER * (width(label) + 1) / 2
+        if share * inches - half >= free:
+            kept[place] = label
+            free = share * inches + half
+    ax.set_xticks(list(kept), list(kept.values()))
+    ax.set_xticks([], minor=True)
 
 
 def clip_arrows(axes: Axes, y: float, low: float, high: float, colour: str) -> None:

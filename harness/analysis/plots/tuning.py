@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.analysis.levels import Key, column
-from harness.analysis.plots.panels import background, small_multiples
+from harness.analysis.plots.panels import background, left_out, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, bounded, logarithmic, robust_limits
 from harness.analysis.style import INK, SOFT
 from harness.analysis.text import plural
@@ -18,23 +19,24 @@ from harness.metrics import FVU
 from harness.study.labels import describe, show
 
 HEIGHT = 2.5  # inches
-STYLES = ("-", "--", ":", "-.")
+STYLES = ("-", "--", ":", "-.")  # of the lines of one arm: more are not drawn
 MOST_TICKS = 4
 
 
 def draw(view: View) -> Figure | None:
     """FVU against the (first) tuned value, a line an arm; None where nothing was tuned."""
-    rows = view.tables["tuning"]
+    shown, others = set(view.shown_panels), _shown_others(view)
+    rows = [row for row in view.tables["tuning"] if view.panel(row) in shown and _others(view, row) in others]
     if not any(row["fvu"] is not None for row in rows):
         return None
     axis = view.study.tuned[0]
     panels = small_multiples(
         view,
         f"The search inside each arm: {FVU.axis} against {axis}",
-        f"{_note(view)}; on {view.study.heldout_tokens:,} held-out tokens",
+        _note(view) + _styles_note(view) + left_out(view, "tuning"),
         [FVU.axis],
         HEIGHT,
-        _style_legend(view, rows),
+        _style_legend(view),
     )
     for ax, key in zip(panels.rows[0], panels.keys, strict=True):
         here = [row for row in rows if view.panel(row) == key]
@@ -54,9 +56,12 @@ def _note(view: View) -> str:
     marks = "line: mean; dots: single seeds; ring: chosen; × on top: a seed has no result"
     if view.many_arms:
         marks += "; thin lines: arms that were searched over the same values"
+    if view.names_note:
+        marks += f"; {view.names_note}"
+    on = f"on {view.study.heldout_tokens:,} held-out tokens"
     if view.study.tuning_seeds:
-        return f"n = {plural(len(view.study.tuning_seeds), 'seed')} for the search alone; {marks}"
-    return f"n = {plural(len(view.study.seeds), 'seed')}; {marks}"
+        return f"n = {plural(len(view.study.tuning_seeds), 'seed')} for the search alone; {marks}; {on}"
+    return f"n = {plural(len(view.study.seeds), 'seed')}; {marks}; {on}"
 
 
 def _draw_background(ax: Axes, view: View, rows: Sequence[Row]) -> None:
@@ -67,8 +72,8 @@ def _draw_background(ax: Axes, view: View, rows: Sequence[Row]) -> None:
 
 
 def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
-    colour = view.colour(view.level(rows[0]))
-    for place, others in enumerate(unique(_others(view, row) for row in rows)):
+    colour, shape = view.colour(view.level(rows[0])), view.shape(view.level(rows[0])).get("marker", "o")
+    for place, others in enumerate(_shown_others(view)):
         line = [row for row in rows if _others(view, row) == others and row["fvu"] is not None]
         x = [_x(view, row) for row in line]
         ax.plot(x, [row["fvu"] for row in line], STYLES[place % len(STYLES)], color=colour, lw=1.4)
@@ -78,15 +83,19 @@ def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
         if row["chosen"] and row["fvu"] is not None:
             ax.plot([_x(view, row)], [row["fvu"]], "o", ms=8.5, mfc="none", mec=INK, mew=1.0, zorder=4)
     for cell in _searched(view, rows):
-        ax.plot([_x(view, cell)], [cell["score"]], "o", ms=3, mfc=colour, mew=0, alpha=0.7, zorder=3)
+        ax.plot([_x(view, cell)], [cell["score"]], shape, ms=3.2, mfc=colour, mew=0, alpha=0.7, zorder=3)
 
 
 def _searched(view: View, rows: Sequence[Row]) -> list[Row]:
     """The cells that an arm's rows of the tuning table are means of."""
     seeds = view.study.tuning_seeds if view.study.tuning_seeds and len(rows) > 1 else view.study.seeds
     known = [cell for cell in view.tables["cells"] if cell["score"] is not None and cell["seed"] in seeds]
+    others = _shown_others(view)
     return [
-        cell for cell in known if all(cell[column(axis)] == rows[0][column(axis)] for axis in view.study.compared)
+        cell
+        for cell in known
+        if _others(view, cell) in others
+        and all(cell[column(axis)] == rows[0][column(axis)] for axis in view.study.compared)
     ]
 
 
@@ -109,7 +118,9 @@ def _others(view: View, row: Row) -> Key:
 
 def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) -> None:
     """The same limits of FVU in all panels, with ticks at the values that this panel's arms were tried at."""
-    values = [cell["score"] for cell in view.tables["cells"] if cell["score"] is not None]
+    shown = set(view.shown_panels)
+    cells = [cell for cell in view.tables["cells"] if view.panel(cell) in shown]
+    values = [cell["score"] for cell in cells if cell["score"] is not None]
     low, high = bounded(FVU, *robust_limits(values))
     high += 0.12 * (high - low)  # room for the crosses
     if min(values) > 0 and high / min(values) > LOG_RATIO / 2:
@@ -132,11 +143,30 @@ def _set_scales(ax: Axes, view: View, rows: Sequence[Row], here: Sequence[Row]) 
     ax.set_xticks([], minor=True)
 
 
-def _style_legend(view: View, rows: Sequence[Row]) -> list[Line2D]:
+def _all_others(view: View) -> list[Key]:
+    return unique(_others(view, row) for row in view.tables["tuning"])
+
+
+def _shown_others(view: View) -> list[Key]:
+    """The values of the other tuned axes that have a line: those that are chosen most often, in their order."""
+    chosen = Counter(_others(view, row) for row in view.tables["tuning"] if row["chosen"])
+    shown = sorted(_all_others(view), key=lambda others: -chosen[others])[: len(STYLES)]
+    return [others for others in _all_others(view) if others in shown]
+
+
+def _styles_note(view: View) -> str:
+    shown, total = len(_shown_others(view)), len(_all_others(view))
+    if shown == total:
+        return ""
+    axes = ", ".join(view.study.tuned[1:])
+    return f"\nlines: the {shown} values of {axes} that were chosen most often; all {total}: tables/tuning.csv"
+
+
+def _style_legend(view: View) -> list[Line2D]:
     if len(view.study.tuned) < 2:
         return []
     handles = []
-    for place, others in enumerate(unique(_others(view, row) for row in rows)):
+    for place, others in enumerate(_shown_others(view)):
         label = describe(dict(zip(view.study.tuned[1:], others, strict=True)))
         handles.append(Line2D([], [], ls=STYLES[place % len(STYLES)], color=SOFT, lw=1.4, label=label))
     return handles
