@@ -51,7 +51,7 @@ def test_an_sae_that_went_out_and_is_referred_to_has_its_own_figures(seeds, tmp_
             assert rows[name][metric] == pytest.approx(row[metric], rel=1e-5), (name, metric)
     assert Path("results/small/tables/cells.csv").read_text() == before
     assert f"{rows['sparsify']['fvu']:.4f}" in next(line for line in said.splitlines() if "sparsify (ref" in line)
-    assert "<td>sae_lens<br><small>reference</small></td>" in Path("results/small/report.html").read_text()
+    assert ">sae_lens<small>reference</small></th>" in Path("results/small/report.html").read_text()
     # measured once
     measured = sorted(Path("runs/references").iterdir())
     times = [path.stat().st_mtime_ns for path in measured]

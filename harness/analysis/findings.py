@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from harness.analysis.level_effects import effects_by_level
 from harness.analysis.levels import levels_in
+from harness.analysis.sentence import Sentence, row_number
 from harness.analysis.text import change, effect_sentence, level_name, mean, shown
 from harness.analysis.view import Row, View
 from harness.metrics import FVU, L0, MCC, Metric
@@ -16,31 +16,19 @@ OPPOSITE = {"better": "worse", "worse": "better"}
 DISAGREEMENT = {"better": "lowers FVU but loses features", "worse": "raises FVU but gains features"}
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a level does on average, and in each pair of arms that this is the average of.
-
-    `judgement`: of its change of FVU: better, worse or level.
-    """
-
-    sentence: str
-    judgement: str
-    pairs: list[str]
-
-
-def headline(view: View) -> list[str]:
+def headline(view: View) -> list[Sentence]:
     """The arm with the lowest FVU, the one with the highest MCC, the baseline; where FVU and features disagree."""
     known = [arm for arm in view.arms if arm["fvu"] is not None]
     if not known:
-        return ["No cell has a result yet."]
+        return [Sentence("No cell has a result yet.", "cells")]
     word, best = _best(known, FVU)
-    lines = [f"{word} {FVU.axis}: {_state(view, best)}."]
+    lines = [_of_arm(view, f"{word} {FVU.axis}", best)]
     matched = [arm for arm in known if arm.get(MCC.name) is not None]
     word, closest = _best(matched, MCC) if matched else ("", best)
     if closest is not best:
-        lines.append(f"{word} {MCC.label}: {_state(view, closest)}.")
+        lines.append(_of_arm(view, f"{word} {MCC.label}", closest))
     if view.baseline in known and view.baseline not in (best, closest):
-        lines.append(f"Baseline: {_state(view, view.baseline)}.")
+        lines.append(_of_arm(view, "Baseline", view.baseline))
     return lines + list(_disagreements(view))
 
 
@@ -48,6 +36,10 @@ def _best(arms: list[Row], metric: Metric) -> tuple[str, Row]:
     """The arm with the best mean, and which extreme of the metric that is."""
     word, choose = ("Lowest", min) if metric.better == "lower" else ("Highest", max)
     return word, choose(arms, key=lambda arm: float(arm[metric.name]))
+
+
+def _of_arm(view: View, subject: str, arm: Row) -> Sentence:
+    return Sentence(f"{subject}: {_state(view, arm)}.", "arms", row_number(view.arms, arm))
 
 
 def _state(view: View, arm: Row) -> str:
@@ -58,7 +50,7 @@ def _state(view: View, arm: Row) -> str:
     return f"{arm['arm']}{at}: {', '.join(figures)}"
 
 
-def _disagreements(view: View) -> Iterator[str]:
+def _disagreements(view: View) -> Iterator[Sentence]:
     """A level that lowers FVU but loses features (MCC), or the other way round, in one sentence each."""
     features = [outcome for outcome in view.outcomes if outcome.group == "features"]
     for level in effects_by_level(view) if features else ():
@@ -73,26 +65,28 @@ def _disagreements(view: View) -> Iterator[str]:
                     *(change(effect, o) for o in (FVU, *against)),
                     *(f"yet {change(effect, o)}" for o in along),
                 ]
-                yield f"{level_name(view.study, effect)}{where} {DISAGREEMENT[verdict]}: {'; '.join(changes)}."
+                text = f"{level_name(view.study, effect)}{where} {DISAGREEMENT[verdict]}: {'; '.join(changes)}."
+                yield _of_effect(view, effect, text, ())
 
 
-def findings(view: View) -> dict[str, list[Finding]]:
-    """For each axis its levels' effects in words; an average over a single pair is that pair."""
-    found: dict[str, list[Finding]] = {}
-    for effect in effects_by_level(view):
-        group = found.setdefault(effect.axis, [])
-        if effect.marginal is not None:
-            sentences = [_sentence(view, pair) for pair in effect.pairs]
-            group.append(_finding(view, effect.marginal, sentences))
-            continue
-        for pair in effect.pairs:
-            group.append(_finding(view, pair, []))
+def findings(view: View) -> dict[str, list[Sentence]]:
+    """For each axis its levels' effects in words; an average over a single pair is that pair.
+
+    `judgement` is that of the change of FVU; `parts` are the pairs of arms that an average is of.
+    """
+    found: dict[str, list[Sentence]] = {}
+    for level in effects_by_level(view):
+        group = found.setdefault(level.axis, [])
+        pairs = [_finding(view, pair) for pair in level.pairs]
+        group += pairs if level.marginal is None else [_finding(view, level.marginal, pairs)]
     return found
 
 
-def _finding(view: View, effect: Row, pairs: list[str]) -> Finding:
-    return Finding(_sentence(view, effect), FVU.judge(effect[FVU.verdict]), pairs)
+def _finding(view: View, effect: Row, pairs: Sequence[Sentence] = ()) -> Sentence:
+    text = effect_sentence(view.study, effect, view.outcomes, view.reach(effect))
+    return _of_effect(view, effect, text, pairs)
 
 
-def _sentence(view: View, effect: Row) -> str:
-    return effect_sentence(view.study, effect, view.outcomes, view.reach(effect))
+def _of_effect(view: View, effect: Row, text: str, parts: Sequence[Sentence]) -> Sentence:
+    row = row_number(view.tables["effects"], effect)
+    return Sentence(text, "effects", row, FVU.judge(effect[FVU.verdict]), tuple(parts))

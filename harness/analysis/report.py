@@ -1,23 +1,34 @@
-"""Stage `report`: one self-contained HTML page from tables and figures."""
+"""Stage `report`: the report as one self-contained HTML page, as Markdown, and its tables for LaTeX."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from harness.analysis.findings import findings, headline
-from harness.analysis.levels import column
-from harness.analysis.text import bracket, count, halfway, listed, mean, plural, reached
+from harness.analysis import certainty
+from harness.analysis.answer import answer
+from harness.analysis.page.contents import Contents
+from harness.analysis.page.figures import first_screen, page_figures
+from harness.analysis.page.latex import latex
+from harness.analysis.page.markdown import markdown
+from harness.analysis.page.provenance import provenance
+from harness.analysis.page.sections import shown_sections
+from harness.analysis.results import read_provenance
+from harness.analysis.text import listed, plural
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
 from harness.errors import UserError
-from harness.metrics import L0, Metric, curve_columns, metrics_at
-from harness.study.labels import show
+from harness.metrics import Metric, curve_columns, metrics_at
+
+PAGE = Path(__file__).with_name("page")
+MOST_WARNINGS = 5  # on the first screen, with how certain the answer is; the others are folded
+MOST_PARTS = 4  # of a sentence; more of them are folded
 
 CAPTIONS = {  # in the order of the page: what answers the study's question comes first
     "effects": "What each level changes against the baseline's level, all other settings equal, on {heldout:,} "
@@ -42,57 +53,88 @@ CAPTIONS = {  # in the order of the page: what answers the study's question come
 
 
 def make_report(results: Path) -> Path:
-    """Write `report.html` from study.json, the tables and the figures; returns its path.
+    """Write `report.html`, `report.md` and `tables.tex` from study.json, the tables and the figures.
 
-    The page asks nothing of the network and has no scripts. Raises UserError where tables or figures are missing.
+    Returns the path of the page, which asks nothing of the network; without scripts it shows the same and does not
+    sort. Raises UserError where tables or figures are missing.
     """
     view = load_view(results)
-    template = _environment().get_template("report.html.jinja")
-    page = template.render(
-        study=view.study,
-        facts=facts(view),
-        headline=headline(view),
-        findings=findings(view),
-        comparisons=len(view.outcomes) * sum(e["kind"] == "pair" and e["n"] > 1 for e in view.tables["effects"]),
-        warnings=warnings(view),
-        arms=view.arms,
-        references=view.references,
-        column=column,
-        layers=view.tables["layers"],
-        layer_metrics=_layer_metrics(view),
-        metrics=_columns(view),
-        definitions=_definitions(view),
-        reach=_reach_baseline(view),
-        baseline=None if view.baseline is None else view.baseline["arm"],
-        figures=_figures(results, view),
-        provenance=_provenance(view),
-    )
+    contents = _contents(results, view)
     path = results / "report.html"
-    path.write_text(page, encoding="utf-8")
+    path.write_text(_html(contents, view), encoding="utf-8")
+    (results / "report.md").write_text(markdown(contents), encoding="utf-8")
+    tables = [table for section in contents.sections for table in section.tables]
+    (results / "tables.tex").write_text(latex(view.study.name, tables), encoding="utf-8")
     return path
 
 
-def _columns(view: View) -> list[Metric]:
-    """The metrics in the order of the page's table: those that arms are compared by, L0 beside FVU; the others."""
-    first, *others = view.outcomes
-    order = [first, L0, *others]
-    return order + [metric for metric in view.metrics if metric not in order]
+def _contents(results: Path, view: View) -> Contents:
+    figures = page_figures(results / "figures", _captions(view))
+    if not figures:
+        raise UserError(f"{results}: no figures: run `harness report studies/{results.name}.yaml` first")
+    first, others = first_screen(figures)
+    made, said, uncertain = read_provenance(results), answer(view), certainty.sentences(view)
+    return Contents(
+        study=view.study,
+        facts=facts(view),
+        date=made.get("date", ""),
+        answer=said,
+        uncertain=uncertain,
+        warnings=warnings(view),
+        first_figures=first,
+        other_figures=others,
+        sections=shown_sections(view, [*said, *uncertain]),
+        definitions=_definitions(view),
+        provenance=provenance(view, made),
+    )
+
+
+def _html(contents: Contents, view: View) -> str:
+    environment = Environment(
+        loader=PackageLoader("harness.analysis", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["plural"] = plural
+    script = (PAGE / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    return environment.get_template("page.html.jinja").render(
+        **vars(contents),
+        most_warnings=max(2, MOST_WARNINGS - len(contents.uncertain)),
+        most_parts=MOST_PARTS,
+        references=view.references,
+        reach=any(row["n"] for row in view.tables["reach"]),
+        style=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",  # no other script runs, whatever the texts of a study hold
+    )
 
 
 def _definitions(view: View) -> list[tuple[str, str]]:
     """Label and definition of every metric on the page, those of curves and layers too."""
     curves = [metric for column, metric in curve_columns().items() if _has(view, "curves", column)]
-    metrics = dict.fromkeys([*_columns(view), *_layer_metrics(view), *curves])
+    layers = [metric for metric in metrics_at("layer") if _has(view, "layers", metric.name)]
+    metrics: dict[Metric, None] = dict.fromkeys([*view.metrics, *layers, *curves])
     return [(metric.label, metric.defined(view.dead_window).replace("`", "")) for metric in metrics]
-
-
-def _layer_metrics(view: View) -> list[Metric]:
-    return [metric for metric in metrics_at("layer") if _has(view, "layers", metric.name)]
 
 
 def _has(view: View, table: str, column: str) -> bool:
     """Whether a table has any rows, and this column."""
     return any(column in row for row in view.tables[table][:1])
+
+
+def _captions(view: View) -> dict[str, str]:
+    published = view.study.published
+    labels = [outcome.label for outcome in view.outcomes if outcome.group == "reconstruction"]
+    known: dict[str, Any] = {
+        "heldout": view.study.heldout_tokens,
+        "curve": view.study.curve_heldout_tokens,
+        "published": f" Beside it: {published.title}. {published.note}" if published else "",
+        "reconstruction": listed(labels),
+    }
+    return {name: text.format(**known) for name, text in CAPTIONS.items()}
 
 
 def facts(view: View) -> str:
@@ -107,79 +149,3 @@ def facts(view: View) -> str:
     if tuned and view.study.tuning_seeds:
         tuned += f" on {plural(len(view.study.tuning_seeds), 'other seed')}"
     return f"{cells} ({counts}), {arms}, {seeds}{tuned}"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("harness.analysis", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"mean": mean, "bracket": bracket, "plural": plural}
-    environment.filters |= {"show": show, "count": count, "heading": _heading}
-    return environment
-
-
-def _heading(metric: Metric) -> str:
-    """A metric's label and unit, a word on each line."""
-    return metric.label.replace(" ", "\n") + ("," + metric.unit if metric.unit else "")
-
-
-def _figures(results: Path, view: View) -> list[dict[str, str]]:
-    published = view.study.published
-    tokens: dict[str, Any] = {"heldout": view.study.heldout_tokens, "curve": view.study.curve_heldout_tokens}
-    labels = [outcome.label for outcome in view.outcomes if outcome.group == "reconstruction"]
-    tokens["published"] = f" Beside it: {published.title}. {published.note}" if published else ""
-    figures = []
-    for name, text in CAPTIONS.items():
-        caption = text.format(**tokens, reconstruction=listed(labels))
-        path = results / "figures" / f"{name}.svg"
-        if path.is_file():
-            figures.append({"caption": caption, "data": base64.b64encode(path.read_bytes()).decode("ascii")})
-    if not figures:
-        raise UserError(f"{results}: no figures: run `harness report studies/{results.name}.yaml` first")
-    return figures
-
-
-def _reach_baseline(view: View) -> dict[str, tuple[str, str, str]]:
-    """For an arm that differs from the baseline in one axis: tokens to the baseline's FVU at half-time, in two
-    parts, and how often it reached the baseline's final FVU."""
-    baseline = view.baseline or {}
-    rows = [row for row in view.tables["reach"] if row["reference_arm"] == baseline.get("arm") and row["n"]]
-    return {row["arm"]: (*halfway(row), reached(row)) for row in rows}
-
-
-def _provenance(view: View) -> dict[str, dict[str, Any]]:
-    study = view.study
-    axes = {axis: ", ".join(show(level) for level in levels) for axis, levels in study.axes.items()}
-    seeds = {"seeds": ", ".join(str(seed) for seed in study.seeds)}
-    if study.tuning_seeds:
-        seeds["tuning seeds"] = ", ".join(str(seed) for seed in study.tuning_seeds)
-    return {
-        "Design": axes | seeds | {"cells": study.cells},
-        "Activations": _flat(study.source),
-        "Base recipe": {name: "none" if value is None else value for name, value in study.recipe.items()},
-        "Environment": study.environment,
-        "Trained SAEs": _saes(view),
-    }
-
-
-def _flat(entries: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Entries within entries as `outer inner`."""
-    found: dict[str, Any] = {}
-    for name, value in entries.items():
-        found |= _flat(value, f"{name} ") if isinstance(value, Mapping) else {above + name: value}
-    return found
-
-
-def _saes(view: View) -> dict[str, str]:
-    """Where those of the reported cells are."""
-    seeds = view.tables["seeds"]
-    there = [row["sae"] for row in seeds if row.get("sae")]
-    others = "; the others are not kept" if 0 < len(there) < len(seeds) else ""
-    counted = {"kept": f"{len(there)} of {plural(len(seeds), 'reported cell')}{others}"}
-    if not there:
-        return counted
-    return {**counted, "where": "column sae of tables/seeds.csv", "how": f'harness.load_sae("{there[0]}")'}

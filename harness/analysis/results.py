@@ -38,6 +38,20 @@ def read_study(results: Path) -> StudyRecord:
     return _parse(StudyRecord, _text(results, "study.json"), f"{results}/study.json")
 
 
+def read_provenance(results: Path) -> dict[str, Any]:
+    """Read `provenance.json`; empty where the sweep did not write one. Raises UserError where it is damaged."""
+    path = results / "provenance.json"
+    if not path.exists():
+        return {}
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: expected JSON: {error}") from error
+    if not isinstance(made, dict):
+        raise UserError(f"{path}: expected an object, got {type(made).__name__}")
+    return made
+
+
 def read_cells(results: Path, study: StudyRecord) -> list[CellRecord]:
     """Read `cells.jsonl`. Raises UserError where it is missing, malformed or of another study."""
     path = f"{results}/cells.jsonl"

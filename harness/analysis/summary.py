@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -9,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis.answer import answer
 from harness.analysis.findings import findings, headline
 from harness.analysis.levels import levels_in
 from harness.analysis.report import facts
@@ -18,7 +20,10 @@ from harness.analysis.warnings import warnings
 from harness.metrics import L0, Metric
 from harness.study.labels import show
 
+REPORT = ("report.html", "report.md", "tables.tex")
 MOST_WARNINGS = 5
+MOST_ARMS = 20
+MOST_FINDINGS = 15  # with more of them, each axis has one line
 COLOURS = {"better": "blue", "worse": "yellow"}
 
 
@@ -29,11 +34,7 @@ def summary(results: Path) -> RenderableType:
     """
     view = load_view(results)
     parts: list[RenderableType] = [Text(f"{view.study.name}: {view.study.question}", style="bold")]
-    parts += [Text(facts(view), style="dim"), _arms(view)]
-    parts += [Text(line) for line in headline(view)]
-    for axis, group in findings(view).items():
-        parts.append(Text(axis, style="bold"))
-        parts += [_indent(finding.sentence, COLOURS.get(finding.judgement, "")) for finding in group]
+    parts += [Text(facts(view), style="dim"), *_arms(view), *_said(view)]
     optional = [outcome for outcome in view.outcomes if outcome.optional]
     parts += [_indent(f"{outcome.label}: {outcome.defined(view.dead_window)}", "dim") for outcome in optional]
     parts += _warnings(view)
@@ -41,7 +42,31 @@ def summary(results: Path) -> RenderableType:
     return Group(*parts)
 
 
-def _arms(view: View) -> Table:
+def _said(view: View) -> list[RenderableType]:
+    """The best arms and what each level does; or, where these are many, what the levels of each axis do."""
+    found = findings(view)
+    if sum(map(len, found.values())) > MOST_FINDINGS:
+        return [Text(sentence.whole) for sentence in answer(view)]
+    parts: list[RenderableType] = [Text(sentence.text) for sentence in headline(view)]
+    for axis, group in found.items():
+        parts.append(Text(axis, style="bold"))
+        parts += [_indent(finding.text, COLOURS.get(finding.judgement, "")) for finding in group]
+    return parts
+
+
+def _arms(view: View) -> list[RenderableType]:
+    """The arms; of many the baseline and those with the lowest FVU, in the order of the table."""
+    known = [arm for arm in view.arms if arm["fvu"] is not None]
+    best = sorted(known, key=lambda arm: (arm is not view.baseline, arm["fvu"]))[:MOST_ARMS]
+    shown = [arm for arm in view.arms if arm in best] if len(view.arms) > MOST_ARMS else view.arms
+    parts: list[RenderableType] = [_table(view, shown)]
+    if len(shown) < len(view.arms):
+        more = plural(len(view.arms) - len(shown), "more arm")
+        parts.append(_indent(f"and {more} in tables/arms.csv, without result or with a higher FVU", "dim"))
+    return parts
+
+
+def _table(view: View, arms: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("arm")
     for axis in view.study.tuned:
@@ -49,7 +74,7 @@ def _arms(view: View) -> Table:
     first, *others = view.outcomes
     for column in ("n", first.axis, L0.label, *(outcome.axis for outcome in others)):
         table.add_column(column, justify="right", no_wrap=True)
-    for arm in view.arms:
+    for arm in arms:
         tuned = [show(level) for level in levels_in(arm, view.study.tuned).values()]
         figures = [_figure(arm, outcome) for outcome in view.outcomes]
         figures.insert(1, mean(arm, L0))  # beside FVU, which depends on it
@@ -83,5 +108,5 @@ def _indent(line: str, style: str = "") -> Padding:
 
 
 def _paths(results: Path) -> list[Path]:
-    report = results / "report.html"
-    return sorted((results / "figures").glob("*.png")) + ([report] if report.is_file() else [])
+    written = [results / name for name in REPORT]
+    return sorted((results / "figures").glob("*.png")) + [path for path in written if path.is_file()]

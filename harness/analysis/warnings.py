@@ -15,6 +15,8 @@ from harness.analysis.text import level_name, plural
 from harness.analysis.view import Row, View
 from harness.study.labels import describe
 
+MOST_PAIRS = 5  # that one warning names
+
 
 def warnings(view: View) -> list[str]:
     """Everything that weakens the findings, most general first."""
@@ -55,7 +57,9 @@ def _seeds(view: View) -> Iterator[str]:
 def _l0(view: View) -> Iterator[str]:
     pairs = [e for e in view.tables["effects"] if e["kind"] == "pair" and unequal(view.study, e)]
     if pairs:
-        listed = "; ".join(f"{_pair(view, effect)}: {against(effect)}" for effect in pairs)
+        listed = "; ".join(f"{_pair(view, effect)}: {against(effect)}" for effect in pairs[:MOST_PAIRS])
+        if len(pairs) > MOST_PAIRS:
+            listed += f"; and {len(pairs) - MOST_PAIRS} more"
         yield (
             f"Held-out L0 differs by more than {100 * TOLERANCE:.0f} % between compared arms, so their FVU is not "
             f"compared at equal L0: {listed}."

@@ -1,5 +1,5 @@
 """What a sweep leaves for the tables: study.json, cells.jsonl and curves.jsonl, free of anything that varies
-from run to run (times, paths, order of work)."""
+from run to run (times, paths, order of work); and for the reader provenance.json, which has just that."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from harness.study.grid import levels
 from harness.study.plan import cost
 from harness.study.spec import Study
 from harness.sweep.kept_saes import KeptSAEs
+from harness.sweep.provenance import FILE as PROVENANCE
+from harness.sweep.provenance import write_provenance
 from harness.sweep.references import reference_records
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
@@ -72,6 +74,8 @@ def export(
         if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
     ]
     environment = _environment([outcome for outcome in outcomes if "torch" in outcome])
+    if _differ(rows, results / "cells.jsonl") or not (results / PROVENANCE).exists():
+        write_provenance(results, [cell.id for cell in cells], [folder.path for folder in folders])
     write_json_lines(results / "cells.jsonl", rows)
     write_json_lines(results / "curves.jsonl", points)
     summary = {
@@ -85,6 +89,11 @@ def export(
     if references := reference_records(study, store, workspace):
         summary["references"] = references
     write_json(results / "study.json", summary)
+
+
+def _differ(rows: list[dict[str, Any]], path: Path) -> bool:
+    """Whether the file does not hold these rows."""
+    return not path.exists() or path.read_text(encoding="utf-8") != "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _row(cell: CellSpec, outcome: dict[str, Any], store: ActivationStore, sae: str | None) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_no_percent_of_a_reference_without_error(tmp_path: Path):
     assert effect["fvu_difference"] == pytest.approx(0.08)
     (finding,) = findings(load_view(tmp_path / "s"))["layers"]
     expected = "no change of FVU in percent, since one of the figures is 0; dead latents +0.0 points"
-    assert finding.sentence.startswith(f"sparse 3 instead of none: {expected}")
+    assert finding.text.startswith(f"sparse 3 instead of none: {expected}")
 
 
 def test_no_death_is_drawn_before_the_window_is_full(tmp_path: Path):

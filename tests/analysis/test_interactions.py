@@ -129,7 +129,7 @@ def test_where_contexts_differ_they_are_shown_and_not_their_mean(tmp_path: Path)
     assert view.tables["effects"][of_penalty.row - 1] == marginal
     assert of_penalty.anchor == f"effects-{of_penalty.row}"
     finding = next(finding for finding in findings(view)["penalty"])
-    assert "dead latents from −20.0 to +0.0 points, depending on the other axes (F(1, " in finding.sentence
+    assert "dead latents from −20.0 to +0.0 points, depending on the other axes (F(1, " in finding.text
     (sentence,) = interactions.sentences(view)
     assert "FVU: no interaction shown, F(1, 8) = 0" in sentence.text
     assert "dead latents: what one changes depends on the other" in sentence.text

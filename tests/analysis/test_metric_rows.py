@@ -135,12 +135,12 @@ def test_figures_page_terminal_and_databases_have_it(tmp_path: Path, add, group:
     assert "probe accuracy, %" in labels(folder, "curves")
 
     (finding,) = findings(load_view(folder))["layers"]
-    assert "probe accuracy +25.0 points [22.7, 27.3], higher" in finding.sentence
-    assert "probe accuracy 51.0 % [49.2, 52.8]" in headline(load_view(folder))[0]
+    assert "probe accuracy +25.0 points [22.7, 27.3], higher" in finding.text
+    assert "probe accuracy 51.0 % [49.2, 52.8]" in headline(load_view(folder))[0].text
     assert "probe accuracy, %" in in_terminal(folder)
 
     page = page_of(folder)
-    assert page.count("<th>probe\naccuracy, %</th>") == 2  # of the arms, and of stacked layers
+    assert page.count('<th scope="col">probe accuracy, %</th>') == 3  # of arms, twice, and of stacked layers
     assert "<dt>Probe accuracy</dt><dd>Share of the tokens that a probe is right about.</dd>" in page
 
     (_, arm) = published(folder).arms
@@ -169,7 +169,7 @@ def test_what_arms_are_not_compared_by_is_in_tables_and_on_the_page_alone(tmp_pa
     assert not [column for column in read_table(folder, "effects").columns if column.startswith(NAME)]
     assert not [text for name in ("arms", "effects", "curves") for text in labels(folder, name) if "probe" in text]
     assert "probe" not in in_terminal(folder)
-    assert "<th>probe\naccuracy, %</th>" in page_of(folder)
+    assert '<th scope="col">probe accuracy, %</th>' in page_of(folder)
     assert NAME in published(folder).arms[0].figures
 
 

@@ -82,11 +82,15 @@ def test_nothing_of_them_is_anywhere_without(depth: Path):
 
 def test_finding_has_a_clause_for_each(better_fvu: Path):
     (finding,) = findings(load_view(better_fvu))["layers"]
-    assert "MCC −4.0 points [−6.3, −1.7], lower; F1 +0.0 points [0.0, 0.0], equal within" in finding.sentence
+    assert "MCC −4.0 points [−6.3, −1.7], lower; F1 +0.0 points [0.0, 0.0], equal within" in finding.text
+
+
+def said(folder: Path) -> list[str]:
+    return [sentence.text for sentence in headline(load_view(folder))]
 
 
 def test_headline_says_that_fvu_and_features_disagree(better_fvu: Path):
-    lines = headline(load_view(better_fvu))
+    lines = said(better_fvu)
     assert lines[0].startswith(
         "Lowest held-out FVU: dense 2-2: FVU 0.0900 [0.0900, 0.0900], L0 16.00, dead latents"
     )
@@ -98,13 +102,13 @@ def test_headline_says_that_fvu_and_features_disagree(better_fvu: Path):
 
 
 def test_the_other_way_round_and_agreement(tmp_path: Path):
-    worse = headline(load_view(known_features(tmp_path / "worse", 0.11, 0.64, 0.9)))
+    worse = said(known_features(tmp_path / "worse", 0.11, 0.64, 0.9))
     assert worse[-1].startswith("dense 2-2 raises FVU but gains features: FVU +10.0 %")
-    agreed = headline(load_view(known_features(tmp_path / "agreed", 0.09, 0.64, 0.9)))
+    agreed = said(known_features(tmp_path / "agreed", 0.09, 0.64, 0.9))
     assert not [line for line in agreed if "but" in line]
-    alone = headline(load_view(known_features(tmp_path / "alone", 0.11, 0.6, 0.95)))
+    alone = said(known_features(tmp_path / "alone", 0.11, 0.6, 0.95))
     assert not [line for line in alone if "but" in line]  # uniqueness alone gains no features
-    level = headline(load_view(known_features(tmp_path / "level", 0.1, 0.56, 0.9)))
+    level = said(known_features(tmp_path / "level", 0.1, 0.56, 0.9))
     assert not [line for line in level if "but" in line]
 
 
@@ -129,7 +133,7 @@ def test_page_summary_and_figures_show_them(better_fvu: Path):
         "dose",
     }
     page = make_report(better_fvu).read_text()
-    assert "<th>MCC, %</th>" in page
+    assert '<th scope="col">MCC, %</th>' in page
     assert "<dt>Uniqueness</dt>" in page
     assert "<dt>MCC</dt><dd>Mean over features of |correlation|" in page
     console = Console(width=120, record=True, file=io.StringIO())

@@ -45,7 +45,7 @@ def reach(folder: Path, arm: list[Points], reference: list[Points]) -> dict[str,
 
 def finding(folder: Path) -> str:
     """What is found about the only level that is compared."""
-    return findings(load_view(folder))["layers"][0].sentence
+    return findings(load_view(folder))["layers"][0].text
 
 
 def clause(folder: Path) -> str:

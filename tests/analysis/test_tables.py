@@ -191,7 +191,7 @@ def test_pairs_that_each_lost_another_seed_still_have_a_mean(tmp_path: Path):
     assert marginal["fvu_percent"] == pytest.approx(0.0, abs=0.5)
     assert (marginal["fvu_percent_low"], marginal["fvu_verdict"]) == (None, "no interval")  # one seed in an arm
     (finding, *_) = findings(load_view(results))["layers"]
-    assert "mean over 2 pairs of arms, 1 seed against 2: FVU" in finding.sentence
+    assert "mean over 2 pairs of arms, 1 seed against 2: FVU" in finding.text
 
 
 def test_conditional_arms_are_compared_only_where_both_exist(depth: Path):

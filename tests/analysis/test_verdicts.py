@@ -95,7 +95,7 @@ def test_what_is_undecided_says_how_many_seeds_would_settle_it(tmp_path: Path):
     assert pair_with_margin["fvu_verdict"] == "equal within 50 %"
     assert pair_with_margin["fvu_seeds_needed"] is None
     (finding,) = findings(load_view(tmp_path / "s"))["layers"]
-    assert f"undecided ({pair['fvu_seeds_needed']} seeds in each arm would settle it)" in finding.sentence
+    assert f"undecided ({pair['fvu_seeds_needed']} seeds in each arm would settle it)" in finding.text
 
 
 def test_seeds_may_be_unequal_in_number(tmp_path: Path):
@@ -103,7 +103,7 @@ def test_seeds_may_be_unequal_in_number(tmp_path: Path):
     (pair,) = tabulated(tmp_path / "s", arms)
     assert (pair["n"], pair["n_reference"], pair["fvu_verdict"]) == (2, 5, "higher")
     (finding,) = findings(load_view(tmp_path / "s"))["layers"]
-    assert "a instead of none, 2 seeds against 5: FVU +10" in finding.sentence
+    assert "a instead of none, 2 seeds against 5: FVU +10" in finding.text
 
 
 def test_one_seed_has_no_interval(tmp_path: Path):

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -57,10 +58,11 @@ def dashboards(root: Path) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def browser_page(height: int = 1000) -> Iterator[Page]:
+def browser_page(width: int = 1400, height: int = 1000, **options: Any) -> Iterator[Page]:
+    """A page in a browser of its own; `options` as of `Browser.new_page`."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": height}, color_scheme="light")
+        page = browser.new_page(viewport={"width": width, "height": height}, **{"color_scheme": "light"} | options)
         page.set_default_timeout(60_000)
         yield page
         browser.close()

@@ -1,0 +1,86 @@
+"""The answer to a study's question in a few sentences: the first thing that a reader sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from harness.analysis.findings import headline
+from harness.analysis.level_effects import LevelEffect, effects_by_level
+from harness.analysis.sentence import Sentence, row_number
+from harness.analysis.text import change, level_name, plural, signed
+from harness.analysis.view import Row, View, unique
+from harness.metrics import Metric
+
+MOST_LEVELS = 3  # that are named for each verdict; the others are counted
+MIXED = "different in different pairs of arms"
+
+
+def answer(view: View) -> list[Sentence]:
+    """The best arms and the baseline; then for each axis what its levels do, one part for each level."""
+    return [*headline(view), *_axes(view)]
+
+
+def _axes(view: View) -> Iterator[Sentence]:
+    for axis, levels in groupby(effects_by_level(view), key=lambda level: level.axis):
+        known = list(levels)
+        for outcome in view.outcomes:
+            parts = [] if outcome.optional else _levels(view, known, outcome)
+            if parts:
+                lead = f"{outcome.label[0].upper()}{outcome.label[1:]} by {axis}, against {known[0].reference}"
+                yield Sentence(lead, "effects", parts=tuple(parts))
+
+
+def _levels(view: View, levels: Sequence[LevelEffect], outcome: Metric) -> list[Sentence]:
+    """The levels by their verdicts, the better ones first; of each verdict the largest changes."""
+    by_verdict: dict[str, list[LevelEffect]] = {}
+    for level in levels:
+        if told := _told(level, outcome):
+            kinds = unique(row[outcome.verdict] for row in told)
+            by_verdict.setdefault(kinds[0] if len(kinds) == 1 else MIXED, []).append(level)
+    parts: list[Sentence] = []
+    for verdict in sorted(by_verdict, key=lambda verdict: _order(verdict, outcome)):
+        ordered = sorted(by_verdict[verdict], key=lambda level: -_size(level, outcome))
+        named = len(ordered) if len(ordered) <= MOST_LEVELS + 1 else MOST_LEVELS  # one is named, not counted
+        parts += [_level(view, level, outcome, verdict) for level in ordered[:named]]
+        if others := len(ordered) - named:
+            parts.append(Sentence(f"{verdict} with {plural(others, 'other')}", "effects"))
+    return parts
+
+
+def _told(level: LevelEffect, outcome: Metric) -> list[Row]:
+    """The pairs of arms that have a change, or the average of a design without pairs."""
+    rows = level.pairs or ([] if level.marginal is None else [level.marginal])
+    return [row for row in rows if row[outcome.effect] is not None]
+
+
+def _order(verdict: str, outcome: Metric) -> int:
+    return {"better": 0, "worse": 1}.get(outcome.judge(verdict), 2)
+
+
+def _size(level: LevelEffect, outcome: Metric) -> float:
+    return max(abs(float(row[outcome.effect])) for row in _told(level, outcome))
+
+
+def _level(view: View, level: LevelEffect, outcome: Metric, verdict: str) -> Sentence:
+    """One level: its change, or the range over its pairs of arms, whose mean may be the change of none."""
+    told = _told(level, outcome)
+    row = told[0] if level.marginal is None or len(told) == 1 else level.marginal
+    name, number = level_name(view.study, row), row_number(view.tables["effects"], row)
+    if len(told) == 1:
+        figures = change(row, outcome).removeprefix(f"{outcome.label} ")
+        return Sentence(f"{verdict} with {name} ({figures})", "effects", number, outcome.judge(verdict))
+    changes = sorted(pair[outcome.effect] for pair in told)
+    figures = f"{signed(changes[0])} to {signed(changes[-1])} {outcome.change_unit}".rstrip()
+    if verdict == MIXED:
+        return Sentence(f"with {name} {_counted(told, outcome)} ({figures})", "effects", number)
+    text = f"{verdict} with {name} ({figures} in {len(told)} pairs of arms)"
+    return Sentence(text, "effects", number, outcome.judge(verdict))
+
+
+def _counted(pairs: Sequence[Row], outcome: Metric) -> str:
+    """As in `lower in 2 of 3 pairs of arms, undecided in 1`."""
+    verdicts = [pair[outcome.verdict] for pair in pairs]
+    first, *others = sorted(unique(verdicts), key=lambda verdict: -verdicts.count(verdict))
+    counted = [f"{first} in {verdicts.count(first)} of {len(pairs)} pairs of arms"]
+    return ", ".join(counted + [f"{verdict} in {verdicts.count(verdict)}" for verdict in others])
