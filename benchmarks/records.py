@@ -14,8 +14,8 @@ import tempfile
 import time
 from collections import deque
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -27,8 +27,8 @@ from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
 from harness.engines.engine import Event, Options
 from harness.records.urls import storage_url, tracking_url
-from harness.study.cells import cells
 from harness.study.curve import POINTS, logging_steps
+from harness.study.known import known
 from harness.study.recipe import Recipe
 from harness.study.spec import load_study
 from harness.sweep.controller import Sweep
@@ -99,12 +99,11 @@ def sweep(path: Path) -> float:
     )
     store = ActivationStore.open(study.source.store(workspace.data))
 
-    def known(score: Any) -> list[Any]:
-        return cells(study, store.fingerprint, score)
-
     options = Options(WORKERS, 1, ("cpu",), 1e9, 1e9, cohort=1)
     start = time.perf_counter()
-    Sweep(study, known, store, workspace, options, lambda *_: Instant(10)).run(Console(file=sys.stderr))
+    Sweep(study, partial(known, study, store.fingerprint), store, workspace, options, lambda *_: Instant(10)).run(
+        Console(file=sys.stderr)
+    )
     return time.perf_counter() - start
 
 

@@ -20,7 +20,7 @@ from harness.metrics import curve_columns, metrics_at
 from harness.records.mlflow_runs import MlflowRuns
 from harness.records.optuna_trials import OptunaTrials
 from harness.records.trial import distribution
-from harness.study.cells import cells
+from harness.study.known import known
 from harness.study.spec import load_study
 from harness.workspace import Workspace
 from tests.sweep.recorded import client, curve, mlflow_runs, trials
@@ -248,7 +248,7 @@ def test_levels_added_later_have_trials_too(small_study, databases, edit, studie
     for text in (small_study.read_text(), small_study.read_text().replace(*edit)):
         small_study.write_text(text)
         study = load_study(small_study)
-        asked = cells(study, store.fingerprint)
+        asked = known(study, store.fingerprint).cells
         optuna_trials = OptunaTrials(storage, study)
         optuna_trials.keep_only({cell.id for cell in asked})
         for cell in asked:
@@ -297,7 +297,7 @@ def test_a_choice_that_is_made_anew_leaves_no_trial_of_the_old_one(small_study, 
     shutil.copytree(databases, "runs")
     study = load_study(small_study)
     store = ActivationStore.open(Path("data/random/activations"))
-    one, two, three, *_ = cells(study, store.fingerprint)
+    one, two, three, *_ = known(study, store.fingerprint).cells
     result = {"state": "complete", "score": 0.5, "heldout": {"fvu": 0.5, "dead_fraction": 0.0}}
     optuna_trials = OptunaTrials(Workspace(Path()).storage, study)
     optuna_trials.add(one, None, [])
@@ -315,7 +315,7 @@ def test_a_figure_that_is_no_number_is_left_out_of_mlflow(small_study, databases
     shutil.copytree(databases, "runs")
     study = load_study(small_study)
     store = ActivationStore.open(Path("data/random/activations"))
-    cell = cells(study, store.fingerprint)[0]
+    cell = known(study, store.fingerprint).cells[0]
     tracker = MlflowRuns(Workspace(Path()).tracking, Workspace(Path()).artifacts, study)
     tracker.start(cell)
     nan, infinite = float("nan"), float("inf")

@@ -15,7 +15,8 @@ from harness.estimates.spending import size
 from harness.estimates.sweep import cells_left, wall
 from harness.estimates.times import StepTimes, kind
 from harness.progress import duration
-from harness.study.cells import arms, cells
+from harness.study.arms import arms
+from harness.study.known import known
 from harness.study.recipe import Recipe
 from harness.study.spec import Study, load_study
 from harness.workers.cell_folder import CellFolder
@@ -65,7 +66,7 @@ def estimate_of(study: Study) -> Estimate:
 def done(study: Study, times: float, **more) -> list:
     """Record results of the study's first three cells, which took so many times what is estimated."""
     workspace, estimate = Workspace(Path()), estimate_of(study)
-    found = cells(study, ActivationStore.open(study.source.store(workspace.data)).fingerprint)
+    found = known(study, ActivationStore.open(study.source.store(workspace.data)).fingerprint).cells
     for cell in found[:3]:
         result = {"state": "complete", "reason": None, "score": 0.5, "tokens": cell.recipe.tokens}
         seconds = times * estimate.cell(cell.recipe)
@@ -107,10 +108,11 @@ def test_a_cell_that_says_nothing_of_the_others_does_not_spoil_their_rate(small_
     found = done(study, 4000)
     odd = {"state": "complete", "reason": None, "score": 0.5, "tokens": 25_000, "seconds": 1e-3}
     record(workspace, found[3].id, {**odd, "device": "cpu", "threads": 1, **UNLIKE[which]})
-    known = cells(study, ActivationStore.open(study.source.store(workspace.data)).fingerprint, score_of(workspace))
-    gone = {cell.id for cell in known if CellFolder(workspace.cell(cell.id)).result()}
+    store = ActivationStore.open(study.source.store(workspace.data))
+    asked = known(study, store.fingerprint, score_of(workspace)).cells
+    gone = {cell.id for cell in asked if CellFolder(workspace.cell(cell.id)).result()}
     text = planned(capsys, small_study, "--workers", "2")
-    assert time_of(text) == expected(study, known, gone, 4000)
+    assert time_of(text) == expected(study, asked, gone, 4000)
 
 
 def score_of(workspace: Workspace):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.analysis.levels import Key, columns
@@ -58,6 +58,20 @@ class Arm:
         figures = {seed: cell.figure(metric) for seed, cell in self.finished().items()}
         return {seed: float(figure) for seed, figure in figures.items() if figure is not None}
 
+    @property
+    def seeds(self) -> list[int]:
+        """The reported seeds at which it has cells; fewer than the study's where it stopped at an earlier look."""
+        return [seed for seed in self.choice.by_seed if any(seed in at for at in self.settings.values())]
+
+    def at(self, study: StudyRecord, seeds: Sequence[int]) -> Arm:
+        """The arm as it was when only these reported seeds were trained."""
+        kept = {*seeds, *study.tuning_seeds}
+        settings = {
+            setting: {seed: cell for seed, cell in cells.items() if seed in kept}
+            for setting, cells in self.settings.items()
+        }
+        return replace(self, settings=settings, choice=choose(_scores(settings), seeds, study.tuning_seeds))
+
     def figures(self, setting: Key, metric: str) -> dict[int, float]:
         """A held-out figure by seed at one setting, of all its complete cells that have one."""
         found = {
@@ -71,17 +85,19 @@ class Arm:
 
     def searched(self, study: StudyRecord) -> list[int]:
         """The seeds on which its settings were compared."""
-        return study.tuning_seeds if self.choice.selection == "on other seeds" else study.seeds
+        return study.tuning_seeds if self.choice.selection == "on other seeds" else [*self.choice.by_seed]
 
 
 def collect_arms(study: StudyRecord, cells: Sequence[CellRecord]) -> list[Arm]:
     """All arms that have cells, in the order of the study file."""
-    keys = {study.key(cell.arm) for cell in cells}
-    ordered = sorted(keys, key=lambda key: study.rank(study.compared, key))
+    by_key: dict[Key, list[CellRecord]] = {}
+    for cell in cells:
+        by_key.setdefault(study.key(cell.arm), []).append(cell)
+    ordered = sorted(by_key, key=lambda key: study.rank(study.compared, key))
     levels = [dict(zip(study.compared, key, strict=True)) for key in ordered]
     labels = study.labels(levels) if study.compared else [study.name]
     return [
-        _arm(study, named, label or study.name, [cell for cell in cells if study.key(cell.arm) == key])
+        _arm(study, named, label or study.name, by_key[key])
         for key, named, label in zip(ordered, levels, labels, strict=True)
     ]
 
@@ -91,7 +107,7 @@ def _arm(study: StudyRecord, levels: dict[str, Any], label: str, cells: list[Cel
     settings: dict[Key, dict[int, CellRecord]] = {}
     for name in sorted(names, key=lambda setting: study.rank(study.tuned, setting)):
         settings[name] = {cell.seed: cell for cell in cells if study.setting(cell.tuned) == name}
-    return Arm(levels, label, settings, choose(_scores(settings), study.seeds, study.tuning_seeds))
+    return Arm(levels, label, settings, choose(_scores(settings), study.seeds_of(cells), study.tuning_seeds))
 
 
 def _scores(settings: Mapping[Key, Mapping[int, CellRecord]]) -> dict[Key, dict[int, float]]:
@@ -123,7 +139,7 @@ def _arm_row(study: StudyRecord, arm: Arm, place: int, measured: Sequence[Measur
         **columns(arm.levels),
         **columns(dict(zip(study.tuned, arm.choice.shown, strict=True))),
         "selection": arm.choice.selection,
-        "agreement": f"{arm.choice.agreeing} of {len(study.seeds)} seeds",
+        "agreement": f"{arm.choice.agreeing} of {len(arm.choice.by_seed)} seeds",
         "n": 0 if states["pruned"] else states["complete"],
         "diverged": states["diverged"],
         "pruned": states["pruned"],
@@ -131,7 +147,7 @@ def _arm_row(study: StudyRecord, arm: Arm, place: int, measured: Sequence[Measur
         "missing": states["missing"],
     }
     widened = [one.estimates.widened(place) for one in measured if one.metric.change is not None]
-    row["choice_factor"] = round(max(widened), 3) if study.tuned and row["n"] > 1 else None
+    row["choice_factor"] = round(max(widened), 3) if study.tuned and arm.finished() else None
     for one in measured:
         row |= interval_columns(one.metric.name, one.interval(place))
         if one.metric is FVU:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.analysis import settings_apart
-from harness.analysis.equal import TUNING
-from harness.analysis.frontier import DOMINATED, PLANES, front, point_name
 from harness.analysis.levels import levels_in
-from harness.analysis.senses import FLIPS, HOLDS, ONLY_HERE, SHOWN
+from harness.analysis.planes import DOMINATED, FLIPS, HOLDS, ONLY_HERE, PLANES, SHOWN, TUNING, front, point_name
 from harness.analysis.sentence import Sentence
 from harness.analysis.settings_apart import apart
 from harness.analysis.text import change, level_name, listed, shown
-from harness.analysis.verdicts import NO_INTERVAL
 from harness.analysis.view import Row, View, unique
 from harness.metrics import DEAD, FVU, Metric
 from harness.study.labels import describe
@@ -47,7 +44,7 @@ def _equal_sentences(view: View) -> Iterator[Sentence]:
 def _opposite(rows: Sequence[Row], outcome: Metric) -> bool:
     """Whether estimates have both signs, and one of them is shown, or none has an interval."""
     shown_somewhere = any(row[outcome.verdict] in SHOWN for row in rows)
-    unknown = all(row[outcome.verdict] == NO_INTERVAL for row in rows)
+    unknown = all(row[outcome.verdict] == "no interval" for row in rows)
     return len({row[outcome.effect] > 0 for row in rows}) > 1 and (shown_somewhere or unknown)
 
 
@@ -83,7 +80,7 @@ def _frontier_sentences(view: View) -> Iterator[Sentence]:
     if on:
         points = [f"{point_name(view.study, row)} (FVU {shown(row, FVU)}, {shown(row, DEAD)} dead)" for row in on]
         yield Sentence(
-            f"No other setting of any arm has a lower FVU and fewer dead latents at no higher L0 than "
+            f"In the means no setting of any arm has a lower FVU and fewer dead latents at no higher L0 than "
             f"{'; '.join(points)}.",
             "frontier",
             rows.index(on[0]) + 1,

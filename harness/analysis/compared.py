@@ -25,9 +25,10 @@ COMPARED = ("axis", "level", "reference", "kind", "holding")  # what a row of th
 
 @dataclass(frozen=True)
 class Result:
-    """The results of one study. `name`: the study's, with its folder where another result has the same name."""
+    """The results of one study. `name`: the study's, with a number where others have the same name."""
 
     name: str
+    folder: Path
     study: StudyRecord
     cells: list[CellRecord]
     arms: list[Row]
@@ -102,12 +103,16 @@ def read_results(folders: Sequence[Path]) -> list[Result]:
     studies = [read_study(folder) for folder in folders]
     names = Counter(study.name for study in studies)
     found = []
+    numbers: Counter[str] = Counter()
     for folder, study in zip(folders, studies, strict=True):
+        numbers[study.name] += 1
         cells = read_cells(folder, study)
         tables = tables_of(study, cells, no_curves())
-        name = study.name if names[study.name] == 1 else f"{study.name} ({folder})"
+        name = study.name if names[study.name] == 1 else f"{study.name} ({numbers[study.name]})"
         reported = frozenset(tables["seeds"]["cell"].drop_nulls())
-        found.append(Result(name, study, cells, tables["arms"].to_dicts(), tables["effects"].to_dicts(), reported))
+        found.append(
+            Result(name, folder, study, cells, tables["arms"].to_dicts(), tables["effects"].to_dicts(), reported)
+        )
     return found
 
 

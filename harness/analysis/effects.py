@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from harness.analysis.arms import Arm, interval_columns
+from harness.analysis.choosing import with_choice_errors
 from harness.analysis.leave_one_out import minus_one
 from harness.analysis.levels import Key, Level, columns
 from harness.analysis.main_effects import MODELS, MainEffect, main_effects
@@ -27,6 +28,11 @@ class Pair:
     arm: Arm
     reference: Arm
 
+    @property
+    def look(self) -> int:
+        """The number of seeds that both have: that of the look at which one of them stopped, or of the last."""
+        return min(len(self.arm.seeds), len(self.reference.seeds))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -39,8 +45,10 @@ class Comparison:
 def effect_rows(study: StudyRecord, arms: Sequence[Arm], outcomes: Sequence[Metric]) -> list[dict[str, Any]]:
     """The effects table: for each level of each axis a marginal row, then one row a pair of arms.
 
-    Arms are compared as independent samples, each with all of its seeds. A marginal row averages over the pairs;
-    pairs in which an arm has no result are left out of it and counted in `pairs` of the pair rows only.
+    Arms are compared as independent samples, each with all of its seeds; where a study looks at its seeds several
+    times, and one of two arms stopped at an earlier look, both are compared as they were then. A marginal row
+    averages over the pairs; pairs in which an arm has no result are left out of it and counted in `pairs` of the
+    pair rows only.
     Of a fraction or a sample there are marginal rows alone, without pairs: main effects, from all arms together.
     """
     return judged_rows(study, compare(study, arms, outcomes), outcomes)
@@ -62,6 +70,7 @@ def compare(
     compared = _Compared(study, arms, outcomes, setting or (None,) * len(study.tuned))
     if study.design in MODELS:
         return [compared.main_effect(one, kind) for kind in marginal for one in main_effects(study, arms)]
+    earlier: dict[int, _Compared] = {}
     found = []
     for axis, level in compared_levels(study):
         pairs = list(pairs_of(study, arms, axis, level))
@@ -69,7 +78,12 @@ def compare(
         for kind in marginal if usable else ():
             found.append(compared.over(usable, names(study, axis, level, kind, len(usable))))
         for pair in pairs:
-            found.append(compared.over([pair], names(study, axis, level, pairwise, 1, pair.holding)))
+            at = compared
+            if study.looks and (look := pair.look) < max(len(arm.seeds) for arm in (pair.arm, pair.reference)):
+                if look not in earlier:
+                    earlier[look] = compared.at_look(study, look)
+                at = earlier[look]
+            found.append(at.over([pair], names(study, axis, level, pairwise, 1, pair.holding)))
     return found
 
 
@@ -129,17 +143,24 @@ class _Compared:
 
     def __init__(self, study: StudyRecord, arms: Sequence[Arm], outcomes: Sequence[Metric], setting: Key) -> None:
         self.study = study
-        self.places = {id(arm): place for place, arm in enumerate(arms)}
+        self.arms = arms
+        self.places = {arm.label: place for place, arm in enumerate(arms)}
         self.measured = {
             metric: Measured.of(study, arms, metric) for metric in dict.fromkeys((*outcomes, FVU, L0))
         }
         self.outcomes = outcomes
+        self.tuned = setting
         self.setting = columns(dict(zip(study.tuned, setting, strict=True)))
+
+    def at_look(self, study: StudyRecord, look: int) -> _Compared:
+        """The same arms as they were with the first `look` seeds."""
+        arms = with_choice_errors(study, [arm.at(study, study.seeds[:look]) for arm in self.arms])
+        return _Compared(study, arms, self.outcomes, self.tuned)
 
     def over(self, pairs: Sequence[Pair], said: dict[str, Any]) -> Comparison:
         """The mean difference over `pairs`."""
-        arms = [self.places[id(pair.arm)] for pair in pairs]
-        references = [self.places[id(pair.reference)] for pair in pairs]
+        arms = [self.places[pair.arm.label] for pair in pairs]
+        references = [self.places[pair.reference.label] for pair in pairs]
         weights: dict[int, float] = {}
         for side, sign in ((arms, 1), (references, -1)):
             for arm in side:

@@ -12,11 +12,10 @@ from typing import Any
 from harness.analysis.arms import Arm
 from harness.analysis.effects import Comparison, compare, judged_rows
 from harness.analysis.levels import Key, columns
+from harness.analysis.planes import REPORTED, TUNING
 from harness.analysis.records import StudyRecord
 from harness.metrics import Metric
 from harness.study.tuned_choice import Choice
-
-REPORTED, TUNING = "reported", "tuning"  # which seeds a row is of
 
 
 def with_equal_rows(

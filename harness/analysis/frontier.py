@@ -11,38 +11,21 @@ nothing is beyond doubt.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from harness.analysis.arms import Arm, arm_rows
-from harness.analysis.equal import REPORTED, TUNING, at_setting
+from harness.analysis.equal import at_setting
 from harness.analysis.l0 import TOLERANCE
-from harness.analysis.levels import Key, column, columns
+from harness.analysis.levels import Key, columns
+from harness.analysis.planes import DOMINATED, ON, PLANES, REPORTED, TUNING, UNSURE, Plane, point_name
 from harness.analysis.records import StudyRecord
 from harness.metrics import DEAD, FVU, L0, Metric, metrics_at
-from harness.study.labels import describe
 
 Row = dict[str, Any]
 
 NAMES = (FVU.name, "nmse", DEAD.name, L0.name, "alive")
 FIGURES = tuple(metric for metric in metrics_at("final") if metric.name in NAMES)
-ON, UNSURE, DOMINATED = "on the frontier", "not separable", "dominated"
-
-
-@dataclass(frozen=True)
-class Plane:
-    """FVU against a cost. name: what its columns begin with. tolerance: relative, within it two costs are equal.
-
-    measured: the cost has intervals.
-    """
-
-    name: str
-    cost: str
-    tolerance: float = TOLERANCE
-    measured: bool = False
-
-
-PLANES = (Plane("dead", DEAD.name, 0.0, measured=True), Plane("l0", L0.name), Plane("flops", "training_flops"))
 
 
 def frontier_rows(study: StudyRecord, arms: Sequence[Arm]) -> list[Row]:
@@ -149,15 +132,3 @@ def _below(a: Row, b: Row, metric: Metric, margin: float) -> bool:
         return False
     raised = low * (1 + margin / 100) if metric.change == "percent" else low + margin / metric.scale
     return bool(high < raised)
-
-
-def point_name(study: StudyRecord, row: Row) -> str:
-    """As in `dense 2-2, adam at lr 0.016`."""
-    tuned = describe({axis: row[column(axis)] for axis in study.tuned})
-    return f"{row['arm']} at {tuned}" if tuned else str(row["arm"])
-
-
-def front(rows: Sequence[Row], plane: Plane) -> list[Row]:
-    """The points on the frontier of a plane, from the cheapest to the dearest."""
-    on = [row for row in rows if row[f"{plane.name}_place"] == ON]
-    return sorted(on, key=lambda row: (float(row[plane.cost]), float(row[FVU.name])))

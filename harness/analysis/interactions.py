@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from typing import Any
 
 from harness.analysis.additive_model import AdditiveModel
@@ -75,16 +75,17 @@ def _rows(rectangle: Rectangle, measured: Mapping[Metric, Measured]) -> Iterator
 
 
 def main_effect(rectangle: Rectangle, row: int) -> Weights:
-    """A row less the first one, mean over the columns."""
-    share = 1 / len(rectangle.columns)
-    above, below = rectangle.arms[row], rectangle.arms[0]
-    return dict.fromkeys(above, share) | dict.fromkeys(below, -share)
+    """A row less the first one, mean over the columns and the settings of the other axes."""
+    above, below = (tuple(chain.from_iterable(rectangle.arms[place])) for place in (row, 0))
+    return dict.fromkeys(above, 1 / len(above)) | dict.fromkeys(below, -1 / len(below))
 
 
 def interaction(rectangle: Rectangle, row: int, column: int) -> Weights:
-    """What a row changes in a column less what it changes in the first column."""
+    """What a row changes in a column less what it changes in the first one, mean over the other axes' settings."""
     cells = rectangle.arms
-    return {cells[row][column]: 1.0, cells[0][column]: -1.0, cells[row][0]: -1.0, cells[0][0]: 1.0}
+    share = 1 / len(cells[0][0])
+    plus, minus = cells[row][column] + cells[0][0], cells[0][column] + cells[row][0]
+    return dict.fromkeys(plus, share) | dict.fromkeys(minus, -share)
 
 
 def _names(rectangle: Rectangle, kind: str, level: Level = None, other_level: Level = None) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def _names(rectangle: Rectangle, kind: str, level: Level = None, other_level: Le
         "other_reference": show(rectangle.columns[0]) if named > 1 else None,
         "rectangle": rectangle.text,
         "holding": rectangle.holding,
-        "arms": sum(len(row) for row in rectangle.arms),
+        "arms": sum(len(cell) for row in rectangle.arms for cell in row),
     }
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, variance
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.analysis.records import StudyRecord
@@ -17,6 +17,7 @@ from harness.inference.crossfit import ChoiceError
 from harness.inference.estimates import Estimates, Sample, estimates
 from harness.inference.looks import level
 from harness.inference.means import Estimate, Positive
+from harness.inference.spread import variance
 from harness.metrics import DEAD, FVU, Metric
 
 if TYPE_CHECKING:

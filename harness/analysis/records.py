@@ -87,6 +87,17 @@ class Reference(Record):
     heldout: Figures
 
 
+class Extended(Record):
+    """Values that the sweep added to an arm's list of a tuned axis, since its best value was the last one there.
+
+    ended: why no more were added.
+    """
+
+    arm: dict[str, Scalar]
+    added: list[Scalar]
+    ended: str
+
+
 class StudyRecord(Record):
     """The study as it was swept: its axes with their levels, in the order that figures keep.
 
@@ -116,6 +127,12 @@ class StudyRecord(Record):
     environment: dict[str, Any]
     published: PublishedFigures | None = None
     references: dict[str, Reference] = {}
+    extended: dict[str, list[Extended]] = {}  # by tuned axis
+
+    def seeds_of(self, cells: Sequence[CellRecord]) -> list[int]:
+        """The seeds at which an arm with these cells is reported: not all, where a look has decided about it."""
+        listed = {cell.seed for cell in cells}
+        return [seed for seed in self.seeds if seed in listed] if self.looks else self.seeds
 
     @property
     def curve_heldout_tokens(self) -> int:

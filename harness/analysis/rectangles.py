@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeAlias
 
 from harness.analysis.arms import Arm
 from harness.analysis.levels import Level
 from harness.analysis.records import StudyRecord
+from harness.analysis.text import listed
 from harness.study.labels import show
+
+Sides: TypeAlias = tuple[tuple[Level, ...], tuple[Level, ...]]  # levels of both axes
 
 
 @dataclass(frozen=True)
 class Rectangle:
-    """Every level of `rows` with every level of `columns`, all other axes alike. The first ones are references.
+    """Every level of `rows` with every level of `columns`. The first ones are references.
 
-    `axes`: of the rows, of the columns. `arms[row][column]`: places in the list of arms. `holding`: the levels of
-    the other axes in words.
+    `axes`: of the rows, of the columns. `arms[row][column]`: places in the list of arms, one for each setting of
+    the other axes at which the grid has this rectangle. `holding`: that setting in words, or how many they are.
     """
 
     axes: tuple[str, str]
     rows: tuple[Level, ...]
     columns: tuple[Level, ...]
-    arms: tuple[tuple[int, ...], ...]
+    arms: tuple[tuple[tuple[int, ...], ...], ...]
     holding: str
 
     @property
@@ -38,31 +42,34 @@ class Rectangle:
 
 
 def rectangles(study: StudyRecord, arms: Sequence[Arm]) -> Iterator[Rectangle]:
-    """For every two axes, at each combination of the other ones: the rectangles that no level could be added to.
+    """For every two axes the rectangles of arms with a result that no level could be added to.
 
     Every two levels of the first axis that share two or more of the second are in one of them, so no two-by-two
-    comparison that the grid allows is missed, and there are no more rectangles than such pairs of levels.
+    comparison that the grid allows is missed, and there are no more rectangles than such pairs of levels at each
+    combination of the other axes. Those that are the same at several combinations are one.
     """
     for axes in combinations(study.compared, 2):
-        others = [axis for axis in study.compared if axis not in axes]
+        others = [axis for axis in study.compared if axis not in axes and len(study.axes[axis]) > 1]
         contexts: dict[tuple[Level, ...], dict[tuple[Level, ...], int]] = {}
         for place, arm in enumerate(arms):
-            if all(_exists(study, axis, arm.levels[axis]) for axis in axes):
+            if arm.finished() and all(_exists(study, axis, arm.levels[axis]) for axis in axes):
                 here = contexts.setdefault(tuple(arm.levels[axis] for axis in others), {})
                 here[tuple(arm.levels[axis] for axis in axes)] = place
-        varying = [axis for axis in others if len(study.axes[axis]) > 1]
+        where: dict[Sides, list[tuple[Level, ...]]] = {}
         for context, places in contexts.items():
-            levels = dict(zip(others, context, strict=True))
-            holding = study.describe({axis: levels[axis] for axis in varying})
-            for rows, columns in _largest(study, axes, places):
-                found = tuple(tuple(places[row, column] for column in columns) for row in rows)
-                yield Rectangle(axes, rows, columns, found, holding)
+            for sides in _largest(study, axes, places):
+                where.setdefault(sides, []).append(context)
+        for (rows, columns), found in where.items():
+            named = study.describe(dict(zip(others, found[0], strict=True)))
+            holding = named if len(found) == 1 else f"mean over {len(found)} settings of {listed(others)}"
+            places_of = (
+                tuple(tuple(contexts[c][row, column] for c in found) for column in columns) for row in rows
+            )
+            yield Rectangle(axes, rows, columns, tuple(places_of), holding)
 
 
-def _largest(
-    study: StudyRecord, axes: tuple[str, str], arms: Collection[tuple[Level, ...]]
-) -> Iterator[tuple[tuple[Level, ...], tuple[Level, ...]]]:
-    """Levels of both axes, at least two of each."""
+def _largest(study: StudyRecord, axes: tuple[str, str], arms: Collection[tuple[Level, ...]]) -> Iterator[Sides]:
+    """At least two levels of both axes."""
     shared: dict[Level, set[Level]] = {}
     for row, column in arms:
         shared.setdefault(row, set()).add(column)

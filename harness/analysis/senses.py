@@ -17,6 +17,7 @@ from harness.analysis.arms import Arm
 from harness.analysis.budgets import curves_by_cell
 from harness.analysis.effects import Comparison, compare, compared_levels, judged_rows, pairs_of
 from harness.analysis.levels import Level, column
+from harness.analysis.planes import FLIPS, HOLDS, NOT_SHOWN, ONLY_HERE, SHOWN
 from harness.analysis.readings import SILENT as SILENT_NAME
 from harness.analysis.readings import Reader, Reading
 from harness.analysis.records import StudyRecord
@@ -27,8 +28,6 @@ Row = dict[str, Any]
 
 SILENT_AT = replace(SILENT, name=SILENT_NAME)  # in training: not the dead latents of final figures
 OUTCOMES = (FVU, DEAD, SILENT_AT)
-HOLDS, FLIPS, NOT_SHOWN, ONLY_HERE = "holds", "flips", "not shown here", "shown here only"
-SHOWN = ("lower", "higher")
 
 
 def sense_rows(study: StudyRecord, arms: Sequence[Arm], curves: pl.DataFrame) -> list[Row]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from harness.activations import massive
 from harness.analysis import comparability, undercoverage
+from harness.analysis.asked import looks, searches
 from harness.analysis.certainty import open_choices
 from harness.analysis.design_limits import design_limits, effects_not_estimated
 from harness.analysis.l0 import TOLERANCE, against, unequal
@@ -36,6 +37,8 @@ def warnings(view: View) -> list[str]:
         *_not_compared(view),
         *_edges(view),
         *comparability.warnings(view),
+        *searches(view),
+        *looks(view),
     ]
 
 
@@ -95,8 +98,8 @@ def _lost(view: View) -> Iterator[str]:
                 f" ({cell['reason']})." if cell["reason"] else "."
             )
     for arm in view.arms:
-        if arm["n"] < len(view.study.seeds) and not arm["pruned"]:
-            yield f"{arm['arm']}: reported on {arm['n']} of {plural(len(view.study.seeds), 'seed')}."
+        if (lost := sum(arm[state] for state in ("diverged", "failed", "missing"))) and not arm["pruned"]:
+            yield f"{arm['arm']}: reported on {arm['n']} of {plural(arm['n'] + lost, 'seed')}."
 
 
 def _cell_name(view: View, cell: Row) -> str:
@@ -129,7 +132,7 @@ def _selection(view: View) -> Iterator[str]:
             yield f"{arm['arm']}: no tuned value was chosen, {why}; it is shown at the first one."
         elif arm["selection"] == "in-sample" and len(view.study.seeds) > 1:
             yield f"{arm['arm']}: its tuned value was chosen on the very seed it is reported on (in-sample)."
-        elif arm["selection"] == "cross-fitted" and not arm["agreement"].startswith(f"{len(view.study.seeds)} of"):
+        elif arm["selection"] == "cross-fitted" and len({*arm["agreement"].split()[:3:2]}) > 1:  # not n of n
             yield f"{arm['arm']}: the shown tuned value is that of {arm['agreement']}; other seeds chose another."
 
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
-    from harness.study.cells import CellSpec, Score
+    from harness.study.arms import Key
+    from harness.study.cells import Score
+    from harness.study.known import Known
     from harness.study.spec import Study
     from harness.workspace import Workspace
 
@@ -22,16 +24,27 @@ def store_of(study: Study, workspace: Workspace) -> ActivationStore:
     return store
 
 
-def known_cells(study: Study, store: ActivationStore) -> Callable[[Score], list[CellSpec]]:
-    """The study's cells as far as they are known, given the scores of others."""
-    from harness.study.cells import cells
+def known_cells(study: Study, store: ActivationStore, workspace: Workspace) -> Callable[[Score], Known]:
+    """The study's cells as far as they are known, given the scores of those that have ended."""
+    from harness.study.known import known
 
-    return partial(cells, study, store.fingerprint)
+    go_on = partial(_undecided, study, store, workspace)
+    return partial(known, study, store.fingerprint, go_on=go_on)
 
 
-def cells_of(study: Study, workspace: Workspace) -> list[CellSpec]:
+def cells_of(study: Study, workspace: Workspace) -> Known:
     """The cells known so far, from the results on disk. Raises UserError without fitting activations."""
     from harness.workers.cell_folder import CellFolder
 
-    known = known_cells(study, store_of(study, workspace))
+    known = known_cells(study, store_of(study, workspace), workspace)
     return known(lambda cell: CellFolder(workspace.cell(cell), study.pruned_by).score())
+
+
+def _undecided(
+    study: Study, store: ActivationStore, workspace: Workspace, found: Known, going: set[Key]
+) -> set[Key]:
+    """Of the arms that got to a look: those that go on, by the effects of the cells so far."""
+    from harness.analysis.undecided import undecided_arms  # polars: half a second
+    from harness.sweep.export import records
+
+    return undecided_arms(*records(study, found, store, workspace)) & going

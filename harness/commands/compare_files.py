@@ -35,7 +35,12 @@ def write_csv(path: Path, groups: Groups) -> None:
 def write_json(path: Path, results: Sequence[Result], groups: Groups, both: Sequence[Both]) -> None:
     """Keys `studies`, `same_recipe` (groups of arms) and `pairs` (of studies)."""
     studies = [
-        {"name": result.name, "source": result.study.source, "environment": result.study.environment}
+        {
+            "name": result.name,
+            "folder": str(result.folder),
+            "source": result.study.source,
+            "environment": result.study.environment,
+        }
         for result in results
     ]
     arms = [[_arm(result, arm) for result, arm in group] for group in groups]

@@ -48,14 +48,15 @@ def show_comparison(
 
 def _studies(results: Sequence[Result]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("study", "activations", "processor", "arms", "cells", "seeds"):
-        table.add_column(heading, justify="right" if heading in ("arms", "cells", "seeds") else "left")
+    for heading in ("study", "results", "activations", "processor", "arms", "cells", "seeds"):
+        number = heading in ("arms", "cells", "seeds")
+        table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for result in results:
         source, environment = result.study.source, result.study.environment
         activations = f"{source.get('name', '')} {str(source.get('fingerprint', ''))[:8]}".strip()
         processor = ", ".join(str(environment[name]) for name in ("device", "kernels") if environment.get(name))
         counts = (len(result.arms), len(result.cells), len(result.study.seeds))
-        table.add_row(Text(result.name), Text(activations), processor, *map(str, counts))
+        table.add_row(Text(result.name), Text(str(result.folder)), Text(activations), processor, *map(str, counts))
     return table
 
 

@@ -43,7 +43,7 @@ def _evaluate(options: Namespace, console: Console) -> None:
     check_paths(study, workspace, results)
     store = store_of(study, workspace)
     store.verify()
-    sweep = Sweep(study, known_cells(study, store), store, workspace, *engine_of(options), train=False)
+    sweep = Sweep(study, known_cells(study, store, workspace), store, workspace, *engine_of(options), train=False)
     if not sweep.progress.cells:
         raise UserError(
             f"{options.study}: expected cells that are trained; train them: harness run {options.study}"

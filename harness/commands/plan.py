@@ -58,10 +58,10 @@ def plan(options: Namespace, console: Console) -> None:
     check_fits(study, stored.tokens, study.source.path)
     machine = _machine(options, (stored.width, stored.target_width))
     prepared = study.source.store(workspace.data).exists()
-    cells = cells_of(study, workspace) if prepared else None
+    found = cells_of(study, workspace) if prepared else None
     store = store_of(study, workspace) if prepared else None
-    estimate = _estimate(study, workspace, cells or [], machine, options.measure)
-    show_plan(study, workspace, cells, store, console, estimate, options.price)
+    estimate = _estimate(study, workspace, found.cells if found else [], machine, options.measure)
+    show_plan(study, workspace, found, store, console, estimate, options.price)
 
 
 def _price(text: str) -> float:
@@ -135,7 +135,7 @@ def _estimate(
 
 def _measured(study: Study, machine: Machine, model: ModelCost | None) -> Measured:
     from harness.estimates.measure import measure
-    from harness.study.cells import arms
+    from harness.study.arms import arms
 
     stored = study.source.stored
     recipes = [recipe for arm in arms(study) for recipe in arm.recipes]

@@ -13,13 +13,15 @@ from harness.activations import massive
 from harness.activations.store import ActivationStore
 from harness.estimates.estimate import Estimate
 from harness.estimates.spending import spending
-from harness.estimates.sweep import Left, cells_left, wall
+from harness.estimates.sweep import Left, cells_left, more_at_most, wall
 from harness.evaluation.measurements import measurements
 from harness.files import read_record
 from harness.progress import duration
-from harness.study.cells import ArmSpec, CellSpec, arms
+from harness.study.arms import ArmSpec, arms
+from harness.study.cells import CellSpec
 from harness.study.designed import designed
 from harness.study.edits import asked, edits
+from harness.study.known import Known
 from harness.study.labels import describe
 from harness.study.memory import FLOAT
 from harness.study.plan import Cost, cost
@@ -32,7 +34,7 @@ from harness.workspace import Workspace
 def show_plan(
     study: Study,
     workspace: Workspace,
-    cells: list[CellSpec] | None,
+    known: Known | None,
     store: ActivationStore | None,
     console: Console,
     estimate: Estimate,
@@ -40,10 +42,10 @@ def show_plan(
 ) -> None:
     """Print the arms, what one cell of each costs, how long the missing cells would take, and what was edited.
 
-    cells and store: None while there are no activations, without which it is not known which cells are done.
+    known and store: None while there are no activations, without which it is not known which cells are done.
     price: of an hour, of each GPU where there are GPUs.
     """
-    found = arms(study)
+    found, cells = arms(study), known.cells if known else []
     console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
     if words := designed(study):
         console.print(words, soft_wrap=True)
@@ -58,13 +60,14 @@ def show_plan(
         table.add_row(*_row(study, arm, estimate))
     console.print(table)
     source = store.fingerprint if store else None
-    done = None if cells is None else _done(study, workspace, cells)
-    left = cells_left(study, found, cells or [], done or (), partial(_share, workspace))
+    done = None if known is None else _done(study, workspace, cells)
+    left = cells_left(study, found, cells, done or (), partial(_share, workspace))
+    more = [] if known and known.final else more_at_most(study, found, cells)
     lines = [
-        _total(study, found, done, left, estimate),
-        *spending(estimate, left, cells is not None, price),
-        _kept(study, found, workspace, cells or []),
-        *_to_measure(study, workspace, cells or [], store, estimate),
+        _total(study, found, done, left, more, estimate),
+        *spending(estimate, left, known is not None, price),
+        _kept(study, found, workspace, cells),
+        *_to_measure(study, workspace, cells, store, estimate),
         *_edits(study, workspace, source),
         *_weaknesses(store),
     ]
@@ -91,11 +94,16 @@ def _row(study: Study, arm: ArmSpec, estimate: Estimate) -> list[str]:
     tuned = ", ".join(
         f"{name} {' '.join(_words(name, level) for level in values)}" for name, values in tried.items()
     )
-    counts = (arm.tuning_cells, arm.reported_cells) if study.tuning_seeds else (arm.reported_cells,)
+    tuning = [_range(arm.tuning_cells, arm.most_tuning_cells)] if study.tuning_seeds else []
+    counts = [*tuning, _range(arm.reported_cells, arm.most_reported_cells)]
     price = _cost(study, arm.recipes[0])
-    numbers = [f"{number:,}" for number in (*counts, price.parameters, price.flops_per_token, price.tokens)]
+    numbers = [*counts, *(f"{number:,}" for number in (price.parameters, price.flops_per_token, price.tokens))]
     time = duration(fmean(estimate.cell(recipe) for recipe in arm.recipes))
     return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB", time]
+
+
+def _range(least: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _cost(study: Study, recipe: Recipe) -> Cost:
@@ -122,8 +130,18 @@ def _share(workspace: Workspace, cell: str) -> float:
     return max(0.0, 1 - float(points[-1]["tokens"]) / float(recipe["tokens"]))
 
 
-def _total(study: Study, found: list[ArmSpec], done: set[str] | None, left: list[Left], estimate: Estimate) -> str:
-    """How many cells there are, and how long those that are missing would take."""
+def _total(
+    study: Study,
+    found: list[ArmSpec],
+    done: set[str] | None,
+    left: list[Left],
+    more: list[Left],
+    estimate: Estimate,
+) -> str:
+    """How many cells there are, and how long those that are missing would take.
+
+    more: cells that results may ask for besides.
+    """
     counted = "" if done is None else f"{len(done)} done, {len(left)} to run: "
     unknown = "" if done is not None else "; no activations yet"
     time = f"about {duration(estimate.sweep(left).seconds)} with {estimate.machine.label}"
@@ -131,6 +149,9 @@ def _total(study: Study, found: list[ArmSpec], done: set[str] | None, left: list
     tuning = [cell for cell in left if cell.phase == "tuning"]
     if study.tuning_seeds:
         text += f"; of which tuning: {len(tuning)} cells, about {duration(estimate.sweep(tuning).seconds)}"
+    if more:
+        seconds = estimate.sweep([*left, *more]).seconds
+        text += f"; results may ask for up to {len(more)} more cells, about {duration(seconds)} in all"
     return text
 
 
@@ -165,9 +186,10 @@ def _kept(study: Study, found: list[ArmSpec], workspace: Workspace, cells: list[
     for arm in found:
         each = [FLOAT * _cost(study, recipe).parameters for recipe in arm.recipes]
         largest = max(each)  # of a reported cell whose setting is not chosen yet
-        reported = [largest] * len(study.seeds)
+        seeds = study.looks[0]  # what a look or a longer list may add is not counted
+        reported = [largest] * len(seeds)
         tuning = [size for size in each for _ in study.tuning_seeds] if arm.tuning_cells else []
-        tried = reported if study.tuning_seeds else [size for size in each for _ in study.seeds]
+        tried = reported if study.tuning_seeds else [size for size in each for _ in seeds]
         by_keep = {"none": [], "reported": reported, "all": [*tuning, *tried]}
         finally_kept += by_keep[study.keep]
         while_running += {**by_keep, "reported": tried}[study.keep]
@@ -185,5 +207,8 @@ def _saes(sizes: list[int]) -> str:
 def _count(study: Study, found: list[ArmSpec]) -> str:
     tuning, reported = sum(arm.tuning_cells for arm in found), sum(arm.reported_cells for arm in found)
     if study.tuning_seeds:
-        return f"{tuning} tuning cells + {reported} reported cells = {tuning + reported} cells"
-    return f"{sum(len(arm.tuned) for arm in found)} settings × {len(study.seeds)} seeds = {reported} cells"
+        text = f"{tuning} tuning cells + {reported} reported cells = {tuning + reported} cells"
+    else:
+        text = f"{sum(len(arm.tuned) for arm in found)} settings × {len(study.looks[0])} seeds = {reported} cells"
+    most = sum(arm.most_tuning_cells + arm.most_reported_cells for arm in found)
+    return text if most == tuning + reported else f"{text}, at most {most}"

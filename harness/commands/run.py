@@ -53,7 +53,6 @@ def _run(options: Namespace, console: Console) -> None:
     prepare_missing(study.source, workspace, console)
     store = store_of(study, workspace)
     store.verify()
-    sweep = Sweep(
-        study, known_cells(study, store), store, workspace, *engine_of(options), train_again=options.train_again
-    )
+    known = known_cells(study, store, workspace)
+    sweep = Sweep(study, known, store, workspace, *engine_of(options), train_again=options.train_again)
     sweep_and_export(sweep, options, results, console)

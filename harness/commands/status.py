@@ -15,7 +15,7 @@ from harness.commands.command import load, results_argument, study_argument
 from harness.locks import is_held
 
 if TYPE_CHECKING:
-    from harness.study.cells import CellSpec
+    from harness.study.known import Known
     from harness.study.spec import Study
     from harness.workers.cell_folder import CellFolder
     from harness.workspace import Workspace
@@ -41,23 +41,21 @@ def status(options: Namespace, console: Console) -> None:
         time.sleep(2)
 
 
-def show_status(
-    study: Study, workspace: Workspace, cells: list[CellSpec], results: Path, console: Console
-) -> bool:
+def show_status(study: Study, workspace: Workspace, found: Known, results: Path, console: Console) -> bool:
     """Print the counts, what failed, and where the results are. Returns whether every cell has a result.
 
-    cells: those known so far; the others are "not chosen yet" until the tuning cells of their arms have ended.
+    found: the cells known so far; the others are "not chosen yet" until the tuning cells of their arms have ended.
     """
-    from harness.study.cells import size
     from harness.sweep.controller import read_lock
     from harness.workers.cell_folder import CellFolder
 
+    cells = found.cells
     states = {cell.id: state_of(CellFolder(workspace.cell(cell.id), study.pruned_by)) for cell in cells}
     counts = Counter(state for state, _ in states.values())
-    asked = size(study)
-    counts[UNKNOWN] = asked - len(cells)
+    counts[UNKNOWN] = found.to_come
     words = " · ".join(f"{counts[state]} {state}" for state in (*ORDER, UNKNOWN) if counts[state])
-    console.print(f"{study.name}: {asked} cells: {words}", soft_wrap=True)
+    more = " or more" if study.grows and not found.final else ""
+    console.print(f"{study.name}: {found.size}{more} cells: {words}", soft_wrap=True)
     for phase in ("tuning", "reported") if study.tuning_seeds else ():
         of_phase = [cell.id for cell in cells if cell.phase == phase]
         done = sum(states[cell][0] in ENDED for cell in of_phase)
@@ -76,7 +74,7 @@ def show_status(
         console.print(f"  and {len(failed) - SHOWN} more")
     if (results / "report.html").exists():
         console.print(f"  report: {results / 'report.html'}")
-    return sum(counts[state] for state in ENDED) == asked
+    return found.final and sum(counts[state] for state in ENDED) == len(cells)
 
 
 def state_of(folder: CellFolder) -> tuple[str, str | None]:

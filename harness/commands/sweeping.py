@@ -83,25 +83,26 @@ def sweep_and_export(sweep: Sweep, options: Namespace, results: Path, console: C
     study, workspace, store = sweep.study, sweep.workspace, sweep.store
     measure_references(study, store, workspace, sweep.options.devices[0])
     progress = sweep.run(console)
-    export(study, list(sweep.cells.values()), store, workspace, results)
+    export(study, sweep.found(), store, workspace, results)
     if sweep.done:
         _keep_saes(study, sweep, results, console)
-        export(study, list(sweep.cells.values()), store, workspace, results)  # without what is gone now
-    if plain := without_kernels(list(sweep.cells.values()), workspace):
+        export(study, sweep.found(), store, workspace, results)  # without what is gone now
+    cells = list(sweep.cells.values())
+    if plain := without_kernels(cells, workspace):
         console.print(
             f"{plain} cells were trained without compiled kernels, which takes up to twice as long and rounds "
             "differently; they need a C++ compiler (g++ or $CXX), and are not used with HARNESS_NATIVE=0",
             soft_wrap=True,
         )
-    failed, not_kept = not_measured(study, list(sweep.cells.values()), store, workspace)
+    failed, not_kept = not_measured(study, cells, store, workspace)
     if not_kept:
         console.print(
             f"{not_kept} cells are not measured, since their SAEs were not kept: `harness plan {options.study}` "
             "says what training them again (--train-again) would cost",
             soft_wrap=True,
         )
-    for reason, cells in failed.items():
-        console.print(f"{len(cells)} cells could not be measured: {reason}; log: {cells[0]}", soft_wrap=True)
+    for reason, logs in failed.items():
+        console.print(f"{len(logs)} cells could not be measured: {reason}; log: {logs[0]}", soft_wrap=True)
     if progress.failed:
         console.print(
             f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"

@@ -8,7 +8,8 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.study.cells import ArmSpec, CellSpec, Phase
+from harness.study.arms import ArmSpec
+from harness.study.cells import CellSpec, Phase
 from harness.study.recipe import Recipe
 from harness.study.spec import Study
 from harness.sweep.cohorts import LARGEST
@@ -52,7 +53,21 @@ def cells_left(
             found += [Left("tuning", [recipe], seed) for recipe in arm.recipes for seed in study.tuning_seeds]
         if not known["reported", *arm.levels.values()]:
             tried = [arm.recipes] if study.tuning_seeds else [[recipe] for recipe in arm.recipes]
-            found += [Left("reported", recipes, seed) for recipes in tried for seed in study.seeds]
+            found += [Left("reported", recipes, seed) for recipes in tried for seed in study.looks[0]]
+    return found
+
+
+def more_at_most(study: Study, arms: Iterable[ArmSpec], cells: Sequence[CellSpec]) -> list[Left]:
+    """The cells that results can ask for besides those that are known: at extended lists, and after looks."""
+    known = Counter((cell.phase, *cell.arm.values()) for cell in cells)
+    found = []
+    for arm in arms:
+        least: dict[Phase, int] = {"tuning": arm.tuning_cells, "reported": arm.reported_cells}
+        most: dict[Phase, int] = {"tuning": arm.most_tuning_cells, "reported": arm.most_reported_cells}
+        for phase, count in most.items():
+            others = count - max(least[phase], known[phase, *arm.levels.values()])
+            seeds = study.tuning_seeds if phase == "tuning" else study.seeds
+            found += [Left(phase, arm.recipes, seeds[number % len(seeds)]) for number in range(others)]
     return found
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean
 
 import numpy as np
 
 from harness.inference.contrast import Contrast
 from harness.inference.means import Chosen, Estimate, Mean, Share
-from harness.inference.spread import Array, Spreads, moderated
+from harness.inference.spread import Array, Spreads, moderated, variance
 
 CHOICE_DF = 2  # degrees of freedom of what the choice between settings adds, found by simulation
 FEW_EVENTS = 10  # fewer of a kind per seed vary at least as binomial counts do

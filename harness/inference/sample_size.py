@@ -37,6 +37,6 @@ def seeds_needed(distance: float, seed_variance: float, df: float, seeds: int, t
         quantiles = t_quantile(tail, later) + t_quantile(1 - POWER, later)
         return quantiles * math.sqrt(bound / n) <= distance
 
-    candidates = range(seeds + 1, MOST_SEEDS + 1)
-    place = bisect_left(candidates, True, key=settles)  # more seeds never settle less
-    return candidates[place] if place < len(candidates) else None
+    numbers = range(seeds + 1, MOST_SEEDS + 1)
+    place = bisect_left(numbers, True, key=settles)
+    return numbers[place] if place < len(numbers) else None

@@ -75,6 +75,13 @@ def moderated(variances: Sequence[float], df: Sequence[int], least: Sequence[flo
     return Spreads(np.maximum(m, floor), np.where(weight > 0, weight, math.inf), shares, d)
 
 
+def variance(values: Sequence[float]) -> float:
+    """The sample variance of two or more values, exactly 0 where they are all the same."""
+    shifted = [value - values[0] for value in values]
+    mean = math.fsum(shifted) / len(shifted)
+    return math.fsum((value - mean) ** 2 for value in shifted) / (len(shifted) - 1)
+
+
 def _prior_df(variances: Array, df: Array) -> float:
     positive = variances > 0
     if positive.sum() < 2:

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from harness.metrics import FVU, metrics_at
 from harness.study.cells import CellSpec
-from harness.study.grid import levels
+from harness.study.extension import possible_levels
 from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS, Scalar
 from harness.study.spec import Study
@@ -31,8 +31,11 @@ Result = dict[str, Any]
 
 
 def distributions(study: Study) -> dict[str, BaseDistribution]:
-    """How the dashboard draws each axis: numbers on a numeric axis, texts in the order of the study file."""
-    return {name: distribution(values) for name, values in levels(study).items()}
+    """How the dashboard draws each axis: numbers on a numeric axis, texts in the order of the study file.
+
+    With the values that a search may add, since in Optuna a range cannot grow.
+    """
+    return {name: distribution(values) for name, values in possible_levels(study).items()}
 
 
 def distribution(values: Sequence[Scalar]) -> BaseDistribution:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.errors import SettingError
 from harness.study.catalogue import parse_layers
@@ -23,6 +24,14 @@ MOST_LAYERS, LEAST_WIDTH, MOST_WIDTH = 100, 0.001, 1000  # of added dense layers
 LONGEST = 100  # characters of a name that tables show
 
 
+class TuneForm(Strict):
+    """`tune` written with keys. `values` may stand here or beside `tune`."""
+
+    values: Values | None = None
+    extend: bool = False  # where an arm is best at an end of its list, the search goes on beyond it
+    limit: Annotated[int, Field(ge=1, le=20)] = 4  # values that may be added to an arm's list
+
+
 class AxisForm(Strict):
     """An axis written with keys. `when` is `{other axis: {its level: values, or a range, here}}`."""
 
@@ -32,7 +41,7 @@ class AxisForm(Strict):
     log: Any = None
     when: Annotated[dict[str, dict[Scalar, Any]], Field(min_length=1, max_length=1)] | None = None
     settings: Annotated[dict[Scalar, dict[str, Any]], Field(min_length=1)] | None = None
-    tune: bool = False  # searched inside each arm; the arm is reported at its best
+    tune: Any = False  # searched inside each arm; the arm is reported at its best
 
     @property
     def range(self) -> dict[str, Any]:
@@ -56,6 +65,7 @@ class Axis:
     bundles: Mapping[Scalar, Setting] = field(default_factory=dict)  # named level -> recipe fields
     # What a sampled design draws its levels from: parent's level (None: no condition) -> range
     ranges: Mapping[Scalar, Range] = field(default_factory=dict)
+    extend: int = 0  # values that a search may add to an arm's list: harness/study/extension.py
 
     def choices(self, setting: Setting) -> tuple[Scalar, ...]:
         """Its levels given these levels of the other axes; none if its condition does not hold."""
@@ -76,24 +86,56 @@ class Axis:
 def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axis:
     """The axis `name` of a study file, given the axes that come `before` it. Raises UserError."""
     where: Location = ("axes", name)
-    form: AxisForm | None = None if isinstance(raw, list) else file.check(AxisForm, raw, where)
-    if (
-        form
-        and sum(given is not None for given in (form.values, form.when, form.settings, form.range or None)) != 1
-    ):
+    if isinstance(raw, list):
+        return Axis(_of_recipe(file, name), tune=False, values=_values(file, name, raw, where))
+    form: AxisForm = file.check(AxisForm, raw, where)
+    tuning = _tuning(file, form.tune, (*where, "tune"))
+    listed = {"values": form.values, "tune.values": tuning.values if tuning else None}
+    given = (*listed.values(), form.when, form.settings, form.range or None)
+    if sum(one is not None for one in given) != 1:
         raise file.error(where, "expected one of 'values', 'when' and 'settings', or 'low' and 'high'")
-    if form and form.settings is not None:
-        return _bundles(file, name, form.settings, form.tune, before)
+    if form.settings is not None:
+        axis = _bundles(file, name, form.settings, tuning is not None, before)
+    elif form.when is not None:
+        axis = _conditional(file, _of_recipe(file, name), form.when, tuning is not None, before)
+    elif form.range:
+        ranges = {None: _range(file, _of_recipe(file, name), form.range, where)}
+        axis = Axis(name, tuning is not None, ranges=ranges)
+    else:
+        key, values = next((key, values) for key, values in listed.items() if values is not None)
+        listed_at = (*where, *key.split("."))
+        axis = Axis(_of_recipe(file, name), tuning is not None, _values(file, name, values, listed_at))
+    return _extended(file, axis, tuning) if tuning and tuning.extend else axis
+
+
+def _of_recipe(file: YamlFile, name: str) -> str:
     if name not in FIELDS:
         hint = "; seeds belong under 'seeds'" if name == "seed" else near(name, FIELDS)
-        raise file.error(where, f"unknown axis{hint}")
-    if form is None:
-        return Axis(name, tune=False, values=_values(file, name, raw, where))
-    if form.when is not None:
-        return _conditional(file, name, form.when, form.tune, before)
-    if form.range:
-        return Axis(name, form.tune, ranges={None: _range(file, name, form.range, where)})
-    return Axis(name, form.tune, values=_values(file, name, form.values, (*where, "values")))
+        raise file.error(("axes", name), f"unknown axis{hint}")
+    return name
+
+
+def _tuning(file: YamlFile, raw: object, where: Location) -> TuneForm | None:
+    """What `tune` says: true, false, or keys."""
+    if not isinstance(raw, dict):
+        return TuneForm() if file.check(bool, raw, where) else None
+    form: TuneForm = file.check(TuneForm, raw, where)
+    if "limit" in raw and not form.extend:
+        raise file.error((*where, "limit"), "expected 'extend: true' beside it, since nothing is added without it")
+    return form
+
+
+def _extended(file: YamlFile, axis: Axis, tuning: TuneForm) -> Axis:
+    where: Location = ("axes", axis.name, "tune", "extend")
+    lists = [axis.values, *(values for _, values in axis.by_parent)]
+    if axis.bundles or not any(len(numbers_of(values)) > 1 for values in lists):
+        raise file.error(where, "expected a list of two numbers or more, which say what comes after the last one")
+    return replace(axis, extend=tuning.limit)
+
+
+def numbers_of(values: Iterable[Scalar]) -> list[float]:
+    """Those of them that are numbers."""
+    return [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
 
 
 def _conditional(
@@ -105,6 +147,8 @@ def _conditional(
     if parent is None:
         known = ", ".join(axis.name for axis in before) or "none"
         raise file.error(where, f"expected an axis that comes before {name!r} ({known})")
+    if parent.extend:
+        raise file.error(where, f"expected an axis whose values are all in this file, {parent_name!r} is extended")
     by_parent, ranges = [], {}
     for key, values in table.items():
         at = (*where, str(key))
@@ -168,15 +212,11 @@ def _range(file: YamlFile, name: str, raw: object, where: Location) -> Range:
 
 def read_field(file: YamlFile, name: str, value: object, where: Location) -> Scalar:
     """A value of the recipe field `name`, checked against its type and bounds. Raises UserError."""
-    bounds: dict[str, Any] = {**RECIPE_FIELDS[name].metadata["bounds"]}
     if name in OFF and value is None:
         return None
     if name in OFF and not isinstance(value, bool) and value == 0:
         raise file.error(where, zero_refused(name).message)
-    if RECIPE_TYPES[name] in (float, float | None):
-        bounds["allow_inf_nan"] = False
-    kind = Literal[tuple(NAMED[name])] if name in NAMED else RECIPE_TYPES[name]
-    checked: Scalar = file.check(Annotated[kind, Field(**bounds)], value, where)
+    checked: Scalar = file.check(_kind(name), value, where)
     if name == "layers":
         try:
             layers = parse_layers(str(checked))
@@ -187,3 +227,25 @@ def read_field(file: YamlFile, name: str, value: object, where: Location) -> Sca
             expected = f"at most {MOST_LAYERS} layers, each {LEAST_WIDTH:g} to {MOST_WIDTH:,} times as wide as"
             raise file.error(where, f"expected {expected} the activations, got {checked!r}")
     return checked
+
+
+def is_value(name: str, value: float) -> bool:
+    """Whether a number is within the bounds of the recipe field `name`."""
+    try:
+        _adapter(name).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_kind(name))
+
+
+def _kind(name: str) -> Any:
+    """The type of the recipe field `name`, with its bounds, for pydantic."""
+    bounds: dict[str, Any] = {**RECIPE_FIELDS[name].metadata["bounds"]}
+    if RECIPE_TYPES[name] in (float, float | None):
+        bounds["allow_inf_nan"] = False
+    return Annotated[Literal[tuple(NAMED[name])] if name in NAMED else RECIPE_TYPES[name], Field(**bounds)]

@@ -7,8 +7,8 @@ from dataclasses import MISSING, asdict, dataclass, replace
 from typing import Any
 
 from harness.fingerprint import fingerprint
+from harness.study.arms import arms
 from harness.study.axes import Setting
-from harness.study.cells import arms
 from harness.study.identity import code_of, inert
 from harness.study.labels import describe
 from harness.study.recipe import RECIPE_FIELDS, Recipe

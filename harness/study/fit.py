@@ -8,7 +8,7 @@ from harness.errors import SettingError
 from harness.study.axes import Setting
 from harness.study.grid import location, recipes
 from harness.study.labels import describe
-from harness.study.recipe import check_transcoder
+from harness.study.recipe import Recipe, check_transcoder
 from harness.study.spec import Study
 
 
@@ -33,6 +33,11 @@ def check_fits(study: Study, tokens: dict[str, int], origin: Path) -> None:
             except SettingError as unfit:
                 message = f"{unfit.message} (in {describe(setting)})"
                 raise study.file.error(location(study, setting, unfit.key), message) from None
+
+
+def fits(recipe: Recipe, tokens: dict[str, int]) -> bool:
+    """Whether batch and dead window of this recipe fit the tokens of a source."""
+    return recipe.batch <= tokens["train"] and recipe.dead_window <= tokens["held_out"]
 
 
 def _error(study: Study, setting: Setting, name: str, there: str, got: int) -> Exception:

@@ -23,7 +23,15 @@ from harness.study.sampling import sampled
 from harness.yaml_file import Strict, YamlFile, file_name, near, read_yaml
 
 Keep = Literal["reported", "all", "none"]  # of which cells the trained SAEs stay on disk
+MOST_LOOKS = 10  # of a study
 Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)]
+
+
+class Looks(Strict):
+    """`seeds` written with keys: `looks: [3, 5, 8]` are the seeds from `first` to `first` + 7, in three steps."""
+
+    looks: Annotated[list[Annotated[int, Field(ge=2, le=1000)]], Field(min_length=2, max_length=MOST_LOOKS)]
+    first: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 CurvePoints = Annotated[int, Field(ge=1, le=10_000)]
@@ -45,7 +53,7 @@ class StudyForm(Strict):
     recipe: dict[str, Any]  # shared by all cells, unless an axis changes it
     axes: Annotated[dict[str, Any], Field(min_length=1)]
     design: Any = "factorial"  # harness/study/designs.py
-    seeds: Seeds
+    seeds: Any  # a list, or keys: Looks
     pruning: Any = "none"  # harness/study/pruning.py
     keep: Keep = "reported"
     references: dict[str, str] = Field(default={})  # SAEs to compare with, from the study file's folder
@@ -75,6 +83,17 @@ class Study:
     indifference: Mapping[str, float] = field(default_factory=dict)  # by the outcome's short name, in its unit
     drawn: tuple[Setting, ...] = ()  # the arms of a sampled design: levels of the untuned axes
     references: Mapping[str, Path] = field(default_factory=dict)  # folders of SAEs, by their names
+    look_after: tuple[int, ...] = ()  # seeds after which the undecided arms alone go on; the last are all
+
+    @property
+    def looks(self) -> list[tuple[int, ...]]:
+        """The seeds at each look; all seeds where there is only the last."""
+        return [self.seeds[:count] for count in self.look_after] or [self.seeds]
+
+    @property
+    def grows(self) -> bool:
+        """Whether results decide how many cells there are."""
+        return len(self.looks) > 1 or any(axis.extend for axis in self.axes)
 
     @property
     def pruned_by(self) -> str | None:
@@ -138,7 +157,8 @@ def load_study(path: Path) -> Study:
     axes: list[Axis] = []
     for name in form.axes:
         axes.append(read_axis(file, name, form.axes[name], axes))
-    _check_seeds(file, form, axes)
+    seeds, look_after = _seeds(file, form.seeds)
+    _check_seeds(file, seeds, form.tuning_seeds, axes)
     design = read_design(file, form.design)
     check_axes(file, axes, design)
     study = Study(
@@ -149,7 +169,7 @@ def load_study(path: Path) -> Study:
         stated=_stated(file, form),
         axes=tuple(axes),
         design=design,
-        seeds=tuple(form.seeds),
+        seeds=tuple(seeds),
         tuning_seeds=tuple(form.tuning_seeds),
         pruning=read_pruning(file, form.pruning),
         keep=form.keep,
@@ -157,6 +177,7 @@ def load_study(path: Path) -> Study:
         published=form.published,
         indifference=read_indifference(file, form.indifference),
         references=_references(file, form),
+        look_after=look_after,
     )
     if design.kind != "sampled":
         return study
@@ -183,13 +204,24 @@ def _references(file: YamlFile, form: StudyForm) -> dict[str, Path]:
     return folders
 
 
-def _check_seeds(file: YamlFile, form: StudyForm, axes: list[Axis]) -> None:
-    for key, seeds in (("seeds", form.seeds), ("tuning_seeds", form.tuning_seeds)):
-        if len(set(seeds)) < len(seeds):
-            raise file.error((key,), f"expected each seed once, got {seeds}")
-    if both := sorted(set(form.seeds) & set(form.tuning_seeds)):
+def _seeds(file: YamlFile, raw: object) -> tuple[list[int], tuple[int, ...]]:
+    """All seeds, and after how many of them there is a look, if the study looks before the last one."""
+    if not isinstance(raw, dict):
+        seeds: list[int] = file.check(Seeds, raw, ("seeds",))
+        return seeds, ()
+    form: Looks = file.check(Looks, raw, ("seeds",))
+    if form.looks != sorted(set(form.looks)):
+        raise file.error(("seeds", "looks"), f"expected more seeds at each look than before, got {form.looks}")
+    return list(range(form.first, form.first + form.looks[-1])), tuple(form.looks)
+
+
+def _check_seeds(file: YamlFile, seeds: list[int], tuning_seeds: list[int], axes: list[Axis]) -> None:
+    for key, listed in (("seeds", seeds), ("tuning_seeds", tuning_seeds)):
+        if len(set(listed)) < len(listed):
+            raise file.error((key,), f"expected each seed once, got {listed}")
+    if both := sorted(set(seeds) & set(tuning_seeds)):
         raise file.error(("tuning_seeds",), f"expected seeds that are not under 'seeds' too, got {both}")
-    if form.tuning_seeds and not any(axis.tune for axis in axes):
+    if tuning_seeds and not any(axis.tune for axis in axes):
         raise file.error(("tuning_seeds",), "expected an axis with 'tune: true', whose values they choose")
 
 

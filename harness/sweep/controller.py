@@ -1,6 +1,7 @@
 """A sweep: one controller runs every cell of a study to its result.
 
-A study with tuning seeds has two phases: which cells are reported is known once the tuning cells have ended.
+Cells are trained in rounds, since which ones a study asks for may depend on the results of others
+(`harness.study.known`).
 
 Only the controller hands out cells and writes to Optuna and MLflow. It can be killed at any moment: the cells'
 folders say what is done, and the next controller updates Optuna and MLflow from them.
@@ -24,10 +25,11 @@ from harness.files import retry_while_disk_is_full, write_atomically, write_json
 from harness.fingerprint import fingerprint
 from harness.locks import exclusive, is_held, this_process
 from harness.records.ownership import already_running
-from harness.study.cells import CellSpec, Score, possible_cells, size
+from harness.study.cells import CellSpec, Score
 from harness.study.edits import asked
 from harness.study.grid import recipes
 from harness.study.identity import Roots, roots
+from harness.study.known import Known, possible_cells, rounds
 from harness.study.memory import language_model_bytes, of_worker
 from harness.study.plan import Cost, cost
 from harness.study.spec import Study
@@ -57,13 +59,13 @@ def start_here(options: Options, log: Path, shared: int, roots: Roots) -> Pool:
 class Sweep:
     """One run of a study's cells.
 
-    known: the cells known so far, given the scores of the others (`harness.study.cells.cells`).
+    known: the cells known so far, given the scores of those that have ended (`harness.study.known.known`).
     """
 
     def __init__(
         self,
         study: Study,
-        known: Callable[[Score], list[CellSpec]],
+        known: Callable[[Score], Known],
         store: ActivationStore,
         workspace: Workspace,
         options: Options,
@@ -82,12 +84,13 @@ class Sweep:
         self.workspace = workspace
         self.options = options
         self.start = start
-        self.cells: dict[str, CellSpec] = {}  # added so far, in the order of the study
+        self.cells: dict[str, CellSpec] = {}  # taken up so far; after the run, in the order of the study
         self.train = train
         self.train_again = train_again
         self.measurements = measurements(store.fingerprint, store.text_fingerprint)
-        trained = [cell for cell in self._known() if self._folder(cell.id).result() is not None]
-        self.progress = SweepProgress(study.name, size(study) if train else len(trained))
+        found = self._known()
+        trained = [cell for cell in found.cells if self._folder(cell.id).result() is not None]
+        self.progress = SweepProgress(study.name, found.size if train else len(trained))
         self.pruner = Pruner(study.pruning, self._folder)
         self.kept = KeptSAEs(workspace, study.name)
 
@@ -115,10 +118,16 @@ class Sweep:
     @property
     def done(self) -> bool:
         """Whether every cell of the study has a result, and every measurement that can be made of it."""
-        return self.progress.done == size(self.study)
+        found = self._known()
+        return found.final and self.progress.done == len(found.cells)
+
+    def found(self) -> Known:
+        """The cells that were taken up, and what is known of others."""
+        found = self._known()
+        return replace(found, cells=[cell for cell in found.cells if cell.id in self.cells])
 
     def _forget_results(self) -> None:
-        for cell in self._known():
+        for cell in self._known().cells:
             folder = self._folder(cell.id)
             if folder.stale(self.measurements, cell.recipe) and not folder.keeps_sae():
                 folder.forget_result()
@@ -150,10 +159,11 @@ class Sweep:
             dispatcher = Dispatcher(
                 engine, recorder, self.progress, options, self.store, self.pruner, say, self.kept
             )
-            for cells in self._phases():
+            for cells in self._rounds():
                 dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
                     dispatcher.work_off(display, self.interrupts.check)
+            self.cells = {cell.id: cell for cell in self._known().cells if cell.id in self.cells}
             with console.status("updating the databases from the cells on disk"):
                 recorder.flush()
         finally:
@@ -167,9 +177,10 @@ class Sweep:
 
     def _finished_before(self) -> bool:
         """Whether all cells are done and the databases are known to have exactly these; if so, adds them."""
-        cells = self._known()
+        found = self._known()
+        cells = found.cells
         path = self.workspace.finished(self.study.name)
-        if len(cells) < size(self.study) or not path.exists() or path.read_bytes() != self._in_databases(cells):
+        if not found.final or not path.exists() or path.read_bytes() != self._in_databases(cells):
             return False
         if any(self._folder(cell.id).result() is None or self._to_measure(cell) for cell in cells):
             return False
@@ -187,7 +198,7 @@ class Sweep:
     def _folder(self, cell: str) -> CellFolder:
         return CellFolder(self.workspace.cell(cell), self.study.pruned_by)
 
-    def _known(self) -> list[CellSpec]:
+    def _known(self) -> Known:
         """The cells that are known from what is on disk."""
         return self.known(lambda cell: self._folder(cell).score())
 
@@ -195,7 +206,7 @@ class Sweep:
         return self._folder(cell.id).to_measure(self.measurements, cell.recipe)
 
     def _possible(self) -> set[str]:
-        """All cells that the study may ask for, whichever settings are chosen at its tuning seeds."""
+        """All cells that the study may ask for, whatever the results are."""
         return {cell.id for cell in self._possible_cells()}
 
     def _possible_cells(self) -> list[CellSpec]:
@@ -221,22 +232,34 @@ class Sweep:
             store.manifest.get("model_bytes", 0),
         )
 
-    def _phases(self) -> Iterator[list[CellSpec]]:
-        """The cells of each phase; those of the second phase are computed when the first is over."""
-
+    def _rounds(self) -> Iterator[list[CellSpec]]:
+        """Cells to take up, until all are known; those of rounds that are done come with the next one's."""
         if not self.train:
-            yield self._known()
+            yield self._known().cells
             return
-        tuning = [cell for cell in self.known(lambda cell: None) if cell.phase == "tuning"]
-        self.pruner.add(in_order(tuning, self._costs(tuning)))
-        if any(self._folder(cell.id).result() is None for cell in tuning):
-            self.progress.phase = "tuning"
-            yield tuning
-        self.progress.phase = "reported" if tuning else None
-        known = self._known()
-        reported = [cell for cell in known if cell.phase == "reported"]
-        self.pruner.add(in_order(reported, self._costs(reported)))
-        yield [cell for cell in known if cell.id not in self.cells]
+        cells: list[CellSpec] = []
+        for new, found in rounds(self.known, lambda cell: self._folder(cell).score()):
+            self.pruner.add(in_order(new, self._costs(new)))
+            self.progress.cells = found.size
+            self.progress.more = self.study.grows and not found.final
+            self.progress.round = self._round(new)
+            cells += new
+            if any(self._folder(cell.id).result() is None or self._to_measure(cell) for cell in new):
+                yield cells
+                cells = []
+        if cells:
+            yield cells
+
+    def _round(self, cells: list[CellSpec]) -> str:
+        """What a round is for, where a study has several kinds of them."""
+        phase = "tuning" if any(cell.phase == "tuning" for cell in cells) else "reported"
+        seeds = {cell.recipe.seed for cell in cells}
+        looks = self.study.looks
+        look = next((number for number, seen in enumerate(looks, start=1) if seeds <= {*seen}), len(looks))
+        words = [phase] if self.study.tuning_seeds else []
+        if len(looks) > 1 and phase == "reported":
+            words.append(f"look {look} of {len(looks)}")
+        return ", ".join(words)
 
     def _costs(self, cells: list[CellSpec]) -> dict[str, Cost]:
         sizes = (self.store.width, self.study.known_features, self.study.source.stored.target_width)

@@ -14,13 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.progress import duration
-from harness.study.cells import Phase
 
-PHASES: dict[Phase | None, str] = {
-    None: "",
-    "tuning": " (tuning, phase 1 of 2)",
-    "reported": " (reported, phase 2 of 2)",
-}
 PLAIN_INTERVAL = 15.0  # seconds between two plain lines
 RATE_WINDOW = 30.0  # seconds over which rates are measured
 HEADER = 6  # lines of the panel above the first row of its table, plus one below
@@ -46,8 +40,9 @@ class SweepProgress:
     """The state of a sweep, as shown."""
 
     study: str
-    cells: int  # in all phases
-    phase: Phase | None = None  # of a study that has two
+    cells: int  # asked for, as far as results say
+    more: bool = False  # whether results may ask for others
+    round: str = ""  # what the cells of now are for, in a study with several rounds
     done: int = 0
     failed: int = 0
     retries: int = 0  # of cells whose workers were lost or whose memory was too small
@@ -117,7 +112,8 @@ class Display:
 
     def _headline(self) -> str:
         p = self._progress
-        done = f"{p.study}{PHASES[p.phase]}: {p.done} of {p.cells} cells done"
+        what = f" ({p.round})" if p.round else ""
+        done = f"{p.study}{what}: {p.done} of {p.cells}{' or more' if p.more else ''} cells done"
         parts = [done, f"{len(p.running)} running", f"{p.failed} failed"]
         if p.retries:
             parts.append(f"{p.retries} retried")
@@ -127,8 +123,8 @@ class Display:
             tokens = (self._samples[-1][2] - self._samples[0][2]) / elapsed
             parts.append(f"{tokens / 1000:.0f}k tokens/s")
             if work > 0:
-                left = duration(p.work_left() / work)
-                parts.append(f"{left} left of tuning" if p.phase == "tuning" else f"{left} left")
+                of_round = f" of {p.round}" if p.round and (p.more or p.round == "tuning") else ""
+                parts.append(f"{duration(p.work_left() / work)} left{of_round}")
         return " · ".join(parts)
 
     def _panel(self) -> RenderableType:

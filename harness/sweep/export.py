@@ -13,9 +13,9 @@ from harness.activations.store import ActivationStore
 from harness.errors import UserError
 from harness.evaluation.measurements import measurements
 from harness.files import write_json, write_json_lines
-from harness.study.cells import CellSpec, size
+from harness.study.cells import CellSpec
 from harness.study.designed import designed
-from harness.study.grid import levels
+from harness.study.known import Known, asked_levels
 from harness.study.plan import cost
 from harness.study.spec import Study
 from harness.sweep.kept_saes import KeptSAEs
@@ -44,48 +44,26 @@ def check_owner(results: Path, study: Study, workspace: Workspace) -> None:
         )
 
 
-def export(
-    study: Study, cells: list[CellSpec], store: ActivationStore, workspace: Workspace, results: Path
-) -> None:
+def export(study: Study, found: Known, store: ActivationStore, workspace: Workspace, results: Path) -> None:
     """Write the three files. A cell without a result is there too, as failed or missing.
 
-    cells: those that are known; `cells` in study.json counts all that the study asks for.
+    `cells` in study.json counts all that the study asks for, also those that depend on results to come.
     """
     check_owner(results, study, workspace)
     results.mkdir(parents=True, exist_ok=True)
-    folders = [CellFolder(workspace.cell(cell.id), study.pruned_by) for cell in cells]
-    asked = measurements(store.fingerprint, store.text_fingerprint)
-    outcomes = [
-        folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
-        for folder, cell in zip(folders, cells, strict=True)
-    ]
-    kept = KeptSAEs(workspace, study.name).cells
-    saes = [
-        folder.sae.relative_to(workspace.root).as_posix()
-        if outcome["state"] == "complete" and cell.id in kept and folder.keeps_sae()
-        else None
-        for cell, folder, outcome in zip(cells, folders, outcomes, strict=True)
-    ]
-    rows = [_row(cell, outcome, store, sae) for cell, outcome, sae in zip(cells, outcomes, saes, strict=True)]
+    ended = _ended(study, found, store, workspace)
+    summary, rows = _records(study, found, store, workspace, ended)
     points = [
-        {"cell": c.id, **point}
-        for c, folder, outcome in zip(cells, folders, outcomes, strict=True)
+        {"cell": cell.id, **point}
+        for cell, folder, outcome in ended
         for point in folder.points()
         if outcome["state"] != "pruned" or point["tokens"] <= outcome["tokens"]  # its worker went on for a moment
     ]
-    environment = _environment([outcome for outcome in outcomes if "torch" in outcome])
     if _differ(rows, results / "cells.jsonl") or not (results / PROVENANCE).exists():
-        write_provenance(results, [cell.id for cell in cells], [folder.path for folder in folders])
+        write_provenance(results, [cell.id for cell, _, _ in ended], [folder.path for _, folder, _ in ended])
     write_json_lines(results / "cells.jsonl", rows)
     write_json_lines(results / "curves.jsonl", points)
-    summary = {
-        "name": study.name,
-        "file": workspace.file(study.file.path),
-        **_describe(study, store),
-        "curve_tokens": max((point.get("measured_tokens", 0) for point in points), default=0),
-        "cells": size(study),
-        "environment": environment,
-    }
+    summary["curve_tokens"] = max((point.get("measured_tokens", 0) for point in points), default=0)
     if references := reference_records(study, store, workspace):
         summary["references"] = references
     write_json(results / "study.json", summary)
@@ -94,6 +72,45 @@ def export(
 def _differ(rows: list[dict[str, Any]], path: Path) -> bool:
     """Whether the file does not hold these rows."""
     return not path.exists() or path.read_text(encoding="utf-8") != "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def records(
+    study: Study, found: Known, store: ActivationStore, workspace: Workspace
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What study.json and cells.jsonl would hold of these cells, but for figures of curves and of references."""
+    return _records(study, found, store, workspace, _ended(study, found, store, workspace))
+
+
+Ended = list[tuple[CellSpec, CellFolder, dict[str, Any]]]  # each cell, its folder, and what has become of it
+
+
+def _ended(study: Study, found: Known, store: ActivationStore, workspace: Workspace) -> Ended:
+    asked = measurements(store.fingerprint, store.text_fingerprint)
+    ended = []
+    for cell in found.cells:
+        folder = CellFolder(workspace.cell(cell.id), study.pruned_by)
+        outcome = folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
+        ended.append((cell, folder, outcome))
+    return ended
+
+
+def _records(
+    study: Study, found: Known, store: ActivationStore, workspace: Workspace, ended: Ended
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    kept = KeptSAEs(workspace, study.name).cells
+    rows = []
+    for cell, folder, outcome in ended:
+        keeps = outcome["state"] == "complete" and cell.id in kept and folder.keeps_sae()
+        sae = folder.sae.relative_to(workspace.root).as_posix() if keeps else None
+        rows.append(_row(cell, outcome, store, sae))
+    summary = {
+        "name": study.name,
+        "file": workspace.file(study.file.path),
+        **_describe(study, found, store),
+        "cells": found.size,
+        "environment": _environment([outcome for _, _, outcome in ended if "torch" in outcome]),
+    }
+    return summary, rows
 
 
 def _row(cell: CellSpec, outcome: dict[str, Any], store: ActivationStore, sae: str | None) -> dict[str, Any]:
@@ -120,19 +137,21 @@ def _row(cell: CellSpec, outcome: dict[str, Any], store: ActivationStore, sae: s
     }
 
 
-def _describe(study: Study, store: ActivationStore) -> dict[str, Any]:
+def _describe(study: Study, found: Known, store: ActivationStore) -> dict[str, Any]:
     source = {"name": study.source.name, "width": store.width, "fingerprint": store.fingerprint}
     return {
         "question": study.question,
-        "axes": levels(study),
+        "axes": asked_levels(study, found.extensions),
         "settings": {axis.name: dict(axis.bundles) for axis in study.axes if axis.bundles},
         "tuned": [axis.name for axis in study.axes if axis.tune],
         "baseline": study.baseline(),
         "design": study.design.kind,
         "designed": designed(study),
         **({"ranges": drawn} if (drawn := _ranges(study)) else {}),
-        "seeds": study.seeds,
+        "seeds": found.seeds or study.seeds,
         "tuning_seeds": study.tuning_seeds,
+        **({"looks": study.look_after} if study.look_after else {}),
+        **({"extended": extended} if (extended := _extended(found)) else {}),
         **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
         **({"indifference": dict(study.indifference)} if study.indifference else {}),
         **({"published": study.published.model_dump()} if study.published else {}),
@@ -160,6 +179,15 @@ def _ranges(study: Study) -> dict[str, dict[str, Any]]:
         for axis in study.axes
         if axis.ranges
     }
+
+
+def _extended(found: Known) -> dict[str, list[dict[str, Any]]]:
+    """By axis: the arms whose lists were extended, or are best at an end of theirs."""
+    extended: dict[str, list[dict[str, Any]]] = {}
+    for one in found.extensions:
+        record = {"arm": one.arm, "added": one.added, "ended": one.ended}
+        extended.setdefault(one.axis, []).append(record)
+    return extended
 
 
 def _targets(store: ActivationStore) -> dict[str, Any]:

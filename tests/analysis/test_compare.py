@@ -96,9 +96,11 @@ def test_reruns_are_compared_with_seeds(tmp_path, compared):
     first = write_grid(tmp_path / "depth", AXES, 8, depth_fvu, tuned=("lr",))
     second = rerun(first, tmp_path / "elsewhere")
     shown = compared(first, second, "--json", tmp_path / "all.json")
-    assert f"depth ({second})" in shown
+    assert "depth (2)" in shown
     assert "48 cells in both, 0 with the same figures to the last bit" in shown
-    (pair,) = json.loads((tmp_path / "all.json").read_text())["pairs"]
+    written = json.loads((tmp_path / "all.json").read_text())
+    assert [study["folder"] for study in written["studies"]] == [str(first), str(second)]
+    (pair,) = written["pairs"]
     spread = pair["reruns"]["log_fvu"]
     assert spread["cells"] == 48
     assert spread["rerun"] == pytest.approx(RERUN_SPREAD, rel=0.3)

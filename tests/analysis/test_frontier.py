@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.comparability import sentences
-from harness.analysis.frontier import DOMINATED, ON, PLANES, UNSURE, front, place_all
+from harness.analysis.frontier import place_all
+from harness.analysis.planes import DOMINATED, ON, PLANES, UNSURE, front
 from harness.analysis.plots import frontier
 from harness.analysis.results import read_table
 from harness.analysis.style import house_style
@@ -112,7 +113,7 @@ def test_sentences_name_the_frontier_and_arms_that_are_dominated_everywhere(resu
     view = load_view(results)
     on, dominated = [sentence for sentence in sentences(view) if sentence.table == "frontier"]
     assert on.text.startswith(
-        "No other setting of any arm has a lower FVU and fewer dead latents at no higher L0 than sparse 3 at"
+        "In the means no setting of any arm has a lower FVU and fewer dead latents at no higher L0 than "
     )
     assert (
         dominated.text

@@ -76,6 +76,27 @@ def test_a_grid_with_a_corner_missing_has_two_overlapping_rectangles(tmp_path: P
     assert {row["rectangle"] for row in tests} == {"none, a × 0, 0.1, 0.2", "none, a, b × 0, 0.1"}
 
 
+def test_the_same_rectangle_at_several_settings_of_the_other_axes_is_one(tmp_path: Path):
+    cube = {"u": [0, 1], "v": [0, 1], "w": ["x", "y", "z"]}
+    arms = [dict(zip(cube, levels, strict=True)) for levels in product(*cube.values())]
+    # u and v interact by 10 % at x, 20 % at y and 30 % at z: 20 % in the mean of logarithms, nearly
+    more = {"x": math.log(1.1), "y": math.log(1.2), "z": math.log(1.3)}
+    results = grid(tmp_path / "s", cube, arms, lambda arm: -2 + more[arm["w"]] * arm["u"] * arm["v"])
+    (row,) = rows_of(results, kind="interaction", axis="u", other="v")
+    assert (row["holding"], row["arms"]) == ("mean over 3 settings of w", 12)
+    assert row["fvu_percent"] == pytest.approx(100 * ((1.1 * 1.2 * 1.3) ** (1 / 3) - 1))
+    assert len(rows_of(results, kind="all interactions")) == 3
+
+
+def test_an_arm_without_a_result_is_a_hole_in_the_grid(tmp_path: Path):
+    arms = [arm for arm in FULL if arm["penalty"] != 0.2]
+    cells = [cell_record(arm, s, None if arm == arms[-1] else 0.1 + 0.001 * s) for arm in arms for s in range(3)]
+    write(tmp_path, study_record("s", AXES, [0, 1, 2], cells=len(cells)), cells, [])
+    make_tables(tmp_path)
+    (test,) = rows_of(tmp_path, kind="all interactions")
+    assert test["rectangle"] == "none, a × 0, 0.1"
+
+
 def test_effects_that_add_up_have_no_interaction_and_their_own_main_effects(tmp_path: Path):
     gain = {"none": 0.0, "a": math.log(0.8), "b": math.log(1.1)}
     results = grid(tmp_path / "s", AXES, FULL, lambda arm: -2 + gain[arm["layers"]] + arm["penalty"])

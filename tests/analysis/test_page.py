@@ -118,7 +118,7 @@ def test_pairs_of_arms_that_differ_are_not_averaged_in_the_answer(tmp_path: Path
 def test_tables_can_be_read_by_a_screen_reader(depth_page: str):
     document = Document(depth_page)
     tables = [given for tag, given in document.tags if tag == "table" and given.get("class") == "sortable"]
-    assert {"arms", "metrics", "effects", "reach", "layers", "tuning"} == {given["id"] for given in tables}
+    assert {"arms", "metrics", "effects", "reach", "layers", "tuning"} <= {given["id"] for given in tables}
     assert document.count("caption") == len(tables)
     headers = [given for tag, given in document.tags if tag == "th"]
     assert all(given.get("scope") in ("col", "row") for given in headers)
@@ -136,7 +136,7 @@ def test_mse_is_shown(depth_page: str):
 def test_a_screen_of_figures_is_open_and_the_others_are_folded(depth_page: str):
     shown, folded = depth_page.split('<details id="other-figures">')
     assert 1 <= shown.count("<figure>") <= 2
-    assert folded.count("<figure>") + shown.count("<figure>") == 5
+    assert folded.count("<figure>") + shown.count("<figure>") == 7
 
 
 def test_texts_of_the_study_are_escaped_everywhere(tmp_path: Path):
@@ -165,7 +165,7 @@ def test_markdown_has_sentences_tables_and_the_files_of_figures(depth: Path, dep
     names = set(re.findall(r'<a name="([^"]+)"></a>', markdown))
     assert set(re.findall(r"\]\(#([^)]+)\)", markdown)) <= names
     images = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
-    assert len(images) == 5
+    assert len(images) == 7
     assert all((depth / image).is_file() for image in images)
     assert "sparse 3 instead of none, mean over 2 pairs of arms: FVU −19.9 % \\[" in markdown
     assert "- **MSE**: mean over tokens and dimensions of the squared error" in markdown
@@ -173,7 +173,9 @@ def test_markdown_has_sentences_tables_and_the_files_of_figures(depth: Path, dep
 
 def test_latex_tables_have_the_same_columns_in_each_row(depth: Path, depth_page: str):
     tex = (depth / "tables.tex").read_text()
-    assert tex.count(r"\begin{table}") == tex.count(r"\end{table}") == tex.count(r"\label{tab:depth-")
+    kinds = [tex.count(rf"\begin{{{kind}}}") for kind in ("table", "longtable")]
+    assert kinds == [tex.count(rf"\end{{{kind}}}") for kind in ("table", "longtable")]
+    assert sum(kinds) == tex.count(r"\label{tab:depth-")
     for columns, body in re.findall(r"\\begin\{tabular\}\{([lr]+)\}\n(.*?)\\end\{tabular\}", tex, re.DOTALL):
         for line in body.splitlines():
             if line.endswith(r"\\"):
@@ -245,7 +247,7 @@ def test_many_arms_make_a_page_that_opens_quickly(many: Path):
     assert set(document.links) <= set(document.ids)
     assert {f"arms-{n}" for n in range(1, 121)} <= set(document.ids)
     shown = re.sub(r"<details.*?</details>", "", page, flags=re.DOTALL)
-    assert shown.count("<li") < 100
+    assert shown.count("<li") < 150
     assert "<tr" not in shown  # all tables are folded
     answered = re.search(r"FVU by remedy, against remedy 0: .*", page)
     assert answered is not None

@@ -61,7 +61,7 @@ def small_report(folder: Path, cells: list[dict[str, Any]], **study: Any) -> Pag
 
 def test_page_is_self_contained(page: Page):
     images = [link for link in page.links if link.startswith("data:image/")]
-    assert len(images) == 6
+    assert len(images) == 7
     assert all(link.startswith("#") for link in page.links if link not in images)
     assert page.tags.count("script") == 1
     assert "link" not in page.tags

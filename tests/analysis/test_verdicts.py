@@ -122,6 +122,20 @@ def test_planned_looks_have_a_stricter_level(tmp_path: Path):
     assert looked["fvu_percent_low"] < once["fvu_percent_low"]
 
 
+def test_an_arm_that_stopped_at_an_earlier_look_keeps_its_verdict(tmp_path: Path):
+    """The baseline went on to eight seeds for the sake of another arm."""
+    first = {"none": fvu(0.100, 0.102, 0.098), "a": fvu(0.110, 0.112, 0.1113), "b": fvu(0.101, 0.102, 0.100)}
+    (then, _) = tabulated(tmp_path / "s", first, looks=[3, 5, 8])
+    more = {"none": fvu(0.09, 0.13, 0.12, 0.08, 0.10), "b": fvu(0.101, 0.102, 0.100, 0.1, 0.1)}
+    both = {name: seeds + more.get(name, []) for name, seeds in first.items()}
+    (now, other) = tabulated(tmp_path / "t", both, looks=[3, 5, 8])
+    assert {name: now[name] for name in now if name.startswith("fvu_per")} == {
+        name: then[name] for name in then if name.startswith("fvu_per")
+    }
+    assert (now["n"], now["n_reference"], now["fvu_verdict"]) == (3, 3, "higher")
+    assert (other["n"], other["n_reference"]) == (8, 8)
+
+
 def test_zero_in_a_figure_has_no_percent_and_nothing_breaks(tmp_path: Path):
     (pair,) = tabulated(tmp_path / "s", {"none": fvu(0.0, 0.1), "a": fvu(0.1, 0.1)})
     assert (pair["fvu_percent"], pair["fvu_verdict"], pair["n"]) == (None, "no interval", 2)

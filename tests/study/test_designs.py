@@ -10,10 +10,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.study.cells import arms, cells, size
+from harness.study.arms import arms
+from harness.study.cells import cells
 from harness.study.designed import designed
 from harness.study.fraction import balanced, main_effects
 from harness.study.grid import levels, recipes, settings
+from harness.study.known import size
 from harness.study.spec import load_study
 from tests.study.conftest import SOURCE
 

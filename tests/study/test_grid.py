@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.study.axes import Axis
-from harness.study.cells import cell_id, cells
 from harness.study.grid import settings
+from harness.study.identity import cell_id
+from harness.study.known import known
 from harness.study.labels import describe, show
 from harness.study.recipe import Recipe
 from harness.study.spec import load_study
@@ -49,22 +50,22 @@ def test_an_axis_whose_condition_fails_stands_at_the_base_value(write_study):
 
 def test_cells_are_settings_times_seeds_with_an_identity_each(write_study):
     study = load_study(write_study())
-    found = cells(study, "source")
+    found = known(study, "source").cells
     assert len(found) == len(settings(study)) * 2
     assert len({cell.id for cell in found}) == len(found)
-    assert found == cells(study, "source")
-    assert not {c.id for c in found} & {c.id for c in cells(study, "other source")}
+    assert found == known(study, "source").cells
+    assert not {c.id for c in found} & {c.id for c in known(study, "other source").cells}
     assert found[1].arm == {"layers": "none", "penalty": 0.0, "optimizer": "adam"}
     assert found[1].tuned == {"lr": 0.001}
     assert found[1].recipe.seed == 1
 
 
 def test_another_study_that_asks_for_the_same_recipe_names_the_same_cell(write_study):
-    first = cells(load_study(write_study()), "s")
+    first = known(load_study(write_study()), "s").cells
     alone = "axes:\n  lr: [4e-3]\nseeds: [1]\n"
     text = write_study().read_text()
     other = write_study((text[text.index("axes:") :], alone), name="other.yaml")
-    (cell,) = cells(load_study(other), "s")
+    (cell,) = known(load_study(other), "s").cells
     assert cell.id in {c.id for c in first}
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.study.catalogue import OPTIMIZERS
-from harness.study.cells import possible_cells
 from harness.study.grid import recipes
 from harness.study.identity import cell_id, code_of, inert
+from harness.study.known import possible_cells
 from harness.study.recipe import RECIPE_FIELDS, Recipe
 from harness.study.spec import load_study
 from tests.study.conftest import SOURCE

@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.study.cells import arms, cells
+from harness.study.arms import arms
 from harness.study.grid import levels, recipes, settings
+from harness.study.known import known
 from harness.study.spec import load_study
 from tests.study.conftest import SOURCE
 
@@ -48,7 +49,7 @@ def test_the_name_is_the_level_and_the_fields_go_into_the_recipe(write):
         (0.1, "linear", None),
         (0.0, "relu", 5e-4),
     ]
-    assert cells(study, "s")[2].arm == {"remedy": "none", "layers": "dense 2-2"}
+    assert known(study, "s").cells[2].arm == {"remedy": "none", "layers": "dense 2-2"}
 
 
 def test_another_axis_may_depend_on_it_and_stands_elsewhere_at_what_the_setting_says(write):
@@ -90,7 +91,7 @@ def test_it_may_be_tuned_and_may_give_the_base_its_sizes(write):
     shared = SHARED.replace("latents: 64, k: 4, ", "")
     study = load_study(write(sizes, shared=shared))
     assert [(r.latents, r.k) for _, r in recipes(study)] == [(64, 4), (128, 8)]
-    assert [cell.tuned for cell in cells(study, "s")[::2]] == [{"size": "small"}, {"size": "large"}]
+    assert [cell.tuned for cell in known(study, "s").cells[::2]] == [{"size": "small"}, {"size": "large"}]
 
 
 def remedy(text: str) -> str:

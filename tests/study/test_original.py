@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.study.cells import size
 from harness.study.grid import recipes
+from harness.study.known import size
 from harness.study.spec import load_study
 
 pytest.importorskip("harness.sources.pretrained")

@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.study.cells import arms, cells, size, tuning_cells
+from harness.study.arms import arms
+from harness.study.known import known, size
 from harness.study.spec import load_study
+
+
+def tuning_cells(study, source):
+    return [cell for cell in known(study, source).cells if cell.phase == "tuning"]
+
 
 TUNING = ("seeds: [0, 1]", "seeds: [0, 1]\ntuning_seeds: [7, 8]")
 
@@ -30,7 +36,7 @@ def test_an_arm_with_several_settings_is_searched_at_the_tuning_seeds_alone(stud
 
 
 def test_before_anything_has_ended_only_arms_without_a_choice_have_reported_cells(study):
-    found = cells(study, "s")
+    found = known(study, "s").cells
     assert found[:16] == tuning_cells(study, "s")
     assert [(c.recipe.optimizer, c.phase) for c in found[16:]] == [("muon", "reported")] * 8
 
@@ -39,8 +45,8 @@ def test_an_arm_is_known_when_all_its_tuning_cells_have_ended(study):
     tuning = tuning_cells(study, "s")
     of_first_arm = [cell.id for cell in tuning if cell.arm == tuning[0].arm]
     all_but_one = dict.fromkeys(of_first_arm[:-1], 0.5)
-    assert len(cells(study, "s", all_but_one.get)) == 24
-    assert len(cells(study, "s", dict.fromkeys(of_first_arm, 0.5).get)) == 26
+    assert len(known(study, "s", all_but_one.get).cells) == 24
+    assert len(known(study, "s", dict.fromkeys(of_first_arm, 0.5).get).cells) == 26
 
 
 def test_lost_cells_count_against_their_setting_and_an_arm_that_lost_all_takes_its_first(study):
@@ -49,7 +55,7 @@ def test_lost_cells_count_against_their_setting_and_an_arm_that_lost_all_takes_i
         deep = cell.arm["layers"] == "dense 2-2"
         return math.inf if deep or (cell.tuned["lr"] == 1e-3 and cell.recipe.seed == 8) else 0.1 / cell.tuned["lr"]
 
-    reported = [cell for cell in cells(study, "s", score) if cell.phase == "reported"]
+    reported = [cell for cell in known(study, "s", score).cells if cell.phase == "reported"]
     assert len(reported) == 16
     assert {(c.arm["layers"], c.recipe.lr) for c in reported if c.recipe.optimizer == "adam"} == {
         ("none", 4e-3),
@@ -62,7 +68,7 @@ def test_the_setting_with_the_lowest_mean_is_reported_at_every_seed(study_of, sc
     study = study_of
     tuning = tuning_cells(study, "s")
     by_id = {cell.id: float(score) for cell, score in zip(tuning, scores, strict=True)}
-    found = cells(study, "s", by_id.get)
+    found = known(study, "s", by_id.get).cells
     assert len(found) == len({cell.id for cell in found}) == size(study)
     for cell in found[16:]:
         if cell.recipe.optimizer == "adam":
@@ -83,7 +89,7 @@ def study_of(tmp_path_factory):
 
 def test_without_them_every_setting_is_reported_at_every_seed(write_study):
     study = load_study(write_study())
-    found = cells(study, "s")
+    found = known(study, "s").cells
     assert not tuning_cells(study, "s")
     assert len(found) == size(study) == 12 * 2
     assert {cell.phase for cell in found} == {"reported"}

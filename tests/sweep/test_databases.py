@@ -18,7 +18,7 @@ from harness.cli import main
 from harness.errors import UserError
 from harness.records.optuna_trials import OptunaTrials
 from harness.secrets import masked
-from harness.study.cells import cells
+from harness.study.known import known
 from harness.study.spec import load_study
 from harness.workspace import Workspace
 from tests.conftest import make_workspace
@@ -110,7 +110,7 @@ def test_trials_are_found_again_whose_start_or_end_was_not_heard_of(postgresql, 
     """As if the connection had gone after the commit: what has arrived is read, and nothing added twice."""
     study = small_study.rename(small_study.with_name("unheard.yaml"))
     store = ActivationStore.open(Path("data/random/activations"))
-    one, two, *_ = cells(load_study(study), store.fingerprint, lambda cell: None)
+    one, two, *_ = known(load_study(study), store.fingerprint, lambda cell: None).cells
     with closing(optuna_trials(postgresql, study)) as ours:
         before = dict(ours._entries)
         ours.add(one, None, [])

@@ -8,7 +8,7 @@ import pytest
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
-from harness.study.cells import cells
+from harness.study.known import known
 from harness.study.spec import load_study
 from harness.sweep.study_recorder import StudyRecorder
 from harness.workspace import Workspace
@@ -54,7 +54,7 @@ def test_runs_that_are_deleted_while_they_are_written_are_restored(small_study, 
     said: list[str] = []
     study = load_study(small_study)
     store = ActivationStore.open(Path("data/random/activations"))
-    one, *_ = cells(study, store.fingerprint, lambda cell: None)
+    one, *_ = known(study, store.fingerprint, lambda cell: None).cells
     recorder = StudyRecorder(study, Workspace(Path()), {}, said.append)
     recorder.add(one)
     recorder.start(one)

@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.activations.store import ActivationStore
 from harness.commands.cells import known_cells
 from harness.study.spec import load_study
+from harness.workspace import Workspace
 from tests.sweep.test_sweep import records
 
 PIPELINE = f"""
@@ -31,7 +32,7 @@ def test_dvc_tries_again_while_cells_have_failed(small_study, databases):
     shutil.copytree(databases, "runs")
     study = load_study(small_study)
     store = ActivationStore.open(Path("data/random/activations"))
-    _, second = known_cells(study, store)(lambda cell: None)
+    _, second = known_cells(study, store, Workspace(Path()))(lambda cell: None).cells
     obstacle = Path("runs/cells") / second.id / "checkpoints"
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("in the way of a folder")

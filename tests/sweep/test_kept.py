@@ -14,7 +14,7 @@ from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.errors import UserError
 from harness.locks import exclusive
-from harness.study.cells import possible_cells
+from harness.study.known import possible_cells
 from harness.study.spec import load_study
 from harness.sweep.kept_saes import KeptSAEs, may_keep
 from harness.workers.cell_folder import CellFolder

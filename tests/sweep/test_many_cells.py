@@ -42,7 +42,8 @@ def sweep(study: Path, engine: Instant) -> Sweep:
     given = load_study(study)
     store = ActivationStore.open(Path("data/random/activations"))
     options = Options(1, 1, ("cpu",), 1e9, 1e9, cohort=1)
-    return Sweep(given, known_cells(given, store), store, Workspace(Path()), options, lambda *_: engine)
+    workspace = Workspace(Path())
+    return Sweep(given, known_cells(given, store, workspace), store, workspace, options, lambda *_: engine)
 
 
 @pytest.fixture

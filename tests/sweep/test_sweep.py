@@ -19,7 +19,8 @@ from harness.cli import main
 from harness.commands.sweeping import CELLS_FAILED
 from harness.locks import exclusive
 from harness.records.optuna_trials import OptunaTrials
-from harness.study.cells import CellSpec, cells
+from harness.study.cells import CellSpec
+from harness.study.known import known
 from harness.study.spec import load_study
 from harness.workspace import Workspace
 from tests.conftest import make_workspace
@@ -221,7 +222,7 @@ def test_cells_that_another_study_finishes_meanwhile_are_taken_over(undisturbed,
     Path("studies/third.yaml").write_text(Path("studies/small.yaml").read_text())
     study = load_study(Path("studies/third.yaml"))
     store = ActivationStore.open(Path("data/random/activations"))
-    waiting = cells(study, store.fingerprint)
+    waiting = known(study, store.fingerprint).cells
     optuna_trials = OptunaTrials(Workspace(Path()).storage, study)
     for cell in waiting:
         optuna_trials.add(cell, None, [])
@@ -353,7 +354,7 @@ def _states() -> dict[tuple[str, float, int], str]:
 
 def _known(study: Path, score=lambda cell: None) -> list[CellSpec]:
     store = ActivationStore.open(Path("data/random/activations"))
-    return cells(load_study(study), store.fingerprint, score)
+    return known(load_study(study), store.fingerprint, score).cells
 
 
 def _leave_waiting(study: Path) -> None:

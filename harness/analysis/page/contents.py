@@ -14,7 +14,10 @@ from harness.analysis.sentence import Sentence
 
 @dataclass(frozen=True)
 class Contents:
-    """`date`: of the results, if known. `uncertain`: how certain the answer is. `definitions`: of metrics, by label. `provenance`: entries by heading."""
+    """`date`: of the results, if known. `uncertain`: how certain the answer is.
+
+    `definitions`: of metrics, by label. `provenance`: entries by heading.
+    """
 
     study: StudyRecord
     facts: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -71,19 +71,27 @@ class ShownSection:
 
 def shown_sections(view: View, elsewhere: Sequence[Sentence] = ()) -> list[ShownSection]:
     """All sections that have something to show, and every table that they or sentences `elsewhere` point to."""
-    sections, placed = [], set[str]()
-    pointed_to = [sentence.table for sentence in elsewhere]
-    for section in SECTIONS:
-        groups = list(_groups(section.sentences(view)))
-        pointed_to += [one.table for group in groups for one in _all((*group.shown, *group.folded))]
-        tables = [t for name in section.tables if name not in placed and (t := shown_table(view, name))]
-        placed |= set(section.tables)
-        if "arms" in section.tables:
-            tables.append(all_metrics(view))
-        if groups or tables:
-            sections.append(ShownSection(_id(section.title), section.title, groups, tables))
-    others = [t for name in dict.fromkeys(pointed_to) if name not in placed and (t := shown_table(view, name))]
-    if others:
+    said = [(section, list(_groups(section.sentences(view)))) for section in SECTIONS]
+    sentences = [
+        *elsewhere,
+        *(one for _, groups in said for group in groups for one in (*group.shown, *group.folded)),
+    ]
+    rows: dict[str, set[int]] = {}
+    for sentence in _all(sentences):
+        rows.setdefault(sentence.table, set()).update([] if sentence.row is None else [sentence.row])
+    placed: set[str] = set()
+
+    def tables(names: Iterable[str]) -> list[ShownTable]:
+        new = [name for name in names if name not in placed]
+        placed.update(new)
+        return [table for name in new if (table := shown_table(view, name, rows.get(name, ())))]
+
+    sections = []
+    for section, groups in said:
+        shown = tables(section.tables) + ([all_metrics(view)] if "arms" in section.tables else [])
+        if groups or shown:
+            sections.append(ShownSection(_id(section.title), section.title, groups, shown))
+    if others := tables(rows):
         sections.append(ShownSection("other-tables", "Other tables", [], others))
     return sections
 

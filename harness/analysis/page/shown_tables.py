@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from harness.analysis.view import Row, View
 from harness.metrics import L0, Metric
 from harness.study.labels import describe, show
 
+MOST_ROWS = 500
 LOST = ("diverged", "pruned", "failed", "missing")
 SHOWN_METRICS = ("nmse", "mse")  # of the arms' table, beside what arms are compared by and L0
 REFERENCES = "references"
@@ -39,17 +40,28 @@ class ShownTable:
     rows: list[ShownRow]
 
 
-def shown_table(view: View, name: str) -> ShownTable | None:
-    """A table of the view; None where it has no rows. Its n-th row has the id `name-n`."""
+def shown_table(view: View, name: str, pointed_to: Container[int] = ()) -> ShownTable | None:
+    """A table of the view; None where it has no rows. Its n-th row has the id `name-n`.
+
+    A table of thousands of rows would make a page of megabytes: then there are only the rows that are pointed to.
+    """
     rows = view.tables.get(name, [])
     if not rows:
         return None
+    numbered = list(enumerate(rows, start=1))
+    if len(rows) > MOST_ROWS:
+        numbered = [(n, row) for n, row in numbered if n in pointed_to]
     title, note, columns_of = KNOWN.get(name, (name.replace("_", " ").capitalize(), "", _plain))
     columns = columns_of(view, rows)
-    shown = [_row(f"{name}-{n}", columns, row) for n, row in enumerate(rows, start=1)]
+    shown = [_row(f"{name}-{n}", columns, row) for n, row in numbered]
+    if len(shown) < len(rows):
+        note = f"{note} Here are the {len(shown)} of {len(rows):,} rows that sentences are read from.".strip()
     if name == "arms":
         marked = None if view.baseline is None else view.baseline["arm"]
-        shown = [ShownRow(s.id, s.cells, row["arm"] == marked) for s, row in zip(shown, rows, strict=True)]
+        shown = [
+            ShownRow(s.id, s.cells, row["arm"] == marked)
+            for s, row in zip(shown, (row for _, row in numbered), strict=True)
+        ]
         shown += _references(view, columns)
     return ShownTable(name, title, note, f"tables/{name}.csv", columns, shown)
 

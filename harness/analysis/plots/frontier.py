@@ -10,14 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.equal import TUNING
-from harness.analysis.frontier import DOMINATED, ON, PLANES, UNSURE, Plane, front
 from harness.analysis.l0 import TOLERANCE
 from harness.analysis.levels import column, levels_in
+from harness.analysis.planes import DOMINATED, ON, PLANES, TUNING, UNSURE, Plane, front
 from harness.analysis.plots.labels import label_points
 from harness.analysis.plots.panels import colour_legend
 from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, logarithmic, robust_limits
-from harness.analysis.style import PALE, SOFT, page
+from harness.analysis.style import MARKERS, PALE, SOFT, page
 from harness.analysis.text import count, listed, plural
 from harness.analysis.view import Row, View, unique
 from harness.metrics import DEAD, FVU, L0
@@ -75,6 +74,8 @@ def _note(view: View, rows: Sequence[Row]) -> str:
     note = f"{view.seeds_note}; {view.heldout_note}; lower left is better"
     if tuned:
         note += f"; thin lines join the settings ({listed(tuned)}) of one arm, large: the chosen one"
+    if view.many_arms and view.hue is not None:
+        note += f"; dark: {view.level_label(view.study.reference(view.hue))}"
     if any(row["seeds"] == TUNING for row in rows):
         n = len(view.study.tuning_seeds)
         note += f"; settings that were not chosen are of {plural(n, 'tuning seed')}"
@@ -116,7 +117,7 @@ def _fill_legend() -> list[Line2D]:
 
 
 def _markers(view: View) -> list[Line2D]:
-    if not view.rest or view.many_arms:
+    if not view.rest or view.many_arms or len(view.combinations) > len(MARKERS):
         return []
     return [
         Line2D([], [], color=SOFT, marker=view.marker(key), ms=6, lw=0, label=view.combination_label(key))
@@ -211,7 +212,7 @@ def _draw_point(ax: Axes, view: View, row: Row, plane: Plane, scale: float, colo
     ax.plot(
         [x],
         [y],
-        view.marker(view.combination(row)),
+        view.marker(view.combination(row)) if len(view.combinations) <= len(MARKERS) else MARKERS[0],
         ms=8.5 if row["chosen"] or not view.study.tuned else 5.5,
         mfc=face,
         mec=colour,
