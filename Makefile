@@ -56,6 +56,7 @@ coverage: .venv/.test-installed
 # Times a step, a grid and the overhead of the harness, and the peers' packages; half an hour on an idle machine.
 bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .venv-dictionary-learning/.installed
 	python -m benchmarks --peers --out docs/benchmarks.md
+	python -m benchmarks.capture --peers
 
 # Checks and times a step on a GPU; two minutes. Needs only torch, Triton and what a cell imports.
 gpu:

@@ -1,14 +1,18 @@
-"""What capturing costs beside the language model's own forward pass: `python -m benchmarks.capture`.
+"""What capturing costs beside the language model's own forward pass: `python -m benchmarks.capture [--peers]`.
 
 In CPU seconds, which other processes on the machine hardly change. The model is of GPT-2's architecture, with
-random weights; the hook is at its last block, so that its own pass runs the same layers.
+random weights; the hook is at its last block, so that its own pass runs the same layers. With `--peers`, which
+`make bench` installs, the buffers of SAELens and dictionary_learning take their turns with ours, on the same text.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import statistics
+import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +20,26 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from benchmarks.capture_shape import CONTEXT, HEADS, LAYERS, PASS, VOCABULARY, WIDTH, WINDOW, cpu_seconds
+from benchmarks.table import Value, table
+from benchmarks.turns import ROOT
 from harness.activations.capture_windows import capture_windows
 from harness.activations.windows import WindowMaker
 from harness.sources.kinds import load_source
 from harness.sources.pretrained import Pretrained
 
-LAYERS, WIDTH, HEADS, CONTEXT, VOCABULARY = 6, 384, 6, 64, 8_000
-WINDOW = 4_096  # tokens
+WINDOWS = 4  # per round
 ROUNDS = 3
+ENVIRONMENTS = {"sae_lens": ".venv-peers", "dictionary_learning": ".venv-dictionary-learning"}
 
 SOURCE = """\
 kind: pretrained
 model: {{name: {folder}}}
-text: {{files: {folder}/text.jsonl, held_out: {{share: 0.2}}}}
+text: {{files: {folder}/text.jsonl, held_out: {{share: 0.05}}}}
 activations:
   hook: transformer.h.{last}
   context: {context}
+  contexts_per_pass: {contexts}
   tokens: {tokens}
   held_out_tokens: 1024
   window: {window}
@@ -39,21 +47,35 @@ activations:
 
 
 def main() -> None:
-    """Print CPU seconds per window of the model alone, of a window, and of a window on its way to disk."""
+    """Print microseconds of the CPU per token: of buffers, of the model that fills them alone, and their ratio."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.capture", description=__doc__)
+    parser.add_argument("--peers", action="store_true")
+    peers = ENVIRONMENTS if parser.parse_args().peers else {}
+    rounds: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as temporary:
-        source = make(Path(temporary))
-        before = time.process_time()
-        capture_windows(source, Path(temporary) / "store")
-        captured = (time.process_time() - before) / (ROUNDS + 1)
-        maker = WindowMaker.open(Path(temporary) / "store", torch.device("cpu"))
-        maker.window("train", 0)  # warm
-        alone, made = [], []
-        for index in range(ROUNDS):
-            contexts = maker.reader("train").window(index)
-            alone.append(cpu_seconds(lambda ids=contexts.ids: own_pass(maker, ids)))
-            made.append(cpu_seconds(lambda index=index: maker.window("train", index)))
-    print(f"model alone {np.median(alone):.2f}, window {np.median(made):.2f}, captured {captured:.2f} CPU seconds")
-    print(f"rate of a window beside the model's own pass: {np.median(alone) / np.median(made):.3f}")
+        folder = Path(temporary)
+        source = make(folder)
+        for number in range(ROUNDS):
+            rounds.setdefault("harness", []).append(ours(source, folder / str(number)))
+            for name, environment in peers.items():
+                rounds.setdefault(name, []).append(peer(name, ROOT / environment, folder))
+    rows: list[list[Value]] = []
+    for name, seen in rounds.items():
+        buffer, model = (1e6 * statistics.median(one[part] for one in seen) for part in ("buffer", "model"))
+        rows.append([name, buffer, model, statistics.median(one["model"] / one["buffer"] for one in seen)])
+    print(table(["", "captured, µs per token", "its model alone", "rate beside its model's own pass"], rows))
+
+
+def ours(source: Pretrained, root: Path) -> dict[str, float]:
+    """CPU seconds per token: windows on their way to disk, and the model alone on the same contexts."""
+    store = root / "mine" / "activations"
+    tokens = sum(source.stored.tokens.values())
+    captured = cpu_seconds(lambda: capture_windows(source, store)) / tokens
+    maker = WindowMaker.open(store, torch.device("cpu"))
+    ids = maker.reader("train").window(0).ids
+    own_pass(maker, ids)
+    alone = cpu_seconds(lambda: [own_pass(maker, ids) for _ in range(WINDOWS)]) / (WINDOWS * ids.size)
+    return {"buffer": captured, "model": alone}
 
 
 @torch.inference_mode()
@@ -63,11 +85,22 @@ def own_pass(maker: WindowMaker, ids: np.ndarray[tuple[int, ...], np.dtype[np.in
         maker.model.transformer(input_ids=batch, use_cache=False)
 
 
-def cpu_seconds(run: object) -> float:
-    """Of all threads of this process."""
-    before = time.process_time()
-    run()  # type: ignore[operator]
-    return time.process_time() - before
+def peer(name: str, environment: Path, folder: Path) -> dict[str, float]:
+    """The same of a peer, in its environment."""
+    command: list[str | Path] = [
+        environment / "bin" / "python",
+        "-m",
+        "benchmarks.capture_peers",
+        name,
+        folder,
+        str(WINDOWS * WINDOW),
+    ]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+    said = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **offline}, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    answer: dict[str, float] = json.loads(said.splitlines()[-1])
+    return answer
 
 
 def make(folder: Path) -> Pretrained:
@@ -82,9 +115,15 @@ def make(folder: Path) -> Pretrained:
     sizes = {"n_layer": LAYERS, "n_embd": WIDTH, "n_head": HEADS, "n_positions": CONTEXT}
     GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, **sizes)).save_pretrained(folder)
     generator = np.random.default_rng(0)
-    texts = [" ".join(generator.choice(words, 400)) for _ in range(WINDOW * (ROUNDS + 1) // 200)]
+    texts = [" ".join(generator.choice(words, 400)) for _ in range(WINDOW * (WINDOWS + 4) // 300)]
     (folder / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    values = {"last": LAYERS - 1, "context": CONTEXT, "tokens": WINDOW * ROUNDS, "window": WINDOW}
+    values = {
+        "last": LAYERS - 1,
+        "context": CONTEXT,
+        "tokens": WINDOWS * WINDOW,
+        "window": WINDOW,
+        "contexts": PASS,
+    }
     (folder / "source.yaml").write_text(SOURCE.format(folder=folder, **values))
     source = load_source(folder / "source.yaml")
     assert isinstance(source, Pretrained)

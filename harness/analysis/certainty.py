@@ -14,6 +14,7 @@ from harness.inference.family import expected_extreme
 from harness.metrics import Metric
 
 WIDER = 1.05  # an interval so many times as wide is said
+MOST_NAMED = 4
 
 
 def sentences(view: View) -> list[Sentence]:
@@ -69,13 +70,14 @@ def _cells_per_seed(view: View) -> float:
 
 
 def open_choices(view: View) -> Iterator[str]:
-    """Warnings of arms whose tuned setting could have been another one."""
-    found: dict[float, list[str]] = {}
-    for arm in view.arms:
-        if (factor := arm["choice_factor"]) is not None and factor >= WIDER:
-            found.setdefault(round(factor, 1), []).append(arm["arm"])
-    for factor, arms in sorted(found.items(), reverse=True):
-        yield (
-            f"{'; '.join(arms)}: the seeds do not settle which tuned setting is best, which makes the interval of "
-            f"the figure that depends most on it {number(factor, 1)} times as wide."
-        )
+    """A warning of the arms whose tuned setting could have been another one, the least settled first."""
+    factors = {arm["arm"]: arm["choice_factor"] or 1.0 for arm in view.arms}
+    open_ = sorted((arm for arm in factors if factors[arm] >= WIDER), key=lambda arm: -factors[arm])
+    if not open_:
+        return
+    named = "; ".join(f"{arm} ({number(factors[arm], 1)})" for arm in open_[:MOST_NAMED])
+    more = f"; and {plural(len(open_) - MOST_NAMED, 'other')}" if len(open_) > MOST_NAMED else ""
+    yield (
+        f"The seeds do not settle which tuned setting is best for {plural(len(open_), 'arm')}. In brackets, how "
+        f"many times as wide that makes the interval of the figure that depends most on it: {named}{more}."
+    )

@@ -178,7 +178,7 @@ def alpha_of(study: StudyRecord) -> float:
 def _latents(study: StudyRecord, arm: Arm) -> float | None:
     """The latents of which an arm's dead ones are a share."""
     counts = [study.value({**cell.arm, **cell.tuned}, "latents") for cell in arm.finished().values()]
-    return fmean(counts) if counts and all(counts) else None
+    return fmean(counts) if counts and all(isinstance(count, int) and count for count in counts) else None
 
 
 def _reported_at(study: StudyRecord, arm: Arm, metric: Metric) -> list[Figures]:

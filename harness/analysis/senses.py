@@ -17,6 +17,7 @@ from harness.analysis.arms import Arm
 from harness.analysis.budgets import curves_by_cell
 from harness.analysis.effects import Comparison, compare, compared_levels, judged_rows, pairs_of
 from harness.analysis.levels import Level, column
+from harness.analysis.main_effects import MODELS
 from harness.analysis.planes import FLIPS, HOLDS, NOT_SHOWN, ONLY_HERE, SHOWN
 from harness.analysis.readings import SILENT as SILENT_NAME
 from harness.analysis.readings import Reader, Reading
@@ -37,6 +38,8 @@ def sense_rows(study: StudyRecord, arms: Sequence[Arm], curves: pl.DataFrame) ->
     are equal: it holds, flips (lower is higher), is not shown here, or is shown here only. Before the end, dead
     latents are those that are silent in training (`silent_*`), compared with the same at the end.
     """
+    if study.design in MODELS:  # there are no pairs of arms that differ in one axis alone
+        return []
     reader = Reader(study, arms, curves_by_cell(curves))
     pairs = [
         list(reader.readings(axis, level, pair))

@@ -20,10 +20,6 @@ DPI = 200  # also while places are found: letters have other widths at another
 INK, SOFT, PALE, FAINT = "#1f2328", "#59636e", "#bcc4cd", "#d8dde3"
 LOWER, HIGHER, LEVEL = "#0072b2", "#d55e00", "#7a828b"  # blue and vermillion are apart for every kind of sight
 
-# Okabe and Ito's colour-blind-safe palette, darkened where it is too pale for lines on white; the reference is ink
-PALETTE = ("#333333", "#0072b2", "#d55e00", "#009e73", "#c0569b", "#c98a00", "#3fa2dc", "#8c5a3c")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
-
 LEGEND_ROOM, LEGEND_ENTRY = 125, 60  # letters in a row of a legend, and of one entry
 TALLEST = 10.8  # inches: 1,080 px in a README, about a screen; figures show the best of what does not fit
 

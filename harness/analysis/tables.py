@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from polars import selectors
 
 from harness.analysis.arms import arm_rows, collect_arms, seed_rows
 from harness.analysis.choosing import with_choice_errors
@@ -31,6 +32,9 @@ from harness.analysis.variance import variance_rows
 from harness.files import write_json
 from harness.metrics import L0, Metric, compared, metrics_at, present
 
+DIGITS = 12  # significant ones, of what is computed here: sums differ in their last bits with where memory lies
+MEASURED = ("cells", "seeds", "references")  # tables of figures as they were measured
+
 LOST: tuple[State, ...] = ("diverged", "pruned", "failed", "missing")
 
 
@@ -52,7 +56,8 @@ def make_tables(results: Path) -> None:
 
 def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written."""
-    curves, bad_points = finite_curves(curves)
+    cells = _ordered(study, cells)  # else sums would differ in their last bits with the order of the records
+    curves, bad_points = finite_curves(curves.sort("cell", "tokens"))
     curves = with_full_windows(study, cells, curves)
     arms = with_choice_errors(study, collect_arms(study, cells))
     final = _final(cells)
@@ -78,7 +83,11 @@ def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFr
     if study.references:
         rows = _reference_rows(study, metrics)
         tables["references"] = pl.DataFrame(rows, infer_schema_length=None)
-    return tables
+    return {name: table if name in MEASURED else _rounded(table) for name, table in tables.items()}
+
+
+def _rounded(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns(selectors.float().round_sig_figs(DIGITS)) if table.width else table
 
 
 def _final(cells: Sequence[CellRecord]) -> tuple[Metric, ...]:
@@ -111,6 +120,16 @@ def _measured(figures: Iterable[Figures | None]) -> set[str]:
     return {name for known in figures for name, value in (known or {}).items() if value is not None}
 
 
+def _ordered(study: StudyRecord, cells: Sequence[CellRecord]) -> list[CellRecord]:
+    """Cells by arm and setting, as the study file has them, then by seed."""
+
+    def order(cell: CellRecord) -> tuple[Any, ...]:
+        arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
+        return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
+
+    return sorted(cells, key=order)
+
+
 def _cell_rows(
     study: StudyRecord,
     cells: Sequence[CellRecord],
@@ -122,11 +141,6 @@ def _cell_rows(
     `not_measured` names the metrics that a complete cell has no figures of; `not_finite` names figures that were
     left out as no numbers, those of its curve too.
     """
-
-    def order(cell: CellRecord) -> tuple[Any, ...]:
-        arm, tuned = study.key(cell.arm), study.setting(cell.tuned)
-        return study.rank(study.compared, arm), study.rank(study.tuned, tuned), cell.seed, cell.cell
-
     return [
         {
             "cell": cell.cell,
@@ -143,7 +157,7 @@ def _cell_rows(
             "not_measured": "; ".join(cell.not_measured),
             "not_finite": "; ".join([*cell.not_finite, *bad_points.get(cell.cell, [])]),
         }
-        for cell in sorted(cells, key=order)
+        for cell in cells
     ]
 
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from harness.analysis.l0 import spread
 from harness.analysis.levels import Key, Level, column, levels_in, unambiguous
+from harness.analysis.palette import MARKERS, PALETTE
 from harness.analysis.records import StudyRecord
 from harness.analysis.results import TABLES, read_study, read_table
-from harness.analysis.style import MARKERS, PALETTE
 from harness.metrics import Metric, compared, metrics_at
 
 MOST_HUES = 7  # lines of more colours in one panel are not told apart

@@ -99,7 +99,7 @@ def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axi
     elif form.when is not None:
         axis = _conditional(file, _of_recipe(file, name), form.when, tuning is not None, before)
     elif form.range:
-        ranges = {None: _range(file, _of_recipe(file, name), form.range, where)}
+        ranges: dict[Scalar, Range] = {None: _range(file, _of_recipe(file, name), form.range, where)}
         axis = Axis(name, tuning is not None, ranges=ranges)
     else:
         key, values = next((key, values) for key, values in listed.items() if values is not None)

@@ -130,7 +130,25 @@ def open_stream(store: Path, device: torch.device) -> MakeWindow:
     """What makes the training windows of a streamed store: it loads the language model."""
     from harness.activations.windows import WindowMaker
 
-    return partial(WindowMaker.open(store, device).window, "train")
+    maker = WindowMaker.open(store, device)
+
+    def window(number: int) -> list[Any]:
+        made = maker.window("train", number)
+        _give_back_memory()
+        return made
+
+    return window
+
+
+def _give_back_memory() -> None:
+    """Return free memory to the kernel, where the C library can (glibc).
+
+    Workers keep what was freed, since the next step wants as much again (`harness.engines.pool.ALLOCATOR`). But
+    what a language model's pass has freed is in pieces, of which the next window uses only some.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def main() -> None:

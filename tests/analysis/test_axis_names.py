@@ -16,6 +16,7 @@ from harness.analysis.results import TABLES, read_table
 from harness.analysis.style import house_style
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
+from harness.study.recipe import RECIPE_FIELDS
 from tests.analysis.synthetic_results import write_grid
 
 PLAIN = "remedy"
@@ -52,7 +53,8 @@ def renamed(rows: list[dict[str, Any]], axis: str) -> list[dict[str, Any]]:
     ]
 
 
-COLUMNS = sorted({column for rows in tables(PLAIN).values() for row in rows for column in row})
+# an axis of a recipe field's name has that field's values, so it is no axis of any levels
+COLUMNS = sorted({column for rows in tables(PLAIN).values() for row in rows for column in row} - {*RECIPE_FIELDS})
 OTHERS = [
     "axis",
     "mcc",

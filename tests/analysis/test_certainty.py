@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,4 +61,5 @@ def test_a_choice_that_is_not_settled_is_warned_of(tmp_path: Path):
     write(tmp_path / "s", study_record("s", {"lr": [0.01, 0.02]}, [0, 1, 2], cells=6), cells, [])
     make_tables(tmp_path / "s")
     (said,) = open_choices(load_view(tmp_path / "s"))
-    assert said.startswith("s: the seeds do not settle which tuned setting is best")
+    assert said.startswith("The seeds do not settle which tuned setting is best for 1 arm.")
+    assert re.search(r": s \([1-9][0-9.]*\)\.$", said)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
+from harness.analysis.palette import PALETTE
 from harness.analysis.plots import dose, effects
 from harness.analysis.plots.verdicts import MARKS, mark_of
 from harness.analysis.series import series
-from harness.analysis.style import PALETTE, house_style, save
+from harness.analysis.style import house_style, save
 from harness.analysis.view import View
 from harness.metrics import FVU, MCC
 from tests.analysis.pictures import faults, view_of

@@ -55,6 +55,7 @@ def command(workspace: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(line, cwd=workspace, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.chaos
 def test_one_module_and_one_entry_are_planned_prepared_and_trained(workspace):
     assert "no activations yet" in command(workspace, "plan", "studies/small.yaml").stdout
     done = command(workspace, "run", "studies/small.yaml", "--workers", "1")

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.study.arms import arms
-from harness.study.cells import cells
 from harness.study.designed import designed
 from harness.study.fraction import balanced, main_effects
 from harness.study.grid import levels, recipes, settings
-from harness.study.known import size
+from harness.study.known import possible_cells, size
 from harness.study.spec import load_study
 from tests.study.conftest import SOURCE
 
@@ -100,7 +99,7 @@ def test_a_fraction_has_levels_and_pairs_of_levels_equally_often(load):
     assert "18 of 162 arms; levels and pairs of levels are in the same proportions as in all arms" in designed(
         study
     )
-    assert size(study) == len(cells(study, "source")) == 18 * 2 * 2  # all rates and seeds of each
+    assert size(study) == len(possible_cells(study, "source")) == 18 * 2 * 2  # all rates and seeds of each
 
 
 def test_a_fraction_is_the_same_whenever_it_is_made(load):

@@ -45,6 +45,7 @@ def retries(root: Path) -> tuple[int, int]:
     return sum(trial.user_attrs.get("retries", 0) for trial in trials(root)), told
 
 
+@pytest.mark.chaos
 def test_all_cells_of_a_killed_worker_go_on_to_the_same_results(undisturbed, databases, tmp_path, monkeypatch):
     make_workspace(tmp_path)
     shutil.copytree(databases, tmp_path / "runs")

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.activations.store import ActivationStore
 from harness.commands.cells import known_cells
 from harness.study.spec import load_study
@@ -24,6 +26,7 @@ def states() -> list[str]:
     return [row["state"] for row in records(Path(), "cells.jsonl")]
 
 
+@pytest.mark.chaos
 def test_dvc_tries_again_while_cells_have_failed(small_study, databases):
     """One cell diverges, which is a result; the other one fails, and is tried again without any edit."""
     text = small_study.read_text().partition("axes:")[0].replace("tokens: 25_000", "tokens: 2_000")

@@ -136,6 +136,7 @@ def test_the_tables_count_the_seeds_that_each_arm_was_asked_for(looked, monkeypa
     assert verdict == "higher"
 
 
+@pytest.mark.chaos
 def test_a_sweep_that_is_killed_after_a_look_ends_like_an_undisturbed_one(
     looked, tmp_path, databases, monkeypatch
 ):

@@ -114,6 +114,7 @@ def test_the_best_setting_at_the_tuning_seeds_alone_is_reported(undisturbed):
     assert phases(undisturbed) == expected
 
 
+@pytest.mark.chaos
 def test_a_sweep_that_is_killed_everywhere_ends_like_an_undisturbed_one(
     undisturbed, databases, tmp_path, monkeypatch
 ):

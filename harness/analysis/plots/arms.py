@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator
 from harness.analysis.l0 import spread
 from harness.analysis.lettering import distinct, shorten
 from harness.analysis.levels import Key
+from harness.analysis.palette import PALETTE
 from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
 from harness.analysis.plots.scales import bounded, clip_arrows, ends_of, possible, robust_limits
-from harness.analysis.style import INK, PALETTE, SOFT, grid, page
+from harness.analysis.style import INK, SOFT, grid, page
 from harness.analysis.text import listed, mean
 from harness.analysis.view import Row, View
 from harness.metrics import FVU, Metric

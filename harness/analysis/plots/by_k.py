@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.analysis.levels import column
+from harness.analysis.palette import MARKERS, PALETTE
 from harness.analysis.plots.scales import Ends, ends_of, logarithmic, name_ticks, robust_limits
-from harness.analysis.style import MARKERS, PALETTE, grid, page
+from harness.analysis.style import grid, page
 from harness.analysis.view import Row, View, unique
 from harness.metrics import metrics_at
 

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from harness.analysis.lettering import distinct, shorten
 from harness.analysis.levels import Key, Level, column, unambiguous
+from harness.analysis.palette import MARKERS, PALETTE
 from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
 from harness.analysis.plots.scales import (
     LOG_RATIO,
@@ -27,7 +28,7 @@ from harness.analysis.plots.scales import (
 )
 from harness.analysis.plots.verdicts import MARKS, mark_of
 from harness.analysis.series import Series, series
-from harness.analysis.style import LEGEND_ENTRY, MARKERS, PALE, PALETTE, SOFT, grid, page
+from harness.analysis.style import LEGEND_ENTRY, PALE, SOFT, grid, page
 from harness.analysis.text import listed
 from harness.analysis.view import MOST_HUES, Row, View, unique
 from harness.metrics import Metric

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from harness.analysis.levels import Key
+from harness.analysis.palette import PALETTE
 from harness.analysis.plots.panels import small_multiples
 from harness.analysis.plots.scales import logarithmic
-from harness.analysis.style import PALE, PALETTE
+from harness.analysis.style import PALE
 from harness.analysis.text import count
 from harness.analysis.view import Row, View
 

@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 
 from harness.analysis.lettering import distinct
 from harness.analysis.levels import Key
-from harness.analysis.style import LEGEND_ENTRY, PALE, PALETTE, grid, page
+from harness.analysis.palette import PALETTE
+from harness.analysis.style import LEGEND_ENTRY, PALE, grid, page
 from harness.analysis.view import Row, View
 
 COLUMNS = (4, 3)  # at most

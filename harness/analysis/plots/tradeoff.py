@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.analysis.lettering import distinct, shorten
+from harness.analysis.palette import PALETTE
 from harness.analysis.plots.labels import Point, label_points
 from harness.analysis.plots.panels import colour_legend
 from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, possible, robust_limits
-from harness.analysis.style import LEGEND_ENTRY, PALETTE, SOFT, grid, page
+from harness.analysis.style import LEGEND_ENTRY, SOFT, grid, page
 from harness.analysis.text import number
 from harness.analysis.view import Row, View
 from harness.metrics import DEAD, FVU
