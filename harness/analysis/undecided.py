@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.analysis.arms import Arm, collect_arms
+from harness.analysis.choosing import with_choice_errors
 from harness.analysis.effects import compared_levels, effect_rows, pairs_of
 from harness.analysis.finite import finite_cell
 from harness.analysis.levels import Level
@@ -26,7 +27,8 @@ def undecided_arms(study: Mapping[str, Any], cells: Sequence[Mapping[str, Any]])
     records = [finite_cell(CellRecord.model_validate(cell)) for cell in cells]
     levels = {record.key(cell.arm): tuple(cell.arm.values()) for cell in records}
     found = set()
-    for pair_arms, row in _pairs(record, collect_arms(record, records)):
+    arms = with_choice_errors(record, collect_arms(record, records))  # as the tables have it
+    for pair_arms, row in _pairs(record, arms):
         there = all([*arm.choice.by_seed] == record.seeds for arm in pair_arms)
         if there and any(row[outcome.verdict] in UNDECIDED for outcome in _decisive(record)):
             found |= {levels[record.key(arm.levels)] for arm in pair_arms}

@@ -61,3 +61,16 @@ def test_outcomes_with_an_indifference_decide(stated, goes_on):
     """FVU differs clearly, dead latents by chance alone, but by more than 2 points from seed to seed."""
     found = look({("none",): 0.1, ("dense 2-2",): 0.2}, {"layers": ["none", "dense 2-2"]}, indifference=stated)
     assert bool(found) is goes_on
+
+
+def test_a_choice_that_is_not_settled_leaves_dead_latents_undecided():
+    """Two rates of equal FVU have very different dead latents: which is chosen decides what is compared."""
+    axes = {"layers": ["none", "dense 2-2"], "lr": [0.01, 0.02]}
+    cells = [
+        cell_record({"layers": layers}, seed, fvu * (1 + SPREAD[seed]), {"lr": lr}, dead=dead + more)
+        for layers, more in (("none", 0.0), ("dense 2-2", 0.05))
+        for lr, fvu, dead in ((0.01, 0.1, 0.05), (0.02, 0.10001, 0.30))
+        for seed in SEEDS
+    ]
+    record = study_record("looked", axes, SEEDS, tuned=["lr"], looks=[3, 6], cells=12, indifference={"dead": 0.1})
+    assert undecided_arms(record, cells) == {("none",), ("dense 2-2",)}
