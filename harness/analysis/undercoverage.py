@@ -8,19 +8,25 @@ from statistics import fmean
 
 from scipy import stats
 
+from harness.analysis.levels import levels_in
 from harness.analysis.text import plural
 from harness.analysis.view import View
-from harness.metrics import FVU
+from harness.inference.estimates import FEW_EVENTS
+from harness.inference.spread import variance
+from harness.metrics import DEAD, FVU
 
 ENOUGH_TUNING_SEEDS = 3
 FEWEST_VALUES = 8  # that D'Agostino's test of skewness is for
 SKEWED = 0.05  # p-value of that test
+DISPERSED = 2.5  # times the variance of binomial counts
+MANY_SEEDS = 6  # with fewer, the variances of other arms make up for it
 
 
 def warnings(view: View) -> Iterator[str]:
     yield from _two_seeds(view)
     yield from _tuning_seeds(view)
     yield from _skewed(view)
+    yield from _dispersed(view)
 
 
 def _two_seeds(view: View) -> Iterator[str]:
@@ -55,3 +61,27 @@ def _skewed(view: View) -> Iterator[str]:
             f"FVU of seeds is skewed within arms (skewness {stats.skew(left):+.1f} of its logarithm): 95 % "
             "intervals of arms may cover only about 91 %; those of differences are hardly affected."
         )
+
+
+def _dispersed(view: View) -> Iterator[str]:
+    """Of dead latents: with few of them, counts that vary more than binomial ones are skewed."""
+    shares: dict[str, list[float]] = {}
+    totals: dict[str, float] = {}
+    for row in view.tables["seeds"]:
+        latents = view.study.value(levels_in(row, view.study.axes), "latents")
+        if row[DEAD.name] is not None and isinstance(latents, int):
+            shares.setdefault(row["arm"], []).append(row[DEAD.name])
+            totals[row["arm"]] = latents
+    found = [_dispersion(values, totals[arm]) for arm, values in shares.items() if len(values) >= MANY_SEEDS]
+    few = any(0 < fmean(values) * totals[arm] < FEW_EVENTS for arm, values in shares.items())
+    if found and few and fmean(found) > DISPERSED:
+        yield (
+            f"Dead latents differ between seeds {fmean(found):.1f} times as much as by chance alone: 95 % "
+            "intervals of arms with few dead latents may cover only about 90 %."
+        )
+
+
+def _dispersion(shares: list[float], total: float) -> float:
+    """The variance of the shares over that of binomial ones."""
+    p = (sum(shares) * total + 0.5) / (len(shares) * total + 1)
+    return variance(shares) * total / (p * (1 - p))

@@ -48,3 +48,24 @@ def test_skewed_seeds(tmp_path: Path):
 def test_two_seeds(tmp_path: Path):
     (line,) = said(tmp_path, [[0.1, 0.11], [0.2, 0.21]])
     assert line.startswith("Only 2 seeds")
+
+
+@pytest.mark.parametrize(("dispersion", "seeds", "warned"), [(1, 10, False), (4, 10, True), (4, 3, False)])
+def test_dead_latents_that_vary_more_than_chance(dispersion: float, seeds: int, warned: bool, tmp_path: Path):
+    rng, latents = np.random.default_rng(0), 1024
+    axes = {"layers": [f"sparse {number + 2}" for number in range(4)]}
+    cells = []
+    for layers, share in zip(axes["layers"], (0.003, 0.01, 0.1, 0.3), strict=True):
+        size = (latents - dispersion) / (dispersion - 1) if dispersion > 1 else None  # of the beta distribution
+        for seed in range(seeds):
+            p = rng.beta(share * size, (1 - share) * size) if size else share
+            dead = rng.binomial(latents, p) / latents
+            cells.append(
+                cell_record({"layers": layers}, seed, float(0.1 + 0.001 * rng.standard_normal()), {}, dead=dead)
+            )
+    record = study_record("s", axes, list(range(seeds)), tuned=[], cells=len(cells))
+    record["recipe"] = {**record["recipe"], "latents": latents}
+    write(tmp_path / "s", record, cells, [])
+    make_tables(tmp_path / "s")
+    lines = undercoverage.warnings(load_view(tmp_path / "s"))
+    assert [line.startswith("Dead latents differ between seeds") for line in lines] == [True] * warned
