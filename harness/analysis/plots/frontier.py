@@ -16,7 +16,7 @@ from harness.analysis.palette import MARKERS
 from harness.analysis.planes import DOMINATED, ON, PLANES, TUNING, UNSURE, Plane, front
 from harness.analysis.plots.labels import label_points
 from harness.analysis.plots.panels import colour_legend
-from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, logarithmic, robust_limits
+from harness.analysis.plots.scales import LOG_RATIO, bounded, dead_axis, ends_of, logarithmic, robust_limits
 from harness.analysis.style import PALE, SOFT, page
 from harness.analysis.text import count, listed, plural
 from harness.analysis.view import Row, View, unique
@@ -26,8 +26,6 @@ from harness.study.labels import describe
 HEIGHT, BELOW = 4.2, 2.9  # inches: of the panel of dead latents, and of those below it
 MOST_BARS = 60  # points whose intervals can be told apart; of more only those on the frontier have one
 MOST_NAMES = 10
-LINEAR_BELOW = 1.0  # percent of dead latents; above it the axis is logarithmic
-TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 DEAD_PLANE, L0_PLANE, FLOPS_PLANE = PLANES
 FILLS: dict[str, Literal["full", "left", "none"]] = {ON: "full", UNSURE: "left", DOMINATED: "none"}
 NAMES = {"flops": "FLOPs", "l0": "L0"}
@@ -128,16 +126,7 @@ def _markers(view: View) -> list[Line2D]:
 
 def _draw_dead(ax: Axes, view: View, rows: Sequence[Row]) -> None:
     _draw_points(ax, view, rows, DEAD_PLANE, DEAD.scale)
-    points = [DEAD.scale * row[DEAD.name] for row in rows]
-    _, right = bounded(DEAD, *robust_limits(points, ends_of(rows, DEAD.name, DEAD.scale)))
-    ax.set_xlabel(DEAD.axis)
-    if max(points) > LINEAR_BELOW * LOG_RATIO:
-        ax.set_xscale("symlog", linthresh=LINEAR_BELOW, linscale=0.6)
-        ticks = [tick for tick in TICKS if tick <= right]
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        ax.set_xticks([], minor=True)
-        ax.set_xlabel(f"{DEAD.axis} (linear up to 1, logarithmic above)")
-    ax.set_xlim(-0.04 * min(right, LINEAR_BELOW * LOG_RATIO), right)
+    dead_axis(ax, rows)
     _draw_front(ax, view, rows, DEAD_PLANE, DEAD.scale)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -12,13 +12,15 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from harness.analysis.lettering import width
-from harness.metrics import Metric
+from harness.metrics import DEAD, Metric
 
 Ends: TypeAlias = tuple[float | None, float | None]
 
 MOST_TICKS = 6
 LETTER = 0.085  # inches, of a tick's label
 LOG_RATIO = 4.0  # values that span more than this are shown on a logarithmic axis
+LINEAR_BELOW = 1.0  # percent of dead latents; above it their axis is logarithmic
+DEAD_TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 
 
 def spread(low: float, high: float, share: float = 0.08) -> tuple[float, float]:
@@ -58,7 +60,7 @@ def possible(metric: Metric, low: float, high: float) -> tuple[float, float]:
     return low, high if highest is None else min(high, metric.scale * highest)
 
 
-def ends_of(rows: Iterable[dict[str, Any]], name: str, scale: float = 1.0) -> list[Ends]:
+def ends_of(rows: Iterable[Mapping[str, Any]], name: str, scale: float = 1.0) -> list[Ends]:
     """The intervals in a table's columns `name_low` and `name_high`."""
     pairs = [(row[f"{name}_low"], row[f"{name}_high"]) for row in rows]
     return [(scale * low, scale * high) for low, high in pairs if low is not None and high is not None]
@@ -116,3 +118,18 @@ def clip_arrows(axes: Axes, y: float, low: float, high: float, colour: str) -> N
     for outside, x, marker in ((low < left, left, "<"), (high > right, right, ">")):
         if outside:
             axes.plot([x], [y], marker=marker, ms=4, color=colour, clip_on=False, lw=0, zorder=4)
+
+
+def dead_axis(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make the horizontal axis that of the dead latents of `rows`, which have their interval, too."""
+    points = [DEAD.scale * row[DEAD.name] for row in rows]
+    _, right = bounded(DEAD, *robust_limits(points, ends_of(rows, DEAD.name, DEAD.scale)))
+    ax.set_xlabel(DEAD.axis)
+    if max(points) > LINEAR_BELOW * LOG_RATIO:
+        # deaths span from none to nearly all: linear alone would pile the good arms up at the edge
+        ax.set_xscale("symlog", linthresh=LINEAR_BELOW, linscale=0.6)
+        ticks = [tick for tick in DEAD_TICKS if tick <= right]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.set_xticks([], minor=True)
+        ax.set_xlabel(f"{DEAD.axis} (linear up to 1, logarithmic above)")
+    ax.set_xlim(-0.04 * min(right, LINEAR_BELOW * LOG_RATIO), right)

@@ -12,15 +12,13 @@ from harness.analysis.lettering import distinct, shorten
 from harness.analysis.palette import PALETTE
 from harness.analysis.plots.labels import Point, label_points
 from harness.analysis.plots.panels import colour_legend
-from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, possible, robust_limits
+from harness.analysis.plots.scales import bounded, dead_axis, ends_of, possible, robust_limits
 from harness.analysis.style import LEGEND_ENTRY, SOFT, grid, page
 from harness.analysis.text import number
 from harness.analysis.view import Row, View
 from harness.metrics import DEAD, FVU
 
 HEIGHT, TALL = 3.9, 4.6  # inches
-LINEAR_BELOW = 1.0  # percent; above it the axis is logarithmic
-TICKS = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)
 MOST_NAMES = 12
 CROWD = 40  # arms: where there are more, markers are smaller, and not all have their intervals
 LETTERS = 34  # of a name beside a point
@@ -113,17 +111,7 @@ def _marker_legend(view: View) -> list[Line2D]:
 
 def _set_limits(ax: Axes, arms: list[Row]) -> None:
     ax.set_ylim(*bounded(FVU, *robust_limits([arm["fvu"] for arm in arms], ends_of(arms, "fvu"))))
-    points = [DEAD.scale * arm["dead_fraction"] for arm in arms]
-    _, right = bounded(DEAD, *robust_limits(points, ends_of(arms, "dead_fraction", DEAD.scale)))
-    ax.set_xlabel(DEAD.axis)
-    if max(points) > LINEAR_BELOW * LOG_RATIO:
-        # deaths span from none to nearly all: linear alone would pile the good arms up at the edge
-        ax.set_xscale("symlog", linthresh=LINEAR_BELOW, linscale=0.6)
-        ticks = [tick for tick in TICKS if tick <= right]
-        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        ax.set_xticks([], minor=True)
-        ax.set_xlabel(f"{DEAD.axis} (linear up to 1, logarithmic above)")
-    ax.set_xlim(-0.04 * min(right, LINEAR_BELOW * LOG_RATIO), right)
+    dead_axis(ax, arms)
 
 
 def _place(ax: Axes, x: float, y: float) -> Point:
