@@ -23,6 +23,7 @@ PACKAGES = [
     "study",
     "training",
     "evaluation",
+    "interpretability",
     "workers",
     "engines",
     "records",

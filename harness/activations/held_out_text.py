@@ -1,4 +1,5 @@
-"""The held-out text that language models run on with an SAE in place, kept beside the activations. numpy only."""
+"""The held-out text behind the activations, kept beside them: language models run on it with an SAE in place, and
+latents are read on it. numpy only."""
 
 from __future__ import annotations
 
@@ -43,16 +44,17 @@ class HeldOutText(NamedTuple):
 
 
 def write_held_out_text(folder: Path, text: HeldOutText, model: str, **about: Any) -> dict[str, Any]:
-    """Write the head of the text into a store's folder. Returns the entry `text` of the store's manifest.
+    """Write the text into a store's folder. Returns the entry `text` of the store's manifest.
 
     model: the language model's folder, from the store's. about: what else is in `DECISIVE`, the model's
     fingerprint and the two places, `{module, side}`, that an SAE reads and replaces; and the numbers of its
-    parameters and of the words in its vocabulary, which decide the memory that it takes.
+    parameters and of the words in its vocabulary, which decide the memory that it takes. The entry's `tokens` are
+    those of the head, on which the model runs with SAEs in place.
     """
-    head = text.head()
-    tensors = {name: part for name, part in head._asdict().items() if part is not None}
+    tensors = {name: part for name, part in text._asdict().items() if part is not None}
     save_file({name: np.ascontiguousarray(part) for name, part in tensors.items()}, folder / FILE)
-    entry = {"tokens": int(head.kept.sum()), "model": model, "sha256": sha256_of([folder / FILE]), **about}
+    tokens = int(text.head().kept.sum())
+    entry = {"tokens": tokens, "model": model, "sha256": sha256_of([folder / FILE]), **about}
     decisive = {name: entry[name] for name in DECISIVE}
     return {**entry, "fingerprint": hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()}
 

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from harness.study.memory import FLOAT, LOGITS, PREDICTIONS
+
+if TYPE_CHECKING:
+    from harness.activations.held_out_text import HeldOutText
 
 
 class Place(NamedTuple):
@@ -227,9 +230,19 @@ def _first_states(place: Place, change: Callable[[Tensor], Tensor | None]) -> It
         handle.remove()
 
 
-@lru_cache(maxsize=1)
-def open_run(store: str, device: str) -> LanguageModelRun:
-    """The model and the text behind an activation store, as long as no other is asked for.
+class OpenedModel(NamedTuple):
+    """The language model behind an activation store, and where SAEs read and replace its activations."""
+
+    model: Any
+    tokenizer: Any
+    reads: Place
+    replaces: Place
+    text: HeldOutText  # all of it
+    mean: Tensor  # [D], of training activations at `replaces`
+
+
+def open_model_of(store: Path, device: torch.device) -> OpenedModel:
+    """The model and the held-out text behind an activation store.
 
     Raises UserError if the model is not there, or is not the one whose activations were captured.
     """
@@ -238,20 +251,31 @@ def open_run(store: str, device: str) -> LanguageModelRun:
     from harness.activations.store import ActivationStore
     from harness.activations.stream_file import STREAM, StreamFile
 
-    opened = ActivationStore.open(Path(store))
+    opened = ActivationStore.open(store)
     about = opened.manifest["text"]
-    if (Path(store) / STREAM).is_file():
-        spec = StreamFile.read(Path(store))
-        model, _ = open_model(spec.model, spec.model_fingerprint, torch.device(device), spec.error)
+    if (store / STREAM).is_file():
+        spec = StreamFile.read(store)
+        model, tokenizer = open_model(spec.model, spec.model_fingerprint, device, spec.error)
     else:
-        folder = Path(store) / about["model"]
+        folder = store / about["model"]
         opened.check_model(folder)
-        model, _ = load_model(folder)
+        model, tokenizer = load_model(folder)
         model = model.to(device)
-    text = read_held_out_text(Path(store), about)
+    text = read_held_out_text(store, about)
     places = (about["reads"], about["replaces"])
     reads, replaces = (Place(model.get_submodule(place["module"]), place["side"]) for place in places)
     mean = torch.from_numpy((opened.targets or opened).mean).to(device)
+    return OpenedModel(model, tokenizer, reads, replaces, text, mean)
+
+
+@lru_cache(maxsize=1)
+def open_run(store: str, device: str) -> LanguageModelRun:
+    """The model and the head of the text behind an activation store, as long as no other is asked for.
+
+    Raises UserError as `open_model_of` does.
+    """
+    opened = open_model_of(Path(store), torch.device(device))
+    text = opened.text.head()
     ids, kept = (torch.from_numpy(part).to(device) for part in (text.ids, text.kept))
     mask = None if text.mask is None else torch.from_numpy(text.mask).to(device)
-    return LanguageModelRun(model, reads, replaces, (ids, kept, mask), mean)
+    return LanguageModelRun(opened.model, opened.reads, opened.replaces, (ids, kept, mask), opened.mean)

@@ -16,6 +16,7 @@ from harness.study.axes import FIELDS, Axis, Setting, read_axis, read_field
 from harness.study.curve import POINTS
 from harness.study.designs import Design, check_axes, read_design
 from harness.study.indifference import read_indifference
+from harness.study.interpretability import Interpretability, read_interpretability
 from harness.study.memory import KnownFeatures
 from harness.study.pruning import Pruning, read_pruning
 from harness.study.recipe import RECIPE_FIELDS, Recipe, Scalar
@@ -61,6 +62,7 @@ class StudyForm(Strict):
     published: PublishedFigures | None = None
     tuning_seeds: Seeds = Field(default=[])  # choose each arm's tuned setting for `seeds`
     indifference: dict[str, Any] = Field(default={})  # changes that do not matter: harness/study/indifference.py
+    interpretability: Any = None  # harness/study/interpretability.py
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Study:
     indifference: Mapping[str, float] = field(default_factory=dict)  # by the outcome's short name, in its unit
     drawn: tuple[Setting, ...] = ()  # the arms of a sampled design: levels of the untuned axes
     references: Mapping[str, Path] = field(default_factory=dict)  # folders of SAEs, by their names
+    interpretability: Interpretability | None = None  # None: it does not ask what latents mean
     look_after: tuple[int, ...] = ()  # seeds after which the undecided arms alone go on; the last are all
 
     @property
@@ -176,6 +179,7 @@ def load_study(path: Path) -> Study:
         curve_points=form.curve_points,
         published=form.published,
         indifference=read_indifference(file, form.indifference),
+        interpretability=read_interpretability(file, form.interpretability),
         references=_references(file, form),
         look_after=look_after,
     )

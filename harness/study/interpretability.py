@@ -1,0 +1,49 @@
+"""What a study asks about the meaning of its latents: the key `interpretability` of a study file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.yaml_file import Strict, YamlFile
+
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Rules(Strict):
+    """The judge that is built in: rules over tokens, learned on one half of the contexts. Deterministic."""
+
+    kind: Literal["rules"] = "rules"
+
+
+class Interpretability(Strict):
+    """How latents are sampled, which windows of the held-out text are shown, and who judges.
+
+    latents: per SAE, drawn at random, dead ones among them. windows: activating ones that a latent is judged by,
+    and as many of each kind of negatives. to_explain: activating ones that an explanation is made of, from the
+    other half of the contexts. draws: how often all of these are drawn, each time anew.
+    """
+
+    latents: Annotated[int, Field(ge=2, le=200_000)] = 200
+    tokens: Annotated[int, Field(ge=1_000)] = 131_072  # of the held-out text, at most
+    window: Annotated[int, Field(ge=8, le=512)] = 32  # tokens
+    quantiles: Annotated[int, Field(ge=1, le=20)] = 5  # of activation, each with as many windows
+    windows: Annotated[int, Field(ge=2, le=200)] = 20
+    to_explain: Annotated[int, Field(ge=2, le=1_000)] = 100
+    draws: Annotated[int, Field(ge=1, le=20)] = 2
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    judge: Rules = Rules()
+
+
+def read_interpretability(file: YamlFile, raw: object) -> Interpretability | None:
+    """What stands under the key; None where nothing does. Raises UserError."""
+    if raw is None:
+        return None
+    found: Interpretability = file.check(Interpretability, raw, ("interpretability",))
+    return found
+
+
+def settings_of(asked: Interpretability) -> dict[str, Any]:
+    """All that decides the figures, as JSON has it."""
+    return asked.model_dump(mode="json")
