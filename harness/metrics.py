@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 # Where a metric is measured: on the held-out activations after training; there for each sparse layer; and at the
 # points of learning curves, on held-out activations and on the batches that were trained on since the last point.
@@ -19,6 +19,7 @@ QUALITY = "harness.evaluation.quality:measure"
 FEATURES = "harness.evaluation.known_features:measure"
 ROBUST = "harness.evaluation.robust"
 LANGUAGE_MODEL = "harness.evaluation.loss_recovered:measure"
+LATENTS = "harness.interpretability.figures:figures_of"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Metric:
     `optional`: where it is measured, if not everywhere.
     `measured_by`: `module:function` of what measures it; one function may measure several metrics.
     `measured_on`: what that function is given beside the SAE: held-out activations, or the language model on the
-    text behind them. Where a source has no text, metrics of the latter kind are not measured.
+    text behind them; where a source has no text, metrics of the latter kind are not measured. Or the tables of
+    its latents, which a study asks for (`interpretability`).
     `group`: the final values of one group are drawn in one figure, beside FVU.
     """
 
@@ -52,9 +54,9 @@ class Metric:
     bounds: tuple[float | None, float | None] = (0, None)
     optional: str = ""
     measured_by: str = QUALITY
-    measured_on: Literal["activations", "text"] = "activations"
+    measured_on: Literal["activations", "text", "latents"] = "activations"
     places: tuple[Place, ...] = ("final",)
-    group: Literal["reconstruction", "features"] = "reconstruction"
+    group: Literal["reconstruction", "features", "interpretability"] = "reconstruction"
 
     def defined(self, dead_window: str = "`dead_window`") -> str:
         """The definition with the dead window in it."""
@@ -109,6 +111,14 @@ def _feature(name: str, label: str, definition: str) -> Metric:
         measured_by=FEATURES,
         group="features",
     )
+
+
+def _of_latents(name: str, label: str, definition: str, **others: Any) -> Metric:
+    """Of a study's sampled latents: a share in percent, unless `others` say otherwise."""
+    known: dict[str, Any] = {"axis": f"{label}, %", "scale": 100, "unit": " %", "digits": 1, "bounds": (0, 1)}
+    known |= {"optional": "where the study asks for interpretability", "measured_by": LATENTS}
+    known |= {"measured_on": "latents", "group": "interpretability"}
+    return Metric(name, label, definition=definition, **(known | others))
 
 
 FVU = Metric(
@@ -231,6 +241,197 @@ CROSS_ENTROPY = replace(
 
 MCC = _feature(
     "mcc", "MCC", "mean over features of |correlation| with the matched latent; one to one, 0 where unmatched"
+)
+
+_POINTS: dict[str, Any] = {"change": "points", "better": "higher"}
+_NUMBER: dict[str, Any] = {"scale": 1, "unit": "", "digits": 3}
+_OVER_SAMPLE = "over a random sample of the latents, in which dead ones and unscored ones count as chance (50 %)"
+
+OF_LATENTS: tuple[Metric, ...] = (  # of the study key `interpretability`
+    _of_latents(
+        "detection",
+        "detection",
+        "balanced accuracy of a judge who says, from a latent's explanation, in which windows of the text it "
+        "fires: the mean of its recall of windows where it does and of random ones where it does not; "
+        f"{_OVER_SAMPLE}",
+        places=("final", "layer"),
+        **_POINTS,
+    ),
+    _of_latents(
+        "detection_failed",
+        "detection, dead as failed",
+        "detection over the same sample, where dead and unscored latents count 0",
+        better="higher",
+    ),
+    _of_latents(
+        "detection_alive",
+        "detection of alive latents",
+        "detection over those latents of the sample that are alive and could be scored",
+        **_POINTS,
+    ),
+    _of_latents(
+        "detection_weighted",
+        "detection weighted by firing rate",
+        "mean detection of those latents, each weighted by its firing rate: what the judge makes of a firing",
+        **_POINTS,
+    ),
+    _of_latents(
+        "detection_hard",
+        "detection with hard negatives",
+        "detection where the windows in which the latent is silent are hard ones: with its peak token, near its "
+        "windows in meaning, or activating its nearest neighbour; the mean over the three kinds, "
+        f"{_OVER_SAMPLE}",
+        **_POINTS,
+    ),
+    _of_latents(
+        "detection_hard_alive",
+        "detection of alive latents with hard negatives",
+        "the same over alive latents that could be scored",
+        better="higher",
+    ),
+    _of_latents(
+        "detection_same_token",
+        "detection, same token",
+        "detection where the other windows have the latent's peak token, and it is silent in them; over the "
+        "sample",
+        better="higher",
+    ),
+    _of_latents(
+        "detection_similar",
+        "detection, similar text",
+        "detection where the other windows are the nearest in meaning, by the language model's own activations, "
+        "in which the latent is silent; over the sample",
+        better="higher",
+    ),
+    _of_latents(
+        "detection_neighbour",
+        "detection, neighbour",
+        "detection where the other windows are those in which the latent is silent and its nearest neighbour by "
+        "co-firing fires; over the sample",
+        better="higher",
+    ),
+    _of_latents(
+        "detection_permuted",
+        "detection, explanations permuted",
+        "detection of alive latents with the explanation of another latent: what the judge accepts from anybody; "
+        "about 50 % if it is sound",
+    ),
+    _of_latents(
+        "detection_strong",
+        "recall of strong activations",
+        "share of the windows with the strongest activations of a latent that the judge finds; mean over alive "
+        "latents",
+        better="higher",
+    ),
+    _of_latents(
+        "detection_weak",
+        "recall of weak activations",
+        "share of the windows with the weakest activations of a latent that the judge finds; mean over alive "
+        "latents",
+        better="higher",
+    ),
+    _of_latents(
+        "fuzzing",
+        "fuzzing",
+        "balanced accuracy of a judge who says, from the explanation, whether the highlighted tokens of a window "
+        f"are those that the latent fires on; {_OVER_SAMPLE}",
+        **_POINTS,
+    ),
+    _of_latents(
+        "fuzzing_alive",
+        "fuzzing of alive latents",
+        "fuzzing over alive latents that could be scored",
+        better="higher",
+    ),
+    _of_latents(
+        "intruder",
+        "intruder",
+        "how often a judge without an explanation finds, among four windows of the latent, the one in which it is "
+        "silent; over the sample, in which dead and unscored latents count as chance (20 %)",
+        **_POINTS,
+    ),
+    _of_latents(
+        "intruder_alive",
+        "intruder of alive latents",
+        "the same over alive latents that could be scored",
+        better="higher",
+    ),
+    _of_latents(
+        "latents_dead",
+        "dead latents of the sample",
+        "share of the sampled latents that fire on no token of the text on which latents are read",
+        better="lower",
+        places=("final", "layer"),
+    ),
+    _of_latents(
+        "latents_dense",
+        "dense latents",
+        "share of the sampled latents that fire on more than 10 % of the tokens",
+        better="lower",
+    ),
+    _of_latents(
+        "latents_token_only",
+        "token-only latents",
+        "share of the sampled latents whose detection is at least 70 % with random negatives, and below 60 % with "
+        "those that have the same peak token: what looks like a context is a token",
+    ),
+    _of_latents(
+        "latents_unscored",
+        "unscored latents",
+        "share of the sampled latents that fire, but in too few windows to be explained and judged: fewer than "
+        "two on either side",
+        better="lower",
+    ),
+    _of_latents(
+        "invalid_answers",
+        "invalid answers",
+        "share of the judge's answers that are not valid; they count as wrong",
+        better="lower",
+    ),
+    _of_latents(
+        "direction_cosine",
+        "constancy of the direction",
+        "mean cosine of what switching a latent off changes in the reconstruction, token by token, with the mean "
+        "of these changes: 1 for a linear decoder; over alive latents of the sample",
+        axis="mean cosine with the latent's mean direction",
+        **(_POINTS | _NUMBER | {"bounds": (-1, 1)}),
+    ),
+    _of_latents(
+        "direction_share",
+        "first principal share",
+        "share of the sum of squares of these changes that lies along their first principal direction; over alive "
+        "latents of the sample",
+        better="higher",
+    ),
+    _of_latents(
+        "logit_kl",
+        "effect on next-token predictions",
+        "mean KL divergence of the language model's predictions from those with the latent switched off, at "
+        "tokens on which it fires most, in nats; over alive latents of the sample",
+        axis="KL divergence, nats",
+        **(_NUMBER | {"unit": " nats", "digits": 4, "bounds": (0, None)}),
+    ),
+    _of_latents(
+        "shallow_cosine",
+        "nearness to a shallow SAE's latent",
+        "cosine of a latent's mean direction with the nearest decoder row of the baseline's SAE of the same seed; "
+        "over alive latents of the sample",
+        axis="cosine with the nearest row of the baseline",
+        **(_NUMBER | {"bounds": (-1, 1)}),
+    ),
+    _of_latents(
+        "found_again",
+        "latents found again",
+        "share of the sampled latents that another seed of the arm has, too: a latent whose activations on the "
+        "text correlate above 0.7 with this one's; dead ones count as not found",
+        **_POINTS,
+    ),
+    _of_latents(
+        "found_again_weighted",
+        "latents found again, weighted by firing rate",
+        "the same, each latent weighted by its firing rate",
+        better="higher",
+    ),
 )
 
 _WITHIN_1_5M = _within("dead_fraction_1_5m_tokens", "1.5 million")
@@ -363,6 +564,7 @@ METRICS: tuple[Metric, ...] = (  # in the order in which tables have them
         "uniqueness",
         "distinct features that firing latents correlate best with / the smaller of the counts of both",
     ),
+    *OF_LATENTS,
     replace(
         FVU,
         label="training FVU",

@@ -101,6 +101,10 @@ class Workspace:
         """Of which cells a study keeps the trained SAEs (harness/sweep/kept_saes.py)."""
         return self.runs / f"{study}.kept.json"
 
+    def latents(self, study: str) -> Path:
+        """What a study found about the latents of its SAEs, one folder per cell (harness/sweep/latents.py)."""
+        return self.runs / f"{study}.latents"
+
     def finished(self, study: str) -> Path:
         """What Optuna and MLflow were told when a study was last finished."""
         return self.runs / f"{study}.finished"

@@ -24,7 +24,7 @@ ENTRIES = {
     "language_model": "harness.activations.language_model",
     "activations": "harness.activations.capture",
     "synthetic": "harness.activations.synthetic",
-    "sweep": "harness.workers.worker",
+    "sweep": "harness.workers.worker",  # and what interprets the latents of trained SAEs
     "tables": "harness.analysis.tables",
     "figures": "harness.analysis.figures",
     "report": "harness.analysis.report",
@@ -38,6 +38,7 @@ IRRELEVANT = {
     *(f"harness.fingerprint{part}" for part in ("", ".code", ".modules", ".names", ".text", ".walk")),
     "harness.locks",
     "harness.progress",
+    "harness.secrets",
     "harness.yaml_file",
     "harness.sae.sizes",  # comes with study/recipe.py; what the stages name of sae/ has it anyway
     "harness.activations",
@@ -83,7 +84,8 @@ def test_every_stage_has_an_entry_here():
 def test_a_stage_depends_on_the_code_that_decides_what_it_makes(stage):
     listed = code_of(stage)
     assert all(path.exists() for path in listed)
-    needed = {m for m in closure(ENTRIES[stage]) if m not in IRRELEVANT and not m.startswith("harness.study")}
+    reached = closure(ENTRIES[stage]) | (closure("harness.interpretability.arm") if stage == "sweep" else set())
+    needed = {m for m in reached if m not in IRRELEVANT and not m.startswith("harness.study")}
     missing = [m for m in sorted(needed) if not any(path_of(m).is_relative_to(path) for path in listed)]
     assert not missing
 
@@ -130,7 +132,7 @@ def test_every_study_has_its_stages_and_reads_its_own_source():
 STAND_IN = """#!/bin/sh
 # In the place of `harness run`: what DVC needs of it.
 mkdir -p results/ground_truth
-for name in study.json cells.jsonl curves.jsonl; do grep -h ' k:' "$2" > "results/ground_truth/$name"; done
+for name in study.json cells.jsonl curves.jsonl latents.parquet latent_scores.parquet; do grep -h ' k:' "$2" > "results/ground_truth/$name"; done
 """
 
 

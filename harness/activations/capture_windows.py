@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.activations.contexts import ContextReader
 from harness.activations.documents import Split
 from harness.activations.folders import full_disk_as_user_error, published, read_json, sha256_of
 from harness.activations.held_out_text import HeldOutText, write_held_out_text
@@ -227,7 +228,9 @@ def _manifest(
 
 def _write_text(maker: WindowMaker, folder: Path) -> dict[str, Any]:
     """Keep held-out contexts with the activations, to measure on them what SAEs do to the language model."""
-    spec, contexts = maker.spec, maker.reader("held_out").window(0)
+    spec = maker.spec
+    all_at_once = spec.contexts.model_copy(update={"window": spec.contexts.held_out_tokens})
+    contexts = ContextReader(spec.text, maker.tokenizer, all_at_once, "held_out", error=spec.error).window(0)
     places = {"reads": spec.places[0], "replaces": spec.places[-1]}
     return write_held_out_text(
         folder,

@@ -37,11 +37,13 @@ def evaluate(options: Namespace, console: Console) -> None:
 def _evaluate(options: Namespace, console: Console) -> None:
     from harness.sweep.controller import Sweep
     from harness.sweep.export import check_owner
+    from harness.sweep.latents import check_text
 
     study, workspace, results = load(options)
     check_owner(results, study, workspace)
     check_paths(study, workspace, results)
     store = store_of(study, workspace)
+    check_text(study, store)
     store.verify()
     sweep = Sweep(study, known_cells(study, store, workspace), store, workspace, *engine_of(options), train=False)
     if not sweep.progress.cells:

@@ -27,6 +27,7 @@ from harness.study.memory import FLOAT
 from harness.study.plan import Cost, cost
 from harness.study.recipe import Recipe, Scalar
 from harness.study.spec import Study
+from harness.sweep.latents import StudyLatents
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 
@@ -68,6 +69,7 @@ def show_plan(
         *spending(estimate, left, known is not None, price),
         _kept(study, found, workspace, cells),
         *_to_measure(study, workspace, cells, store, estimate),
+        *_to_interpret(study, found, workspace, store),
         *_edits(study, workspace, source),
         *_weaknesses(store),
     ]
@@ -178,6 +180,20 @@ def _to_measure(
             f"(harness run --train-again) takes about {duration(seconds)}"
         )
     return lines
+
+
+def _to_interpret(
+    study: Study, found: list[ArmSpec], workspace: Workspace, store: ActivationStore | None
+) -> list[str]:
+    """Of how many reported cells the latents are still to be interpreted, where the study asks about these."""
+    if (asked := study.interpretability) is None:
+        return []
+    seeds = len(study.looks[0])  # what a look may add is not counted
+    latents = None if store is None else StudyLatents(study, workspace, store)
+    cells, done = len(found) * seeds, 0
+    if latents is not None and latents.cells:
+        cells, done = len(latents.cells), len(latents.known())
+    return [f"latents to interpret: {asked.latents:,} of each of {cells - done} cells ({done} done)"]
 
 
 def _kept(study: Study, found: list[ArmSpec], workspace: Workspace, cells: list[CellSpec]) -> str:

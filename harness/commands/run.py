@@ -45,6 +45,7 @@ def _run(options: Namespace, console: Console) -> None:
     from harness.study.fit import check_fits
     from harness.sweep.controller import Sweep
     from harness.sweep.export import check_owner
+    from harness.sweep.latents import check_text
 
     study, workspace, results = load(options)
     check_fits(study, study.source.stored.tokens, study.source.path)  # before anything long starts
@@ -52,6 +53,7 @@ def _run(options: Namespace, console: Console) -> None:
     check_paths(study, workspace, results)
     prepare_missing(study.source, workspace, console)
     store = store_of(study, workspace)
+    check_text(study, store)
     store.verify()
     known = known_cells(study, store, workspace)
     sweep = Sweep(study, known, store, workspace, *engine_of(options), train_again=options.train_again)

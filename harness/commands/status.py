@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from harness.commands.cells import cells_of
+from harness.commands.cells import cells_of, store_of
 from harness.commands.command import load, results_argument, study_argument
 from harness.locks import is_held
 
@@ -63,6 +63,8 @@ def show_status(study: Study, workspace: Workspace, found: Known, results: Path,
         console.print(f"  {phase}: {done} of {total} done")
     if owner := read_lock(workspace.controller(study.name)):
         console.print(f"  run by {owner}")
+    if line := _latents(study, workspace):
+        console.print(line)
     failed = [(cell, reason) for cell in cells if (reason := states[cell.id][1])]
     for cell, reason in failed[:SHOWN]:
         console.print(f"  {cell.label}: {reason}")
@@ -75,6 +77,18 @@ def show_status(study: Study, workspace: Workspace, found: Known, results: Path,
     if (results / "report.html").exists():
         console.print(f"  report: {results / 'report.html'}")
     return found.final and sum(counts[state] for state in ENDED) == len(cells)
+
+
+def _latents(study: Study, workspace: Workspace) -> str:
+    """How many cells' latents are interpreted, where the study asks about these."""
+    from harness.sweep.latents import StudyLatents
+
+    if study.interpretability is None:
+        return ""
+    latents = StudyLatents(study, workspace, store_of(study, workspace))
+    if not latents.cells:
+        return "  latents: interpreted when all cells have ended"
+    return f"  latents: {len(latents.known())} of {len(latents.cells)} cells interpreted"
 
 
 def state_of(folder: CellFolder) -> tuple[str, str | None]:

@@ -87,6 +87,7 @@ def sweep_and_export(sweep: Sweep, options: Namespace, results: Path, console: C
     if sweep.done:
         _keep_saes(study, sweep, results, console)
         export(study, sweep.found(), store, workspace, results)  # without what is gone now
+    not_interpreted = _interpret(sweep, results, console)
     cells = list(sweep.cells.values())
     if plain := without_kernels(cells, workspace):
         console.print(
@@ -103,12 +104,40 @@ def sweep_and_export(sweep: Sweep, options: Namespace, results: Path, console: C
         )
     for reason, logs in failed.items():
         console.print(f"{len(logs)} cells could not be measured: {reason}; log: {logs[0]}", soft_wrap=True)
+    for reason, logs in not_interpreted.items():
+        console.print(
+            f"the latents of {len(logs)} cells could not be interpreted: {reason}; log: {logs[0]}", soft_wrap=True
+        )
     if progress.failed:
         console.print(
             f"{progress.failed} cells failed: `harness status {options.study}` says why; run again to retry them"
         )
-    if progress.failed or failed:
+    if progress.failed or failed or not_interpreted:
         raise SystemExit(CELLS_FAILED)
+
+
+def _interpret(sweep: Sweep, results: Path, console: Console) -> dict[str, list[Path]]:
+    """Find out what the study asks about latents of reported cells, once it is known which these are.
+
+    Returns the logs of cells where that failed, by reason.
+    """
+    from harness.analysis.tables import reported_cells
+    from harness.sweep.export import export
+    from harness.sweep.latents import interpret_cells
+    from harness.workers.cell_folder import CellFolder
+
+    if sweep.study.interpretability is None or not sweep.ended:
+        return {}
+    reported = reported_cells(results)
+    folders = {cell.id: CellFolder(sweep.workspace.cell(cell.id)) for cell in sweep.cells.values()}
+    cells = [c for c in sweep.cells.values() if c.id in reported and folders[c.id].keeps_sae()]
+    with sweep.alone():
+        before = sweep.latents.known()
+        failed = interpret_cells(sweep.latents, cells, sweep.store, sweep.workspace, sweep.options.devices[0])
+        if sweep.latents.known() != before:
+            sweep.record(console)
+    export(sweep.study, sweep.found(), sweep.store, sweep.workspace, results)
+    return failed
 
 
 def _keep_saes(study: Study, sweep: Sweep, results: Path, console: Console) -> None:

@@ -62,9 +62,12 @@ class Measurement:
 
 def measurements(held_out: str, text: str | None = None) -> list[Measurement]:
     """All of them, for held-out activations with this fingerprint, and the text with that one, if there is any."""
-    measured = (metric for metric in metrics.METRICS if {"final", "layer"} & {*metric.places})
-    functions = {metric.measured_by: metric.measured_on for metric in measured}
-    given = {"activations": held_out, "text": text}
+    given: dict[On, str | None] = {"activations": held_out, "text": text}
+    functions: dict[str, On] = {
+        metric.measured_by: metric.measured_on
+        for metric in metrics.METRICS
+        if {"final", "layer"} & {*metric.places} and metric.measured_on != "latents"  # harness/sweep/latents.py
+    }
     return [
         Measurement(function, code_fingerprint([function, *COMMON_ROOTS[on]]), data, on)
         for function, on in functions.items()

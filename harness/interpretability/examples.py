@@ -1,26 +1,25 @@
 """The windows that are shown of a latent: activating ones by quantile, and negatives of several kinds.
 
-Shape letters: n windows that are shown, L tokens of a window.
+Shape letters: n windows that are shown, L tokens of a window, M all windows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.interpretability.firings import Firings
+from harness.interpretability.negatives import KINDS, Negatives, Shown
 from harness.interpretability.windows import Windows
 from harness.study.interpretability import Interpretability
 
 ACTIVATING = "activating"
-Negatives = Literal["random", "same_token", "similar", "neighbour"]
-NEGATIVES: tuple[Negatives, ...] = ("random", "same_token", "similar", "neighbour")
-# A latent -> windows in which it does not fire, the best ones first
-Candidates = Callable[[int], NDArray[np.int64]]
+NEGATIVES: tuple[Negatives, ...] = tuple(KINDS)  # the random ones first
+NEITHER = -1  # the quantile of a negative, and its peak
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Examples:
 
     latent: int
     draw: int
-    windows: NDArray[np.int64]  # [n], numbers of `Windows`
+    windows: NDArray[np.int64]  # [n], numbers of `Windows`; one may be there as negatives of several kinds
     kinds: NDArray[np.str_]  # [n]
     quantiles: NDArray[np.int64]  # [n], of the windows' highest activation, from 0, the weakest; -1 for negatives
     to_explain: NDArray[np.bool_]  # [n]; the others are judged
@@ -38,50 +37,87 @@ class Examples:
     def __len__(self) -> int:
         return len(self.windows)
 
+    @property
+    def peaks(self) -> NDArray[np.int64]:
+        """[n]: where in a window the highest activation is, the first of equal ones; -1 for negatives."""
+        return np.where(self.kinds == ACTIVATING, self.activations.argmax(1), NEITHER)
+
     def only(self, *kinds: str, to_explain: bool) -> Examples:
         """Those of these kinds on one side."""
-        kept = np.isin(self.kinds, kinds) & (self.to_explain == to_explain)
+        return self.rows(np.flatnonzero(np.isin(self.kinds, kinds) & (self.to_explain == to_explain)))
+
+    def rows(self, chosen: NDArray[np.int64]) -> Examples:
+        """These of them, in this order."""
         parts = (self.windows, self.kinds, self.quantiles, self.to_explain, self.activations)
-        return Examples(self.latent, self.draw, *(part[kept] for part in parts))
+        return Examples(self.latent, self.draw, *(part[chosen] for part in parts))
+
+
+class _Part(NamedTuple):
+    """Windows of one kind on one side."""
+
+    windows: NDArray[np.int64]
+    kind: str
+    quantiles: NDArray[np.int64]
+    to_explain: bool
 
 
 class Drawing:
-    """Draws the windows of an SAE's latents. `candidates`: of each kind of negatives besides random ones."""
+    """Draws the windows of an SAE's latents."""
 
-    def __init__(
-        self,
-        windows: Windows,
-        firings: Firings,
-        asked: Interpretability,
-        candidates: Mapping[str, Candidates] | None = None,
-    ) -> None:
+    def __init__(self, windows: Windows, firings: Firings, asked: Interpretability) -> None:
         self._windows = windows
         self._firings = firings
         self._asked = asked
-        self._candidates = dict(candidates or {})
 
     def draw(self, latent: int, draw: int) -> Examples:
-        """The windows of a latent, the same for the same `draw`; none for a dead one."""
+        """The windows of a latent, the same for the same `draw`; none for a dead one.
+
+        On either side as many activating ones as are asked for, or all; and so many negatives of each kind, or
+        as many as there are. A latent that fires in every window has none.
+        """
+        firing = self._firings.of(latent)
+        strongest = self._windows.strongest(*firing)
         random = np.random.default_rng([self._asked.seed, 2, latent, draw])
-        activations = self._windows.activations(*self._firings.of(latent), self._firings.total)
-        strongest = activations.max(1)
-        parts: list[tuple[NDArray[np.int64], str, NDArray[np.int64], bool]] = []
-        for to_explain, count in ((True, self._asked.to_explain), (False, self._asked.windows)):
-            side = self._windows.to_explain == to_explain
-            active = np.flatnonzero(side & (strongest > 0))
-            chosen, quantiles = _by_quantile(active, strongest[active], self._asked.quantiles, count, random)
-            parts.append((chosen, ACTIVATING, quantiles, to_explain))
-            if len(active):
-                silent = np.flatnonzero(side & (strongest == 0))
-                others = random.permutation(silent)[:count]
-                parts.append((others, NEGATIVES[0], np.full(len(others), -1), to_explain))
-        windows, kinds, quantiles, sides = (
-            np.concatenate(column)
-            for column in zip(
-                *((w, np.full(len(w), kind), q, np.full(len(w), side)) for w, kind, q, side in parts), strict=True
-            )
+        parts = [
+            part
+            for to_explain, count in ((True, self._asked.to_explain), (False, self._asked.windows))
+            for part in self._side(latent, strongest, to_explain, count, random)
+        ]
+        sizes = [len(part.windows) for part in parts]
+        windows = np.concatenate([part.windows for part in parts])
+        return Examples(
+            latent,
+            draw,
+            windows,
+            np.repeat([part.kind for part in parts], sizes),
+            np.concatenate([part.quantiles for part in parts]),
+            np.repeat([part.to_explain for part in parts], sizes),
+            self._windows.activations(*firing, windows),
         )
-        return Examples(latent, draw, windows, kinds, quantiles, sides, activations[windows])
+
+    def _side(
+        self,
+        latent: int,
+        strongest: NDArray[np.float32],
+        to_explain: bool,
+        count: int,
+        random: np.random.Generator,
+    ) -> Iterator[_Part]:
+        """Activating windows and negatives of one side. strongest: the highest activation in each window [M]."""
+        side = self._windows.to_explain == to_explain
+        active = np.flatnonzero(side & (strongest > 0))
+        chosen, quantiles = _by_quantile(active, strongest[active], self._asked.quantiles, count, random)
+        yield _Part(chosen, ACTIVATING, quantiles, to_explain)
+        if not len(chosen):
+            return
+        order = random.permutation(
+            chosen
+        )  # where fewer negatives are found, they belong to windows of all quantiles
+        peaks = self._windows.activations(*self._firings.of(latent), order).argmax(1)
+        shown = Shown(latent, order, self._windows.ids[order, peaks], side & (strongest == 0), count, random)
+        for kind, negatives in KINDS.items():
+            found = negatives(shown, self._windows, self._firings)
+            yield _Part(found, kind, np.full(len(found), NEITHER), to_explain)
 
 
 def _by_quantile(

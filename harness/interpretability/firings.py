@@ -7,23 +7,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.evaluation.known_features import codes_of
+from harness.evaluation.known_features import Codes, codes_of
 from harness.interpretability.text import Text
-from harness.training.metrics import HeldOut
+from harness.training.metrics import EVALUATION_BATCH, HeldOut
 from harness.training.trained_sae import TrainedSAE
+
+Integers = NDArray[np.integer[Any]]
+CODES_AT_ONCE = 2**25  # numbers of [tokens, N]: of SAEs without top-k, a batch's codes are as many
+
+
+class Neighbours(NamedTuple):
+    """The latents whose firings are most like those of another one, the nearest first; only such as fire with it.
+
+    alike: by the Jaccard index: tokens on which both fire, over tokens on which one does.
+    """
+
+    latents: NDArray[np.int64]  # [n]
+    alike: NDArray[np.float64]  # [n]
 
 
 @dataclass(frozen=True)
 class Firings:
     """All entries, ordered by latent and then by token."""
 
-    tokens: NDArray[np.int64]  # [A], rows of the text
-    latents: NDArray[np.int64]  # [A]
+    tokens: Integers  # [A], rows of the text
+    latents: Integers  # [A]
     values: NDArray[np.float32]  # [A], above 0
     total: int  # T
     layers: tuple[int, ...]  # latents of each coder
@@ -47,45 +61,52 @@ class Firings:
         """The coder that a latent belongs to, from 0."""
         return int(np.searchsorted(np.cumsum(self.layers), latent, side="right"))
 
-    def of(self, latent: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The tokens that a latent fires on, in their order, and its values there."""
+    def of(self, latent: int) -> tuple[Integers, NDArray[np.float32]]:
+        """The tokens that a latent fires on, ascending, and its values there."""
         here = slice(self.starts[latent], self.starts[latent + 1])
         return self.tokens[here], self.values[here]
 
     @cached_property
-    def _by_token(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _by_token(self) -> tuple[Integers, NDArray[np.int64]]:
         """The latents of all entries by token; where each token's begin, and the last one's end: [T + 1]."""
         order = np.argsort(self.tokens, kind="stable")
-        return self.latents[order], np.searchsorted(self.tokens[order], np.arange(self.total + 1))
+        starts = np.concatenate([[0], np.bincount(self.tokens, minlength=self.total).cumsum()])
+        return self.latents[order], starts
 
-    def neighbour(self, latent: int) -> int | None:
-        """The latent whose firings are most like those of this one; None where no other fires on its tokens.
-
-        By the Jaccard index: tokens on which both fire, over tokens on which one does.
-        """
+    def neighbours(self, latent: int, most: int = 1) -> Neighbours:
+        """The nearest latents by co-firing, at most so many; none where no other fires on its tokens."""
         tokens, _ = self.of(latent)
-        if not len(tokens):
-            return None
-        latents, starts = self._by_token
-        others = np.concatenate([latents[starts[token] : starts[token + 1]] for token in tokens])
-        both = np.bincount(others, minlength=len(self.counts))
+        both = np.bincount(self._on(tokens), minlength=len(self.counts))
         both[latent] = 0
-        alike = both / np.maximum(1, self.counts + len(tokens) - both)
-        best = int(alike.argmax())
-        return best if both[best] else None
+        others = np.flatnonzero(both)
+        alike = both[others] / (self.counts[others] + len(tokens) - both[others])
+        nearest = np.argsort(-alike, kind="stable")[:most]
+        return Neighbours(others[nearest], alike[nearest])
+
+    def _on(self, tokens: Integers) -> Integers:
+        """The latents of all entries on these tokens."""
+        latents, starts = self._by_token
+        first, sizes = starts[tokens], starts[tokens + 1] - starts[tokens]
+        before = np.repeat(sizes.cumsum() - sizes, sizes)
+        return latents[np.repeat(first, sizes) + np.arange(len(before)) - before]
 
 
+@torch.no_grad()
 def firings_of(sae: TrainedSAE, text: Text) -> Firings:
-    """Code every token of the text once, on the SAE's device."""
-    device = sae.input_mean.device
-    held_out = HeldOut(sae.input.centre(text.x.to(device)), 1.0)
-    blocks = codes_of(lambda x, _: sae.code(x), held_out)
-    tokens = torch.cat([block.tokens.long() + block.start for block in blocks]).cpu().numpy()
-    latents = torch.cat([block.latents.long() for block in blocks]).cpu().numpy()
-    values = torch.cat([block.values.float() for block in blocks]).cpu().numpy()
-    order = np.lexsort((tokens, latents))
+    """Code every token of the text once, on the SAE's device. Of the text, only a batch at a time is there."""
+    device, latents = sae.input_mean.device, sae.sae.latents
+    batch = max(1, min(EVALUATION_BATCH, CODES_AT_ONCE // latents))
+    blocks: list[Codes] = []
+    for start in range(0, len(text), batch):
+        x = sae.input.centre(text.x[start : start + batch].to(device))
+        (block,) = codes_of(lambda rows, _: sae.code(rows), HeldOut(x, 1.0, batch=batch))
+        blocks.append(Codes(start, start + len(x), *(part.cpu() for part in block[2:])))
+    tokens = torch.cat([block.tokens + block.start for block in blocks]).int().numpy()
+    of_latents = torch.cat([block.latents for block in blocks]).numpy()
+    values = torch.cat([block.values.float() for block in blocks]).numpy()
+    order = np.lexsort((tokens, of_latents))
     layers = tuple(coder.latents for coder in sae.sae.stack())
-    return Firings(tokens[order], latents[order], values[order], len(text), layers)
+    return Firings(tokens[order], of_latents[order], values[order], len(text), layers)
 
 
 def sampled_latents(latents: int, count: int, seed: int) -> NDArray[np.int64]:

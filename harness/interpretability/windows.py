@@ -1,25 +1,32 @@
 """Windows of a text, and which of them a latent fires in.
 
-Shape letters: M windows, L tokens of a window, T kept positions of the text.
+Shape letters: C contexts, S positions of a context, M windows, L tokens of a window, T kept positions of the text,
+I width of an activation, n windows that are asked for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.interpretability.embeddings import embeddings_of
+from harness.interpretability.firings import Integers
 from harness.interpretability.text import Text
+
+NO_TOKEN = -1  # stands at the end of a window in which the context has ended
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of `length` tokens, one after another in their contexts; what is left of a context is in none.
+    """Windows of `length` tokens, one after another in their contexts.
 
-    rows: of each token the row of its activations in the text, -1 where it has none (as special tokens have).
-    to_explain: whether an explanation may be made of the window; the others are judged. By context, so that no
-    text is on both sides.
+    ids: `NO_TOKEN` where the context has ended. rows: of each token the row of its activations in the text, -1
+    where it has none (as special tokens have). to_explain: whether an explanation may be made of the window; the
+    others are judged. By context, so that no text is on both sides. embedding: directions of length 1; the cosine
+    of two says how alike the windows are.
     """
 
     ids: NDArray[np.int64]  # [M, L]
@@ -27,6 +34,8 @@ class Windows:
     context: NDArray[np.int64]  # [M]
     start: NDArray[np.int64]  # [M], the first token's position in its context
     to_explain: NDArray[np.bool_]  # [M]
+    embedding: NDArray[np.float32]  # [M, I]
+    total: int  # T
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -35,24 +44,80 @@ class Windows:
     def length(self) -> int:
         return int(self.ids.shape[1])
 
+    def strongest(self, tokens: Integers, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A latent's highest activation in every window [M], from the rows that it fires on and its values there.
+
+        0 where it is silent.
+        """
+        windows = self._of_rows[tokens]
+        inside = windows >= 0
+        highest = np.zeros(len(self), np.float32)
+        np.maximum.at(highest, windows[inside], values[inside])
+        return highest
+
     def activations(
-        self, tokens: NDArray[np.int64], values: NDArray[np.float32], total: int
+        self, tokens: Integers, values: NDArray[np.float32], windows: NDArray[np.int64]
     ) -> NDArray[np.float32]:
-        """A latent's activations in every window [M, L], from the rows it fires on, its values, and T."""
-        dense = np.zeros(total + 1, np.float32)  # the last is that of positions without a row
-        dense[tokens] = values
-        return dense[self.rows]
+        """A latent's activations in some windows [n, L], from the rows it fires on, ascending, and its values."""
+        rows = self.rows[windows]
+        if not len(tokens):
+            return np.zeros(rows.shape, np.float32)
+        places = np.searchsorted(tokens, rows).clip(max=len(tokens) - 1)
+        return np.where(tokens[places] == rows, values[places], np.float32(0))
+
+    def with_token(self, token: int) -> NDArray[np.int64]:
+        """The windows in which this token has activations, each once, ascending."""
+        tokens, windows = self._by_token
+        first, end = np.searchsorted(tokens, [token, token + 1])
+        return np.unique(windows[first:end])
+
+    @cached_property
+    def _of_rows(self) -> NDArray[np.int32]:
+        """The window that each row of the text is in, -1 for none: [T]."""
+        found = np.full(self.total, -1, np.int32)
+        windows, positions = np.nonzero(self.rows >= 0)
+        found[self.rows[windows, positions]] = windows
+        return found
+
+    @cached_property
+    def _by_token(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All tokens that have activations, ascending, and the window of each."""
+        windows, positions = np.nonzero(self.rows >= 0)
+        tokens = self.ids[windows, positions]
+        order = np.argsort(tokens, kind="stable")
+        return tokens[order], windows[order]
 
 
 def windows_of(text: Text, length: int, seed: int) -> Windows:
-    """The windows of a text; those of a random half of its contexts are to explain."""
+    """The windows of a text; those of a random half of its contexts are to explain.
+
+    The first one starts with the first token of its context that is no padding. Windows are left out in which
+    less than half of the positions have activations, since a latent is silent there for lack of text; and those
+    with the same tokens as a window before them, since an explanation could be judged on what it was made of.
+    """
     contexts, positions = text.ids.shape
     length = min(length, positions)
-    each = positions // length
-    cut = slice(0, each * length)
-    ids, rows = (part[:, cut].reshape(contexts * each, length) for part in (text.ids, text.rows))
+    each = -(-positions // length)
+    ids, rows, first = _without_padding(text)
+    more = ((0, 0), (0, each * length - positions))
+    ids, rows = (
+        np.pad(part, more, constant_values=NO_TOKEN).reshape(contexts * each, length) for part in (ids, rows)
+    )
     context = np.repeat(np.arange(contexts), each)
-    start = np.tile(np.arange(each) * length, contexts)
-    first = np.random.default_rng([seed, 0]).permutation(contexts) < contexts // 2
-    used = (rows >= 0).any(1)
-    return Windows(ids[used], rows[used], context[used], start[used], first[context[used]])
+    start = np.tile(np.arange(each) * length, contexts) + first[context]
+    to_explain = np.random.default_rng([seed, 0]).permutation(contexts) < contexts // 2
+    used = np.flatnonzero(2 * (rows >= 0).sum(1) >= length)
+    used = used[np.sort(np.unique(ids[used], axis=0, return_index=True)[1])]
+    ids, rows, context = ids[used], rows[used], context[used]
+    embedding = embeddings_of(text.x, rows)
+    return Windows(ids, rows, context, start[used], to_explain[context], embedding, len(text))
+
+
+def _without_padding(text: Text) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """ids and rows [C, S] with each context's first token in front and `NO_TOKEN` for padding; where it was."""
+    if text.mask is None:
+        return text.ids, text.rows, np.zeros(len(text.ids), np.int64)
+    first = text.mask.argmax(1)
+    places = (np.arange(text.ids.shape[1]) + first[:, None]) % text.ids.shape[1]
+    ids = np.where(text.mask, text.ids, NO_TOKEN)
+    return np.take_along_axis(ids, places, 1), np.take_along_axis(text.rows, places, 1), first

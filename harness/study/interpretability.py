@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from harness.study.judges import RUNNING, Judging, Rules, read_judge
 from harness.yaml_file import Strict, YamlFile
 
 Count = Annotated[int, Field(ge=1, le=10_000)]
-
-
-class Rules(Strict):
-    """The judge that is built in: rules over tokens, learned on one half of the contexts. Deterministic."""
-
-    kind: Literal["rules"] = "rules"
 
 
 class Interpretability(Strict):
@@ -33,17 +28,19 @@ class Interpretability(Strict):
     to_explain: Annotated[int, Field(ge=2, le=1_000)] = 100
     draws: Annotated[int, Field(ge=1, le=20)] = 2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    judge: Rules = Rules()
+    judge: Judging = Rules()
 
 
 def read_interpretability(file: YamlFile, raw: object) -> Interpretability | None:
     """What stands under the key; None where nothing does. Raises UserError."""
     if raw is None:
         return None
+    if isinstance(raw, dict) and "judge" in raw:
+        raw = {**raw, "judge": read_judge(file, raw["judge"])}
     found: Interpretability = file.check(Interpretability, raw, ("interpretability",))
     return found
 
 
 def settings_of(asked: Interpretability) -> dict[str, Any]:
     """All that decides the figures, as JSON has it."""
-    return asked.model_dump(mode="json")
+    return asked.model_dump(mode="json", exclude={"judge": set(RUNNING)})

@@ -164,11 +164,13 @@ def load_study(path: Path) -> Study:
     _check_seeds(file, seeds, form.tuning_seeds, axes)
     design = read_design(file, form.design)
     check_axes(file, axes, design)
+    source = _source(file, form.source)
+    _check_latents(file, form, source)
     study = Study(
         name=file_name(file),
         file=file,
         question=form.question.strip(),
-        source=_source(file, form.source),
+        source=source,
         stated=_stated(file, form),
         axes=tuple(axes),
         design=design,
@@ -198,6 +200,16 @@ def _source(file: YamlFile, name: str) -> Source:
     except OSError as failure:
         raise file.error(("source",), f"expected a source file, {path}: {failure.strerror}") from None
     return load_source(path)
+
+
+def _check_latents(file: YamlFile, form: StudyForm, source: Source) -> None:
+    """What latents mean can be asked of SAEs that stay on disk, and on a text."""
+    if form.interpretability is None:
+        return
+    if form.keep == "none":
+        raise file.error(("keep",), "expected 'reported' or 'all', since 'interpretability' needs trained SAEs")
+    if source.stored.features is not None:
+        raise file.error(("interpretability",), f"expected a source with text, got {source.name}, which has none")
 
 
 def _references(file: YamlFile, form: StudyForm) -> dict[str, Path]:

@@ -10,9 +10,11 @@ folders say what is done, and the next controller updates Optuna and MLflow from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -39,9 +41,13 @@ from harness.sweep.dispatcher import Dispatcher
 from harness.sweep.display import Display, SweepProgress
 from harness.sweep.interrupts import Interrupts
 from harness.sweep.kept_saes import KeptSAEs, may_keep
+from harness.sweep.latents import StudyLatents
 from harness.sweep.pruner import Pruner
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
+
+if TYPE_CHECKING:
+    from harness.sweep.study_recorder import StudyRecorder
 
 # Of the activations, told to MLflow
 OF_ACTIVATIONS = ("outlier_severity", "norm_mean", "massive_dimension_share", "massive_token_share")
@@ -93,6 +99,7 @@ class Sweep:
         self.progress = SweepProgress(study.name, found.size if train else len(trained))
         self.pruner = Pruner(study.pruning, self._folder)
         self.kept = KeptSAEs(workspace, study.name)
+        self.latents = StudyLatents(study, workspace, store)
 
     def run(self, console: Console) -> SweepProgress:
         """Run all cells that have no result yet, and measure those that lack a measurement and have their SAEs.
@@ -101,11 +108,7 @@ class Sweep:
 
         Ctrl-C and SIGTERM raise KeyboardInterrupt, after the workers have saved checkpoints.
         """
-        lock = self.workspace.controller(self.study.name)
-        with exclusive(lock, patience=1.0) as mine:
-            if not mine:
-                raise already_running(self.study, lock.read_text())
-            retry_while_disk_is_full(lock, partial(lock.write_text, this_process()))
+        with self.alone():
             self.interrupts = Interrupts()
             if self.train_again:
                 self._forget_results()
@@ -115,11 +118,41 @@ class Sweep:
             self._run(console)
         return self.progress
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While no other controller runs this study. Raises UserError if one does."""
+        lock = self.workspace.controller(self.study.name)
+        with exclusive(lock, patience=1.0) as mine:
+            if not mine:
+                raise already_running(self.study, lock.read_text())
+            retry_while_disk_is_full(lock, partial(lock.write_text, this_process()))
+            yield
+
+    def record(self, console: Console) -> None:
+        """Bring the databases up to date with what was found about the cells since `run`, without workers.
+
+        Within `alone`.
+        """
+        recorder = self._open_recorder(console)
+        try:
+            for cell in self.cells.values():
+                recorder.add(cell)
+            recorder.flush()
+        finally:
+            recorder.close(complete=self.done)
+        self._note_finished()
+
     @property
     def done(self) -> bool:
         """Whether every cell of the study has a result, and every measurement that can be made of it."""
         found = self._known()
         return found.final and self.progress.done == len(found.cells)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every cell has ended, with a result or a failure, and no others can follow."""
+        found = self._known()
+        return found.final and all(self._folder(cell.id).score() is not None for cell in found.cells)
 
     def found(self) -> Known:
         """The cells that were taken up, and what is known of others."""
@@ -145,19 +178,10 @@ class Sweep:
         engine = self.start(options, self.workspace.log(self.study.name), self._shared_bytes(), self._roots())
         recorder = None
         try:  # workers start while the databases are opened
-            with console.status("opening Optuna's and MLflow's databases"):
-                from harness.sweep.study_recorder import (
-                    StudyRecorder,  # imports Optuna and MLflow, which takes two seconds
-                )
-
-                known = {name: self.store.manifest[name] for name in OF_ACTIVATIONS}
-                say = partial(console.print, soft_wrap=True, markup=False, highlight=False)
-                self.recorder = recorder = StudyRecorder(
-                    self.study, self.workspace, known, say, self.pruner, self.measurements
-                )
-                recorder.keep_only(self._possible())
+            self.recorder = recorder = self._open_recorder(console)
+            recorder.keep_only(self._possible())
             dispatcher = Dispatcher(
-                engine, recorder, self.progress, options, self.store, self.pruner, say, self.kept
+                engine, recorder, self.progress, options, self.store, self.pruner, _say(console), self.kept
             )
             for cells in self._rounds():
                 dispatcher.add(*self._take_up(cells))
@@ -170,6 +194,20 @@ class Sweep:
             engine.stop(GRACE)
             if recorder is not None:
                 recorder.close(complete=self.done)
+        self._note_finished()
+
+    def _open_recorder(self, console: Console) -> StudyRecorder:
+        with console.status("opening Optuna's and MLflow's databases"):
+            # imports Optuna and MLflow, which takes two seconds
+            from harness.sweep.study_recorder import StudyRecorder
+
+            known = {name: self.store.manifest[name] for name in OF_ACTIVATIONS}
+            say = _say(console)
+            measured = self.measurements, self.latents
+            return StudyRecorder(self.study, self.workspace, known, say, self.pruner, *measured)
+
+    def _note_finished(self) -> None:
+        """Say what the databases hold, if nothing is missing in them."""
         if self.done:
             write_atomically(
                 self.workspace.finished(self.study.name), self._in_databases(list(self.cells.values()))
@@ -193,7 +231,9 @@ class Sweep:
         said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
         measured = [[one.function, one.code, one.held_out] for one in self.measurements]
         databases = self.workspace.databases(self.study.name)
-        return fingerprint([self.study.question, sorted(said, key=str), measured, databases]).encode()
+        latents = sorted(self.latents.known().items())
+        known = [self.study.question, sorted(said, key=str), measured, databases, latents]
+        return fingerprint(known).encode()
 
     def _folder(self, cell: str) -> CellFolder:
         return CellFolder(self.workspace.cell(cell), self.study.pruned_by)
@@ -281,6 +321,11 @@ class Sweep:
         """What measuring a trained cell takes: coding each held-out token, without training on it."""
         price = self._costs([cell])[cell.id]
         return replace(price, tokens=round(FORWARD * self.store.tokens("held_out")))
+
+
+def _say(console: Console) -> Callable[[str], Any]:
+    """Prints a line for the user, as it is."""
+    return partial(console.print, soft_wrap=True, markup=False, highlight=False)
 
 
 def read_lock(path: Path) -> str | None:

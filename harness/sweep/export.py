@@ -1,5 +1,6 @@
-"""What a sweep leaves for the tables: study.json, cells.jsonl and curves.jsonl, free of anything that varies
-from run to run (times, paths, order of work); and for the reader provenance.json, which has just that."""
+"""What a sweep leaves for the tables, free of anything that varies from run to run (times, paths, order of work):
+study.json, cells.jsonl and curves.jsonl, and what was found about latents, where that is asked for; and for the
+reader provenance.json, which has just what varies."""
 
 from __future__ import annotations
 
@@ -19,13 +20,15 @@ from harness.study.known import Known, asked_levels
 from harness.study.plan import cost
 from harness.study.spec import Study
 from harness.sweep.kept_saes import KeptSAEs
+from harness.sweep.latents import StudyLatents
 from harness.sweep.provenance import FILE as PROVENANCE
 from harness.sweep.provenance import write_provenance
 from harness.sweep.references import reference_records
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 
-FILES = ("study.json", "cells.jsonl", "curves.jsonl")
+LATENTS = ("latents.parquet", "latent_scores.parquet")  # harness/interpretability/tables.py
+FILES = ("study.json", "cells.jsonl", "curves.jsonl", *LATENTS)
 
 
 def check_owner(results: Path, study: Study, workspace: Workspace) -> None:
@@ -45,7 +48,8 @@ def check_owner(results: Path, study: Study, workspace: Workspace) -> None:
 
 
 def export(study: Study, found: Known, store: ActivationStore, workspace: Workspace, results: Path) -> None:
-    """Write the three files. A cell without a result is there too, as failed or missing.
+    """Write the files. A cell without a result is there too, as failed or missing; without rows in the tables of
+    latents, which are empty where a study asks nothing about these.
 
     `cells` in study.json counts all that the study asks for, also those that depend on results to come.
     """
@@ -66,7 +70,17 @@ def export(study: Study, found: Known, store: ActivationStore, workspace: Worksp
     summary["curve_tokens"] = max((point.get("measured_tokens", 0) for point in points), default=0)
     if references := reference_records(study, store, workspace):
         summary["references"] = references
+    _write_latents(study, [cell.id for cell in found.cells], store, workspace, results)
     write_json(results / "study.json", summary)
+
+
+def _write_latents(
+    study: Study, cells: list[str], store: ActivationStore, workspace: Workspace, results: Path
+) -> None:
+    from harness.interpretability.tables import write_together  # pyarrow: a third of a second
+
+    latents = StudyLatents(study, workspace, store)
+    write_together({cell: latents.folder / cell for cell in cells if latents.figures(cell) is not None}, results)
 
 
 def _differ(rows: list[dict[str, Any]], path: Path) -> bool:
@@ -86,11 +100,12 @@ Ended = list[tuple[CellSpec, CellFolder, dict[str, Any]]]  # each cell, its fold
 
 def _ended(study: Study, found: Known, store: ActivationStore, workspace: Workspace) -> Ended:
     asked = measurements(store.fingerprint, store.text_fingerprint)
+    latents = StudyLatents(study, workspace, store)
     ended = []
     for cell in found.cells:
         folder = CellFolder(workspace.cell(cell.id), study.pruned_by)
         outcome = folder.outcome(asked, cell.recipe) or folder.failure() or {"state": "missing", "reason": None}
-        ended.append((cell, folder, outcome))
+        ended.append((cell, folder, latents.added(cell.id, outcome)))
     return ended
 
 
@@ -154,6 +169,7 @@ def _describe(study: Study, found: Known, store: ActivationStore) -> dict[str, A
         **({"extended": extended} if (extended := _extended(found)) else {}),
         **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
         **({"indifference": dict(study.indifference)} if study.indifference else {}),
+        **({"interpretability": study.interpretability.model_dump(mode="json")} if study.interpretability else {}),
         **({"published": study.published.model_dump()} if study.published else {}),
         "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
         "dead_window": study.base.dead_window,

@@ -28,6 +28,7 @@ from harness.records.trial import CURVE
 from harness.study.cells import CellSpec
 from harness.study.identity import code_of
 from harness.study.spec import Study
+from harness.sweep.latents import StudyLatents
 from harness.sweep.pruner import Pruner
 from harness.workers.cell_folder import CellFolder, Record
 from harness.workspace import Workspace
@@ -50,16 +51,18 @@ class StudyRecorder:
         say: Callable[[str], Any] = lambda _: None,
         pruner: Pruner | None = None,
         measurements: Sequence[Measurement] = (),
+        latents: StudyLatents | None = None,
     ) -> None:
         """activations: figures of the study's activations, by name. say: prints a line for the user.
 
         verdicts: of a study that prunes; points that may still be pruned away are written later, or not at all.
-        measurements: those that every cell must have.
+        measurements: those that every cell must have. latents: what was found about latents of some.
         """
         self._workspace = workspace
         self._study = study
         self._pruner = pruner or Pruner(None, self.folder)
         self.measurements = tuple(measurements)
+        self._latents = latents
         name = workspace.name()
         with opening(OPTUNA, workspace.storage):
             make_ready(workspace.storage, create_trials, ours=workspace.storage_url is None, say=say)
@@ -163,6 +166,8 @@ class StudyRecorder:
         folder = self.folder(cell)
         done = folder.outcome(self.measurements, self._cells[cell].recipe)
         outcome = done or folder.failure() or {"state": "failed", "reason": "unknown"}
+        if self._latents is not None:
+            outcome = self._latents.added(cell, outcome)
         return {**outcome, "retries": folder.retries()}
 
     def catch_up(self) -> None:
