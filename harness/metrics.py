@@ -40,6 +40,8 @@ class Metric:
     text behind them; where a source has no text, metrics of the latter kind are not measured. Or the tables of
     its latents, which a study asks for (`interpretability`).
     `group`: the final values of one group are drawn in one figure, beside FVU.
+    `pairs`: whether a cell's value is its mean over pairs with the other seeds of its arm; the analysis takes into
+    account that these are not independent (`harness.inference.pairs`).
     """
 
     name: str
@@ -57,6 +59,7 @@ class Metric:
     measured_on: Literal["activations", "text", "latents"] = "activations"
     places: tuple[Place, ...] = ("final",)
     group: Literal["reconstruction", "features", "interpretability"] = "reconstruction"
+    pairs: bool = False
 
     def defined(self, dead_window: str = "`dead_window`") -> str:
         """The definition with the dead window in it."""
@@ -391,39 +394,40 @@ OF_LATENTS: tuple[Metric, ...] = (  # of the study key `interpretability`
     _of_latents(
         "direction_cosine",
         "constancy of the direction",
-        "mean cosine of what switching a latent off changes in the reconstruction, token by token, with the mean "
-        "of these changes: 1 for a linear decoder; over alive latents of the sample",
-        axis="mean cosine with the latent's mean direction",
+        "mean cosine between what switching a latent off changes in the reconstruction at two different tokens: 1 "
+        "for a latent that is a direction, as behind a linear decoder; over alive latents of the sample",
+        axis="mean cosine between a latent's effects on two tokens",
         **(_POINTS | _NUMBER | {"bounds": (-1, 1)}),
     ),
     _of_latents(
         "direction_share",
         "first principal share",
-        "share of the sum of squares of these changes that lies along their first principal direction; over alive "
-        "latents of the sample",
+        "share of the sum of squares of these changes along one line, the first principal direction of the "
+        "changes at other tokens; over alive latents of the sample",
         better="higher",
     ),
     _of_latents(
         "logit_kl",
         "effect on next-token predictions",
-        "mean KL divergence of the language model's predictions from those with the latent switched off, at "
-        "tokens on which it fires most, in nats; over alive latents of the sample",
+        "mean KL divergence of the language model's predictions without the latent from its own, KL(own ‖ "
+        "without), in nats, at the tokens on which it fires most; over alive latents of the sample",
         axis="KL divergence, nats",
         **(_NUMBER | {"unit": " nats", "digits": 4, "bounds": (0, None)}),
     ),
     _of_latents(
         "shallow_cosine",
         "nearness to a shallow SAE's latent",
-        "cosine of a latent's mean direction with the nearest decoder row of the baseline's SAE of the same seed; "
-        "over alive latents of the sample",
+        "cosine of a latent's mean direction with the nearest decoder row of the baseline's SAEs of other seeds, "
+        "among rows of alive latents; over alive latents of the sample",
         axis="cosine with the nearest row of the baseline",
         **(_NUMBER | {"bounds": (-1, 1)}),
     ),
     _of_latents(
         "found_again",
         "latents found again",
-        "share of the sampled latents that another seed of the arm has, too: a latent whose activations on the "
-        "text correlate above 0.7 with this one's; dead ones count as not found",
+        "share of all latents that the SAE of another seed has, too: a latent whose activations on the text "
+        "correlate above 0.7 with this one's, one to one; dead ones count as not found; mean over the other seeds",
+        pairs=True,
         **_POINTS,
     ),
     _of_latents(
@@ -431,6 +435,7 @@ OF_LATENTS: tuple[Metric, ...] = (  # of the study key `interpretability`
         "latents found again, weighted by firing rate",
         "the same, each latent weighted by its firing rate",
         better="higher",
+        pairs=True,
     ),
 )
 

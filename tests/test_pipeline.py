@@ -15,8 +15,8 @@ from tests.test_layering import PACKAGE, imports_of, name_of
 
 ROOT = PACKAGE.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-STUDIES = PIPELINE["vars"][0]["studies"]  # study -> its source
-TEXTS = ("docstrings", "docstrings_mlp")  # sources that are made of text
+STUDIES = PIPELINE["vars"][0]["studies"]  # study -> its source, and its null
+TEXTS = ("docstrings", "docstrings_mlp", "docstrings_random")  # sources that are made of text
 ALL_STAGES = {name: stage.get("do", stage) for name, stage in PIPELINE["stages"].items()}
 STAGES = {name: stage for name, stage in ALL_STAGES.items() if name not in STUDIES}
 ENTRIES = {
@@ -123,8 +123,11 @@ def test_dvc_reads_it(tmp_path):
 def test_every_study_has_its_stages_and_reads_its_own_source():
     written = {path.stem for path in (ROOT / "studies").glob("*.yaml")} - {"smoke"}  # a demo, run by hand
     assert set(STUDIES) == written
-    for study, source in STUDIES.items():
-        assert load_study(ROOT / "studies" / f"{study}.yaml").source.name == source
+    for study, item in STUDIES.items():
+        loaded = load_study(ROOT / "studies" / f"{study}.yaml")
+        assert loaded.source.name == item["source"]
+        nulls = loaded.interpretability.nulls if loaded.interpretability else []
+        assert [item["nulls"]] == (nulls or [study])
         assert ALL_STAGES[study]["deps"] == [f"results/{study}/report.html"]
         assert f"results/{study}/figures" in PIPELINE["plots"]
 

@@ -20,6 +20,7 @@ from harness.activations.documents import Split
 from harness.activations.folders import full_disk_as_user_error, published, read_json, sha256_of
 from harness.activations.held_out_text import HeldOutText, write_held_out_text
 from harness.activations.pretrained_model import resolve_model
+from harness.activations.random_model import random_model
 from harness.activations.store import FORMAT, MANIFEST, fingerprint_of
 from harness.activations.store_writer import ROWS_AT_ONCE, TARGETS, moments
 from harness.activations.stream_file import STREAM, StreamFile
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from harness.sources.pretrained import Pretrained
 
 SPLITS: tuple[Split, Split] = ("held_out", "train")  # the short one first: too little text is found early
+LANGUAGE_MODEL = "language_model"  # beside the store, where its weights are random
 SHARDS = "shards.json"  # those that are complete, while others are still captured
 
 
@@ -48,7 +50,7 @@ def capture_windows(source: Pretrained, out: Path) -> dict[str, Any]:
     Raises UserError if model, hook, text and settings do not fit each other, if a value is not finite, or if the
     disk is full.
     """
-    spec = resolved(source)
+    spec = resolved(source, out.parent / LANGUAGE_MODEL)
     with full_disk_as_user_error(out):
         folder = _begun(out, spec)
         maker = WindowMaker(spec, torch.device("cuda" if torch.cuda.is_available() else "cpu"), out.parent)
@@ -64,9 +66,13 @@ def capture_windows(source: Pretrained, out: Path) -> dict[str, Any]:
     return manifest
 
 
-def resolved(source: Pretrained) -> StreamFile:
-    """What the source file asks for, with commits and fingerprints of what is there now."""
-    model, fingerprint = resolve_model(source.model, source.error)
+def resolved(source: Pretrained, random: Path) -> StreamFile:
+    """What the source file asks for, with commits and fingerprints of what is there now.
+
+    random: the folder for a model of random weights, where it asks for one.
+    """
+    asked = source.model_read if source.model.weights == "trained" else random_model(source, random)
+    model, fingerprint = resolve_model(asked, source.error)
     text = resolve(source.text, source.error)
     return StreamFile(
         source=str(source.path),

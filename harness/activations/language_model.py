@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from harness.activations.documents import END_OF_TEXT, TOKENIZER, Split, read_documents
 from harness.activations.folders import replacing
+from harness.activations.model_files import METRICS
 from harness.activations.ngrams import Bigram, Unigram
 from harness.activations.quiet import no_bars
 from harness.activations.tokens import Ids, packed_contexts
@@ -25,7 +26,6 @@ from harness.progress import track
 if TYPE_CHECKING:
     from harness.sources.docstrings import Docstrings
 
-METRICS = "metrics.json"
 EVALUATED = 100_000  # held-out tokens, at most
 EVALUATED_AT_ONCE = 32  # contexts
 BETAS = (0.9, 0.95)
@@ -34,6 +34,8 @@ WARMUP, FINAL = 0.05, 0.05  # share of the steps; share of the learning rate at 
 
 def train_language_model(source: Docstrings, corpus: Path, out: Path) -> dict[str, Any]:
     """Train a GPT-2-architecture model on the corpus and save it with its tokenizer to the folder `out`.
+
+    With `weights: random` it is saved as it is before its first step, and measured like a trained one.
 
     `out` can be given to `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer.from_pretrained`; it is
     replaced as a whole, or left as it was. The same source, corpus, threads and CPU kind give the same bits.
@@ -50,7 +52,7 @@ def train_language_model(source: Docstrings, corpus: Path, out: Path) -> dict[st
             split: packed_contexts(read_documents(corpus, split), tokenizer, wanted.context, tokens, wanted.seed)
             for split, tokens in budgets.items()
         }
-        trained_on = _train(model, contexts["train"], source)
+        trained_on = _train(model, contexts["train"], source) if wanted.trained_on else 0
         vocabulary = len(tokenizer)
         metrics = {
             "held_out_loss": mean_loss(model, contexts["held_out"]),

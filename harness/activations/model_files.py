@@ -12,6 +12,8 @@ from harness.activations.text_spec import Raise
 NAME, REVISION = ("model", "name"), ("model", "revision")
 TOKENIZER = ("tokenizer*", "*.model", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json")
 WANTED = ("*.safetensors", "*.safetensors.index.json", "config.json", *TOKENIZER)
+NO_WEIGHTS = ("config.json", *TOKENIZER)
+METRICS = "metrics.json"  # of a model that was trained here
 UNWANTED = ("*/*", "consolidated*")  # other formats in folders of their own; Mistral's second copy
 
 
@@ -36,6 +38,16 @@ def find_model(name: str, revision: str | None, error: Raise) -> ModelFolder:
     if not (found.path / "config.json").is_file():
         raise error(NAME, f"expected a model; {name} has no config.json")
     return found
+
+
+def find_without_weights(name: str, revision: str | None, error: Raise) -> list[Path]:
+    """The files of the configuration and of the tokenizer, all in one folder; weights are not downloaded.
+
+    Raises UserError if there is no configuration.
+    """
+    read_config(name, revision, error)
+    folder = _find(name, revision, NO_WEIGHTS, error).path
+    return sorted({file for pattern in NO_WEIGHTS for file in folder.glob(pattern) if file.is_file()})
 
 
 def read_config(name: str, revision: str | None, error: Raise) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from harness.activations.model_files import NAME, find_model, fingerprint_of_model, text_config
 from harness.activations.quiet import no_bars
@@ -38,6 +38,20 @@ def load_model(folder: Path, dtype: str = "float32", device_map: str | None = No
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers' result without tokenizer files
         raise UserError(f"{folder}: expected its tokenizer, found none with a vocabulary")
     return model.eval().requires_grad_(False), tokenizer
+
+
+def new_model(folder: Path, dtype: str, seed: int) -> Any:
+    """A model of the configuration in a local folder, with the weights that its architecture begins with.
+
+    They are drawn in float32, on the CPU, by the seed; torch's global generator is left as it was. dtype: as
+    `load_model` takes it. Raises UserError if there can be none.
+    """
+    with _loading(folder, "a causal language model"), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    wanted = (config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype)
+    return model.to(wanted)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from harness.analysis.findings import headline
+from harness.analysis.interpretability.scores import ANSWERED, effects_table, of_latents
 from harness.analysis.level_effects import LevelEffect, effects_by_level
 from harness.analysis.sentence import Sentence, row_number
 from harness.analysis.text import change, level_name, plural, signed
@@ -24,11 +25,16 @@ def answer(view: View) -> list[Sentence]:
 def _axes(view: View) -> Iterator[Sentence]:
     for axis, levels in groupby(effects_by_level(view), key=lambda level: level.axis):
         known = list(levels)
-        for outcome in view.outcomes:
-            parts = [] if outcome.optional else _levels(view, known, outcome)
-            if parts:
+        for outcome in _asked(view):
+            if parts := _levels(view, known, outcome):
                 lead = f"{outcome.label[0].upper()}{outcome.label[1:]} by {axis}, against {known[0].reference}"
-                yield Sentence(lead, "effects", parts=tuple(parts))
+                yield Sentence(lead, effects_table(outcome), parts=tuple(parts))
+
+
+def _asked(view: View) -> list[Metric]:
+    """The outcomes that the answer is about: those of every study, and what latents mean where that is known."""
+    always = [outcome for outcome in view.outcomes if not outcome.optional]
+    return [*always, *of_latents(view, *ANSWERED)]
 
 
 def _levels(view: View, levels: Sequence[LevelEffect], outcome: Metric) -> list[Sentence]:
@@ -44,7 +50,7 @@ def _levels(view: View, levels: Sequence[LevelEffect], outcome: Metric) -> list[
         named = len(ordered) if len(ordered) <= MOST_LEVELS + 1 else MOST_LEVELS  # one is named, not counted
         parts += [_level(view, level, outcome, verdict) for level in ordered[:named]]
         if others := len(ordered) - named:
-            parts.append(Sentence(f"{verdict} with {plural(others, 'other')}", "effects"))
+            parts.append(Sentence(f"{verdict} with {plural(others, 'other')}", effects_table(outcome)))
     return parts
 
 
@@ -67,15 +73,16 @@ def _level(view: View, level: LevelEffect, outcome: Metric, verdict: str) -> Sen
     told = _told(level, outcome)
     row = told[0] if level.marginal is None or len(told) == 1 else level.marginal
     name, number = level_name(view.study, row), row_number(view.tables["effects"], row)
+    table = effects_table(outcome)
     if len(told) == 1:
         figures = change(row, outcome).removeprefix(f"{outcome.label} ")
-        return Sentence(f"{verdict} with {name} ({figures})", "effects", number, outcome.judge(verdict))
+        return Sentence(f"{verdict} with {name} ({figures})", table, number, outcome.judge(verdict))
     changes = sorted(pair[outcome.effect] for pair in told)
     figures = f"{signed(changes[0])} to {signed(changes[-1])} {outcome.change_unit}".rstrip()
     if verdict == MIXED:
-        return Sentence(f"with {name} {_counted(told, outcome)} ({figures})", "effects", number)
+        return Sentence(f"with {name} {_counted(told, outcome)} ({figures})", table, number)
     text = f"{verdict} with {name} ({figures} in {len(told)} pairs of arms)"
-    return Sentence(text, "effects", number, outcome.judge(verdict))
+    return Sentence(text, table, number, outcome.judge(verdict))
 
 
 def _counted(pairs: Sequence[Row], outcome: Metric) -> str:

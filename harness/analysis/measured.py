@@ -17,6 +17,7 @@ from harness.inference.crossfit import ChoiceError
 from harness.inference.estimates import Estimates, Sample, estimates
 from harness.inference.looks import level
 from harness.inference.means import Estimate, Positive
+from harness.inference.pairs import pseudo_values
 from harness.inference.spread import variance
 from harness.metrics import DEAD, FVU, Metric
 
@@ -34,6 +35,7 @@ LAST_BITS = 1e-6  # relative difference of two figures that is rounding: they ar
 class Measured:
     """`values`: for each arm its figures by seed, in the stored unit. `totals`: of what count each is a share.
 
+    Figures that are means over pairs of seeds come as pseudo-values, with the same mean.
     `at`: for each arm its figures at each tuned setting, and `choices`: the error of its choice between them.
     """
 
@@ -51,7 +53,7 @@ class Measured:
         return cls(
             metric,
             1 - alpha_of(study),
-            tuple(arm.values(metric.name) for arm in arms),
+            tuple(_values(arm, metric) for arm in arms),
             tuple(_latents(study, arm) if counted else None for arm in arms),
             tuple(_reported_at(study, arm, metric) for arm in arms),
             tuple(_choice(arm, metric) for arm in arms),
@@ -175,6 +177,11 @@ def alpha_of(study: StudyRecord) -> float:
     return level(study.looks) if study.looks else ALPHA
 
 
+def _values(arm: Arm, metric: Metric) -> Figures:
+    values = arm.values(metric.name)
+    return pseudo_values(values) if metric.pairs else values
+
+
 def _latents(study: StudyRecord, arm: Arm) -> float | None:
     """The latents of which an arm's dead ones are a share."""
     counts = [study.value({**cell.arm, **cell.tuned}, "latents") for cell in arm.finished().values()]
@@ -190,6 +197,6 @@ def _reported_at(study: StudyRecord, arm: Arm, metric: Metric) -> list[Figures]:
 
 
 def _choice(arm: Arm, metric: Metric) -> tuple[ChoiceError, list[Figures]] | None:
-    if arm.choice_of is None:
+    if arm.choice_of is None or metric.pairs:  # settings that are not reported have no pairs
         return None
     return arm.choice_of.error, [arm.figures(setting, metric.name) for setting in arm.choice_of.settings]

@@ -87,6 +87,18 @@ class Reference(Record):
     heldout: Figures
 
 
+class Null(Record):
+    """Figures that a score has without any meaning to find: of raw neurons, for example, or of a random model.
+
+    low, high: the ends of their 95 % intervals, where they have one.
+    """
+
+    label: str
+    figures: Figures
+    low: Figures = {}
+    high: Figures = {}
+
+
 class Extended(Record):
     """Values that the sweep added to an arm's list of a tuned axis, since its best value was the last one there.
 
@@ -127,6 +139,8 @@ class StudyRecord(Record):
     environment: dict[str, Any]
     published: PublishedFigures | None = None
     references: dict[str, Reference] = {}
+    interpretability: dict[str, Any] | None = None  # the settings that latents were sampled and judged with
+    nulls: dict[str, Null] = {}  # what their scores are to be compared with
     extended: dict[str, list[Extended]] = {}  # by tuned axis
 
     def seeds_of(self, cells: Sequence[CellRecord]) -> list[int]:

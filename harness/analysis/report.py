@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from harness.analysis import certainty
 from harness.analysis.answer import answer
+from harness.analysis.interpretability.scores import nulls
 from harness.analysis.page.contents import Contents
 from harness.analysis.page.figures import first_screen, page_figures
 from harness.analysis.page.latex import latex
@@ -42,6 +43,12 @@ CAPTIONS = {  # in the order of the page: what answers the study's question come
     "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
     "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens.",
     "features": "FVU and recovered features on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
+    "interpretability": "How well explanations of latents tell where they fire, against FVU on {heldout:,} "
+    "held-out tokens, one point per arm: over all sampled latents, over the living, weighted by firing rate, and "
+    "against hard negatives.{nulls}",
+    "interpretability_effects": "What each level changes in what latents mean; hollow circles are undecided.",
+    "interpretability_arms": "More of what latents mean, with 95 % intervals and single seeds.",
+    "interpretability_profiles": "Detection by how often a latent fires, and recall by how strongly.",
     "curves": "Learning curves against training tokens; held-out ones on {curve:,} held-out tokens. "
     "Latents that are silent in training are counted on training tokens, while weights change: they are not the "
     "dead latents of the tables.",
@@ -133,6 +140,7 @@ def _captions(view: View) -> dict[str, str]:
         "curve": view.study.curve_heldout_tokens,
         "published": f" Beside it: {published.title}. {published.note}" if published else "",
         "reconstruction": listed(labels),
+        "nulls": f" Broken lines: {listed([one.label for one in nulls(view).values()])}." if nulls(view) else "",
     }
     return {name: text.format(**known) for name, text in CAPTIONS.items()}
 

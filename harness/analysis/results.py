@@ -30,6 +30,8 @@ TABLES = (
     "layers",
     "frontier",
     "senses",
+    "latents",
+    "interpretability_variance",
 )
 
 

@@ -18,6 +18,9 @@ from harness.analysis.equal import with_equal_rows
 from harness.analysis.finite import finite_curves
 from harness.analysis.frontier import frontier_rows
 from harness.analysis.interactions import interaction_rows
+from harness.analysis.interpretability.breakdown import breakdown_rows
+from harness.analysis.interpretability.latents import SampledLatents, none_sampled, read_latents
+from harness.analysis.interpretability.variance import latent_variance_rows
 from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.levels import column, columns
 from harness.analysis.life import life_rows
@@ -39,13 +42,14 @@ LOST: tuple[State, ...] = ("diverged", "pruned", "failed", "missing")
 
 
 def make_tables(results: Path) -> None:
-    """Write `tables/*.{parquet,csv}` and `metrics.json` from study.json, cells.jsonl and curves.jsonl.
+    """Write `tables/*.{parquet,csv}` and `metrics.json` from what the sweep has exported.
 
-    Raises UserError where one of the three is missing, malformed or of another study.
+    Raises UserError where study.json, cells.jsonl or curves.jsonl is missing, malformed or of another study, or a
+    file of latents is malformed.
     """
     study = read_study(results)
     cells = read_cells(results, study)
-    tables = tables_of(study, cells, read_curves(results))
+    tables = tables_of(study, cells, read_curves(results), read_latents(results))
     folder = results / "tables"
     folder.mkdir(exist_ok=True)
     for name, table in tables.items():
@@ -54,7 +58,12 @@ def make_tables(results: Path) -> None:
     _write_metrics(results / "metrics.json", study, cells, tables["arms"])
 
 
-def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFrame) -> dict[str, pl.DataFrame]:
+def tables_of(
+    study: StudyRecord,
+    cells: Sequence[CellRecord],
+    curves: pl.DataFrame,
+    sampled: SampledLatents | None = None,
+) -> dict[str, pl.DataFrame]:
     """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written."""
     cells = _ordered(study, cells)  # else sums would differ in their last bits with the order of the records
     curves, bad_points = finite_curves(curves.sort("cell", "tokens"))
@@ -63,6 +72,7 @@ def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFr
     final = _final(cells)
     outcomes, metrics = compared(final), [metric.name for metric in final]
     by_layer = present(metrics_at("layer"), _measured(layer for cell in cells for layer in cell.layers))
+    sampled = sampled or none_sampled()
     effects = with_equal_rows(study, arms, outcomes, effect_rows(study, arms, outcomes))
     tables = {
         "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
@@ -79,6 +89,8 @@ def tables_of(study: StudyRecord, cells: Sequence[CellRecord], curves: pl.DataFr
         "layers": _frame(study, layer_rows(arms, by_layer)),
         "frontier": _frame(study, frontier_rows(study, arms)),
         "senses": _frame(study, sense_rows(study, arms, curves)),
+        "latents": _frame(study, breakdown_rows(arms, sampled)),
+        "interpretability_variance": _frame(study, latent_variance_rows(arms, sampled)),
     }
     if study.references:
         rows = _reference_rows(study, metrics)

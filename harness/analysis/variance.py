@@ -35,10 +35,11 @@ def variance_rows(arms: Sequence[Arm], outcomes: Sequence[Metric]) -> list[dict[
     """The variance table: for each outcome a row for each component of arm + seed + arm by seed.
 
     Of the arms that have a result at every seed at which any arm has one; no rows where these are not at least two
-    by two. `arm by seed` is what is left of a cell, and so holds the noise of a rerun on another processor, too.
+    by two, and none of metrics of pairs, whose figures are of no single seed. `arm by seed` is what is left of a
+    cell, and so holds the noise of a rerun on another processor, too.
     `sd`: in the unit of changes, that of log FVU in percent; `share`: of the sum of the three variances.
     """
-    return [row for outcome in outcomes for row in _outcome_rows(arms, outcome)]
+    return [row for outcome in outcomes if not outcome.pairs for row in _outcome_rows(arms, outcome)]
 
 
 def _outcome_rows(arms: Sequence[Arm], outcome: Metric) -> Iterator[dict[str, Any]]:

@@ -52,8 +52,13 @@ class View:
 
     @property
     def outcomes(self) -> tuple[Metric, ...]:
-        """Those of them that arms are compared by."""
-        return compared(self.metrics)
+        """Those of them that arms are compared by, but for those about what latents mean."""
+        return tuple(metric for metric in compared(self.metrics) if metric.group != "interpretability")
+
+    @property
+    def interpretability(self) -> tuple[Metric, ...]:
+        """Those about what latents mean, which have a section and figures of their own."""
+        return tuple(metric for metric in compared(self.metrics) if metric.group == "interpretability")
 
     @property
     def references(self) -> list[tuple[str, Row]]:

@@ -10,6 +10,7 @@ from harness.analysis import comparability, undercoverage
 from harness.analysis.asked import looks, searches
 from harness.analysis.certainty import open_choices
 from harness.analysis.design_limits import design_limits, effects_not_estimated
+from harness.analysis.interpretability import warnings as interpretability
 from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.levels import levels_in
 from harness.analysis.text import level_name, plural
@@ -39,6 +40,7 @@ def warnings(view: View) -> list[str]:
         *comparability.warnings(view),
         *searches(view),
         *looks(view),
+        *interpretability.warnings(view),
     ]
 
 

@@ -88,7 +88,9 @@ def _latents(study: Study, workspace: Workspace) -> str:
     latents = StudyLatents(study, workspace, store_of(study, workspace))
     if not latents.cells:
         return "  latents: interpreted when all cells have ended"
-    return f"  latents: {len(latents.known())} of {len(latents.cells)} cells interpreted"
+    cells, nulls = len(latents.cells), len(latents.nulls.left())
+    rest = f", {nulls} nulls to measure" if nulls else ""
+    return f"  latents: {len(latents.known())} of {cells} cells interpreted{rest}"
 
 
 def state_of(folder: CellFolder) -> tuple[str, str | None]:

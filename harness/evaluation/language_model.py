@@ -7,8 +7,8 @@ SAE reads, D of what it replaces (the same, but for a transcoder), V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -166,6 +166,23 @@ class LanguageModelRun:
             padding = {"attention_mask": batch.mask.long(), "position_ids": places}
         logits: Tensor = self._model(input_ids=batch.ids, use_cache=False, **padding).logits
         return logits[:, :-1][batch.scored].float().log_softmax(1)
+
+
+@torch.inference_mode()
+def log_probs_at(
+    model: Any,
+    ids: Tensor,
+    positions: Tensor,
+    padding: Mapping[str, Tensor],
+    changed: tuple[Place, Callable[[Tensor], Tensor]] | None = None,
+) -> Tensor:
+    """Log-probabilities [c, V], float32, of the token behind one position [c] of each context: ids [c, S].
+
+    padding: what the model is told of it. changed: a place, and what becomes of its states [c, S, width].
+    """
+    with nullcontext() if changed is None else _first_states(*changed):
+        logits: Tensor = model(input_ids=ids, use_cache=False, **padding).logits
+    return logits[torch.arange(len(ids), device=ids.device), positions].float().log_softmax(1)
 
 
 def cross_entropies(probabilities: Tensor, log_probs: Tensor) -> Tensor:

@@ -23,15 +23,11 @@ def embeddings_of(x: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     rows [M, L]: of each token its row of `x`, -1 where it has none; each window has at least one.
     """
     size = max(1, NUMBERS_AT_ONCE // (rows.shape[1] * x.shape[1]))
-    means = torch.cat([_means(x, torch.from_numpy(part)) for part in _parts(rows, size)])
+    means = torch.cat([_means(x, part) for part in torch.from_numpy(rows).split(size)])
     centred = means - means.mean(0)
     spread = centred.square().mean(0).sqrt()
     scaled = centred / torch.where(spread > 0, spread, 1)
     return torch.nn.functional.normalize(scaled, dim=1).numpy()
-
-
-def _parts(rows: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _means(x: Tensor, rows: Tensor) -> Tensor:

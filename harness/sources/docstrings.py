@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from harness.activations.model_files import METRICS
 from harness.errors import UserError
+from harness.files import read_record
 from harness.sources.model_cost import HookPoint, ModelCost, model_cost
 from harness.sources.source import ACTIVATIONS, Made, Source, Step, Stored
 from harness.yaml_file import Strict
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 CORPUS, LANGUAGE_MODEL = "corpus", "language_model"
 Positive = Annotated[int, Field(ge=1)]
+Weights = Literal["trained", "random"]  # of a language model
 
 
 class Corpus(Strict):
@@ -29,8 +32,9 @@ class Corpus(Strict):
 
 
 class LanguageModel(Strict):
-    """A GPT-2-architecture model trained on the corpus."""
+    """A GPT-2-architecture model trained on the corpus, or as it is before its first step."""
 
+    weights: Weights = "trained"  # random: a null for what is said of the latents of a trained one
     layers: Positive
     width: Positive
     heads: Positive
@@ -39,6 +43,11 @@ class LanguageModel(Strict):
     batch: Positive  # sequences a step
     lr: Annotated[float, Field(gt=0)]
     seed: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def trained_on(self) -> int:
+        """Tokens; none where the weights stay random."""
+        return self.tokens if self.weights == "trained" else 0
 
 
 class Place(Strict):
@@ -108,10 +117,10 @@ class Docstrings(Source):
             "vocab_size": self.corpus.vocabulary,
         }
         places = [HookPoint(place.hook, place.side) for place in (wanted, wanted.target) if place is not None]
-        name = f"trained here on {sizes.tokens:,} tokens"
+        name = f"trained here on {sizes.tokens:,} tokens" if sizes.trained_on else "random weights"
         cost = model_cost(name, config, places, sizes.context, "float32")
-        training = 3 * cost.whole_flops_per_token * sizes.tokens  # the backward pass: for weights, and for inputs
-        return replace(cost, training_flops=training)
+        passes = 3  # the backward pass: for weights, and for inputs
+        return replace(cost, training_flops=passes * cost.whole_flops_per_token * sizes.trained_on)
 
     def steps(self) -> tuple[Step, ...]:
         return (
@@ -124,10 +133,19 @@ class Docstrings(Source):
         """As every source does; a language model that lies beside the store must be the one that was captured."""
         super().check(store)
         if (model := store.path.parent / LANGUAGE_MODEL).exists():
+            self._check_weights(model)
             store.check_model(model)
             if store.text_fingerprint is None:
                 message = "expected activations with the held-out text beside them; make them again"
                 raise UserError(f"{store.path}: {message}: harness prepare {self.path} --step {ACTIVATIONS}")
+
+    def _check_weights(self, model: Path) -> None:
+        """Raise UserError if the language model was trained and should not have been, or the other way round."""
+        made = read_record(model / METRICS, ("tokens",))
+        if made is not None and (made["tokens"] > 0) != (self.language_model.weights == "trained"):
+            message = f"expected a language model with {self.language_model.weights} weights, as {self.path} says"
+            again = f"harness prepare {self.path} --step {LANGUAGE_MODEL}, then --step {ACTIVATIONS}"
+            raise UserError(f"{model}: {message}; make it again: {again}")
 
     def _make_corpus(self, folder: Path) -> Made:
         from harness.activations.corpus import build_corpus
@@ -147,6 +165,7 @@ class Docstrings(Source):
     def _make_activations(self, folder: Path) -> Made:
         from harness.activations.capture import capture_activations
 
+        self._check_weights(folder / LANGUAGE_MODEL)
         manifest = capture_activations(self, folder / CORPUS, folder / LANGUAGE_MODEL, folder / ACTIVATIONS)
         left_out = sum(manifest["special_left_out"].values())
         tokens = "{train:,} + {held_out:,} tokens".format(**manifest["tokens"])

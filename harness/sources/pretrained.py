@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from harness.activations.stream_file import ModelSpec, ReadAt
 from harness.activations.text_spec import ContextSettings, TextSpec
-from harness.sources.docstrings import Places
+from harness.sources.docstrings import Places, Weights
 from harness.sources.model_cost import HookPoint, ModelCost, NotKnown, model_cost
 from harness.sources.source import ACTIVATIONS, Made, Source, Step, Stored
 
@@ -42,11 +42,18 @@ class Activations(ContextSettings, Places):
         return int(float(number) * BYTES[unit])
 
 
+class Model(ModelSpec):
+    """A model that somebody has trained, or its architecture as it is before the first step."""
+
+    weights: Weights = "trained"  # random: a null for what is said of the latents of a trained one
+    seed: Annotated[int, Field(ge=0)] = 0  # of random weights
+
+
 class Pretrained(Source):
     """From text to activations, by way of a model that somebody else has trained."""
 
     kind: Literal["pretrained"]
-    model: ModelSpec
+    model: Model
     text: TextSpec
     activations: Activations
 
@@ -93,10 +100,16 @@ class Pretrained(Source):
 
         return read_config(self.model.name, self.model.revision, self.error)
 
+    @property
+    def model_read(self) -> ModelSpec:
+        """The model without what is only said of random weights."""
+        return ModelSpec(**self.model.model_dump(include=set(ModelSpec.model_fields)))
+
     def asked(self) -> dict[str, Any]:
         """What the file says that decides activations, as the store's manifest has it."""
+        model = self.model_read if self.model.weights == "trained" else self.model
         return {
-            "model": self.model.model_dump(exclude={"device_map"}),
+            "model": model.model_dump(exclude={"device_map"}),
             "text": self.text.model_dump(exclude_none=True),
             "activations": self.activations.model_dump(exclude={"disk", "feed", "tokens", "held_out_tokens"}),
         }

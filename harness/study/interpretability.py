@@ -7,9 +7,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from harness.study.judges import RUNNING, Judging, Rules, read_judge
-from harness.yaml_file import Strict, YamlFile
+from harness.yaml_file import Strict, YamlFile, file_name
 
+# What trained SAEs are compared with in every study: SAEs that are not trained, as people know them
+NULLS = {"neurons": "raw neurons", "principal_components": "principal components"}
+PERMUTED = "permuted"  # each latent with the explanation of another one
 Count = Annotated[int, Field(ge=1, le=10_000)]
+StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$")]
 
 
 class Interpretability(Strict):
@@ -17,7 +21,8 @@ class Interpretability(Strict):
 
     latents: per SAE, drawn at random, dead ones among them. windows: activating ones that a latent is judged by,
     and as many of each kind of negatives. to_explain: activating ones that an explanation is made of, from the
-    other half of the contexts. draws: how often all of these are drawn, each time anew.
+    other half of the contexts. draws: how often all of these are drawn, each time anew. nulls: studies whose
+    baselines are nulls of this one, besides untrained SAEs and permuted explanations, which every study has.
     """
 
     latents: Annotated[int, Field(ge=2, le=200_000)] = 200
@@ -29,6 +34,7 @@ class Interpretability(Strict):
     draws: Annotated[int, Field(ge=1, le=20)] = 2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     judge: Judging = Rules()
+    nulls: list[StudyName] = Field(default=[])  # as one of a language model of random weights
 
 
 def read_interpretability(file: YamlFile, raw: object) -> Interpretability | None:
@@ -38,9 +44,12 @@ def read_interpretability(file: YamlFile, raw: object) -> Interpretability | Non
     if isinstance(raw, dict) and "judge" in raw:
         raw = {**raw, "judge": read_judge(file, raw["judge"])}
     found: Interpretability = file.check(Interpretability, raw, ("interpretability",))
+    for name in found.nulls:
+        if name in (file_name(file), *NULLS, PERMUTED):
+            raise file.error(("interpretability", "nulls"), f"expected names of other studies, got {name!r}")
     return found
 
 
 def settings_of(asked: Interpretability) -> dict[str, Any]:
-    """All that decides the figures, as JSON has it."""
-    return asked.model_dump(mode="json", exclude={"judge": set(RUNNING)})
+    """All that decides the figures of cells, as JSON has it."""
+    return asked.model_dump(mode="json", exclude={"nulls": True, "judge": set(RUNNING)})

@@ -70,16 +70,17 @@ def export(study: Study, found: Known, store: ActivationStore, workspace: Worksp
     summary["curve_tokens"] = max((point.get("measured_tokens", 0) for point in points), default=0)
     if references := reference_records(study, store, workspace):
         summary["references"] = references
-    _write_latents(study, [cell.id for cell in found.cells], store, workspace, results)
+    latents = StudyLatents(study, workspace, store)
+    if study.interpretability is not None:
+        summary["interpretability"] = study.interpretability.model_dump(mode="json")
+        summary["nulls"] = latents.nulls.records()
+    _write_latents(latents, [cell.id for cell in found.cells], results)
     write_json(results / "study.json", summary)
 
 
-def _write_latents(
-    study: Study, cells: list[str], store: ActivationStore, workspace: Workspace, results: Path
-) -> None:
+def _write_latents(latents: StudyLatents, cells: list[str], results: Path) -> None:
     from harness.interpretability.tables import write_together  # pyarrow: a third of a second
 
-    latents = StudyLatents(study, workspace, store)
     write_together({cell: latents.folder / cell for cell in cells if latents.figures(cell) is not None}, results)
 
 
@@ -169,7 +170,6 @@ def _describe(study: Study, found: Known, store: ActivationStore) -> dict[str, A
         **({"extended": extended} if (extended := _extended(found)) else {}),
         **({"pruning": study.pruning.model_dump()} if study.pruning else {}),
         **({"indifference": dict(study.indifference)} if study.indifference else {}),
-        **({"interpretability": study.interpretability.model_dump(mode="json")} if study.interpretability else {}),
         **({"published": study.published.model_dump()} if study.published else {}),
         "recipe": {name: value for name, value in asdict(study.base).items() if name != "seed"},
         "dead_window": study.base.dead_window,

@@ -21,6 +21,7 @@ from harness.progress import track
 from harness.study.cells import CellSpec
 from harness.study.interpretability import Interpretability, settings_of
 from harness.study.spec import Study
+from harness.sweep.nulls import StudyNulls
 from harness.workers.cell_folder import CellFolder, Record
 from harness.workspace import Workspace
 
@@ -55,6 +56,7 @@ class StudyLatents:
 
     def __init__(self, study: Study, workspace: Workspace, store: ActivationStore) -> None:
         self._study = study
+        self._store = store
         self._read_on = [store.fingerprint, store.text_fingerprint]
         self.folder = workspace.latents(study.name)
         record = read_record(self._path, ("cells",)) if study.interpretability is not None else None
@@ -70,6 +72,11 @@ class StudyLatents:
         """What the study asks; only where it does."""
         assert self._study.interpretability is not None
         return self._study.interpretability
+
+    @property
+    def nulls(self) -> StudyNulls:
+        """The untrained SAEs that are measured beside the cells."""
+        return StudyNulls(self._study, self._store, self.folder, self.own)
 
     def own(self, cell: str) -> Stamp:
         """What decides all that is found about a cell's latents without regard to other cells."""
@@ -139,10 +146,11 @@ def interpret_cells(
     judge cannot go on; what was done until then stays.
     """
     latents.choose(cells)
-    if not (left := latents.left()):
+    left, nulls = latents.left(), latents.nulls
+    if not (total := len(left) + len(nulls.left())):
         return {}
     failed: dict[str, list[Path]] = {}
-    for ended in track(_interpreted(latents, cells, left, store, workspace, device), len(left), "latents"):
+    for ended in track(_interpreted(latents, cells, left, store, workspace, device), total, "latents"):
         if ended.log is not None:
             failed.setdefault(str(ended.reason), []).append(ended.log)
     return failed
@@ -156,7 +164,7 @@ def _interpreted(
     workspace: Workspace,
     device: str,
 ) -> Iterator[Ended]:
-    """One arm after the other. Imports torch."""
+    """One arm after the other, then the nulls. Imports torch."""
     from harness.interpretability.arm import ArmOfSAEs, interpret_arm, read_on, rows_of
 
     folders = {cell.id: CellFolder(workspace.cell(cell.id)).sae for cell in cells}
@@ -171,3 +179,4 @@ def _interpreted(
         if stale:
             arm = ArmOfSAEs({name: folders[name] for name in names}, stale)
             yield from interpret_arm(arm, latents.own, reading, rows, latents.folder)
+    yield from latents.nulls.measure(reading)

@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from harness.analysis import comparability, contexts, interactions, life, life_effects, variance
 from harness.analysis.findings import findings
-from harness.analysis.page.shown_tables import ShownTable, all_metrics, shown_table
+from harness.analysis.interpretability import sentences as interpretability
+from harness.analysis.page.shown_tables import ShownTable, shown_table
 from harness.analysis.sentence import Sentence
 from harness.analysis.view import View
 
@@ -33,8 +34,13 @@ def _nothing(view: View) -> Said:
 
 # One line for each section. A section without sentences and rows is left out.
 SECTIONS: tuple[Section, ...] = (
-    Section("Arms", _nothing, ("arms",)),
+    Section("Arms", _nothing, ("arms", "metrics")),
     Section("Effects", findings, ("effects", "reach")),
+    Section(
+        "Interpretability",
+        interpretability.sentences,
+        ("interpretability", "interpretability_effects", "latents", "interpretability_variance"),
+    ),
     Section("Where contexts differ", contexts.sentences, ()),
     Section("Interactions", interactions.sentences, ("interactions",)),
     Section("At equal settings and in other senses", comparability.sentences, ("frontier", "senses")),
@@ -88,7 +94,7 @@ def shown_sections(view: View, elsewhere: Sequence[Sentence] = ()) -> list[Shown
 
     sections = []
     for section, groups in said:
-        shown = tables(section.tables) + ([all_metrics(view)] if "arms" in section.tables else [])
+        shown = tables(section.tables)
         if groups or shown:
             sections.append(ShownSection(_id(section.title), section.title, groups, shown))
     if others := tables(rows):

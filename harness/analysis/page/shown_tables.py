@@ -17,6 +17,11 @@ MOST_ROWS = 500
 LOST = ("diverged", "pruned", "failed", "missing")
 SHOWN_METRICS = ("nmse", "mse")  # of the arms' table, beside what arms are compared by and L0
 REFERENCES = "references"
+INTERPRETABILITY = "interpretability"
+# Tables of columns of another one
+SOURCES = {"metrics": "arms", INTERPRETABILITY: "arms", "interpretability_effects": "effects"}
+MEANS = "Means over n seeds with 95 % intervals in brackets."
+CHANGES = "Changes against the reference with 95 % intervals in brackets; each is of its comparison alone."
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,16 @@ def shown_table(view: View, name: str, pointed_to: Container[int] = ()) -> Shown
 
     A table of thousands of rows would make a page of megabytes: then there are only the rows that are pointed to.
     """
-    rows = view.tables.get(name, [])
+    source = SOURCES.get(name, name)
+    rows = view.tables.get(source, [])
     if not rows:
         return None
     numbered = list(enumerate(rows, start=1))
     if len(rows) > MOST_ROWS:
         numbered = [(n, row) for n, row in numbered if n in pointed_to]
     title, note, columns_of = KNOWN.get(name, (name.replace("_", " ").capitalize(), "", _plain))
-    columns = columns_of(view, rows)
+    if not (columns := columns_of(view, rows)):
+        return None
     shown = [_row(f"{name}-{n}", columns, row) for n, row in numbered]
     if len(shown) < len(rows):
         note = f"{note} Here are the {len(shown)} of {len(rows):,} rows that sentences are read from.".strip()
@@ -63,15 +70,7 @@ def shown_table(view: View, name: str, pointed_to: Container[int] = ()) -> Shown
             for s, row in zip(shown, (row for _, row in numbered), strict=True)
         ]
         shown += _references(view, columns)
-    return ShownTable(name, title, note, f"tables/{name}.csv", columns, shown)
-
-
-def all_metrics(view: View) -> ShownTable:
-    """Every metric of every arm, also those that arms are not compared by."""
-    columns = [words("arm", "arm"), *(_figure(metric) for metric in view.metrics)]
-    rows = [_row(f"metrics-{n}", columns, row) for n, row in enumerate(view.arms, start=1)]
-    note = "Means over n seeds with 95 % intervals in brackets."
-    return ShownTable("metrics", "Every metric of every arm", note, "tables/arms.csv", columns, rows)
+    return ShownTable(name, title, note, f"tables/{source}.csv", columns, shown)
 
 
 def _row(id: str, columns: Sequence[Column], row: Row) -> ShownRow:
@@ -99,6 +98,17 @@ def _figure(metric: Metric) -> Column:
         return Cell(f"{metric.scale * value:.{metric.digits}f}".replace("-", "−"), ends, value)
 
     return Column(metric.label, cell, unit=metric.unit.strip())
+
+
+def _metrics(view: View, rows: Sequence[Row]) -> list[Column]:
+    """Every metric, also those that arms are not compared by; those of latents have a table of their own."""
+    others = [metric for metric in view.metrics if metric.group != INTERPRETABILITY]
+    return [words("arm", "arm"), *(_figure(metric) for metric in others)]
+
+
+def _interpretability(view: View, rows: Sequence[Row]) -> list[Column]:
+    metrics = [metric for metric in view.metrics if metric.group == INTERPRETABILITY]
+    return [words("arm", "arm"), *(_figure(metric) for metric in metrics)] if metrics else []
 
 
 def _arms(view: View, rows: Sequence[Row]) -> list[Column]:
@@ -137,6 +147,14 @@ def _seeds(row: Row) -> Cell:
 
 
 def _effects(view: View, rows: Sequence[Row]) -> list[Column]:
+    return _changes(rows, view, view.outcomes)
+
+
+def _interpretability_effects(view: View, rows: Sequence[Row]) -> list[Column]:
+    return _changes(rows, view, view.interpretability) if view.interpretability else []
+
+
+def _changes(rows: Sequence[Row], view: View, outcomes: Sequence[Metric]) -> list[Column]:
     """What is compared, then for each outcome the change and the verdict on it."""
     several = len({row["axis"] for row in rows}) > 1
     counted = [Column("n of the reference", lambda row: Cell(_text(row["n_reference"]), value=row["n_reference"]))]
@@ -145,7 +163,7 @@ def _effects(view: View, rows: Sequence[Row]) -> list[Column]:
         Column("compared", lambda row: Cell(*_compared(view, row)), words=True),
         Column("n", lambda row: Cell(str(row["n"]), value=row["n"])),
         *(counted if "n_reference" in rows[0] else []),
-        *(column for outcome in view.outcomes for column in _outcome(outcome)),
+        *(column for outcome in outcomes for column in _outcome(outcome)),
     ]
 
 
@@ -192,11 +210,22 @@ ColumnsOf: TypeAlias = Callable[[View, Sequence[Row]], list[Column]]
 
 # What tables are called and what is said below them; a table that is not here is shown with all its columns.
 KNOWN: dict[str, tuple[str, str, ColumnsOf]] = {
-    "arms": ("Arms", "Means over n seeds with 95 % intervals in brackets.", _arms),
-    "effects": (
-        "Effects",
-        "Changes against the reference with 95 % intervals in brackets; each is of its comparison alone.",
-        _effects,
+    "arms": ("Arms", MEANS, _arms),
+    "metrics": ("Every metric of every arm", MEANS, _metrics),
+    "interpretability": ("What latents of every arm mean", MEANS, _interpretability),
+    "effects": ("Effects", CHANGES, _effects),
+    "interpretability_effects": ("Effects on what latents mean", CHANGES, _interpretability_effects),
+    "latents": (
+        "Latents by firing rate, strength of activation and layer",
+        f"{MEANS} Detection is of alive latents that have a score; recall and precision are of their windows, by "
+        "strength of activation.",
+        _plain,
+    ),
+    "interpretability_variance": (
+        "Where the variance of scores comes from",
+        "Standard deviations in points, of one latent’s score in one draw of windows; error: what each adds to "
+        "the standard error of an arm’s mean; bootstrap: that error by drawing seeds, or latents, anew.",
+        _plain,
     ),
     "layers": (
         "Stacked layers",

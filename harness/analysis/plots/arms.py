@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.interpretability.scores import of_latents
 from harness.analysis.l0 import spread
 from harness.analysis.lettering import distinct, shorten
 from harness.analysis.levels import Key
 from harness.analysis.palette import PALETTE
-from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
+from harness.analysis.plots.notes import WIDE, axis_label, definitions_note, measured_note
 from harness.analysis.plots.scales import bounded, clip_arrows, ends_of, possible, robust_limits
 from harness.analysis.style import INK, SOFT, grid, page
 from harness.analysis.text import listed, mean
@@ -48,10 +49,17 @@ def draw_features(view: View) -> Figure | None:
     return _draw(view, [FVU, *features]) if features else None
 
 
-def _draw(view: View, outcomes: Sequence[Metric]) -> Figure:
+def draw_interpretability(view: View) -> Figure | None:
+    """The same with what latents mean beside their detection; None where the study does not ask for it."""
+    found = of_latents(view, "fuzzing", "intruder", "direction_cosine", "found_again")
+    return _draw(view, found, "What latents mean") if found else None
+
+
+def _draw(view: View, outcomes: Sequence[Metric], subject: str = "") -> Figure:
+    """subject: what the title says instead of the outcomes."""
     lines, note = _lines(view), _note(view, outcomes)
     every = f"of {_count(lines)} of {len(view.arms)} arms" if _count(lines) < len(view.arms) else "of every arm"
-    title = f"Held-out {listed([outcome.label for outcome in outcomes])} {every}"
+    title = f"{subject}, {every}" if subject else f"Held-out {listed([one.label for one in outcomes])} {every}"
     if _count(lines) < len(view.arms):
         note += (
             f"\nshown: the baseline and the {_count(lines) - 1} other arms with the lowest FVU, in its order; "
@@ -76,7 +84,9 @@ def _note(view: View, outcomes: Sequence[Metric]) -> str:
     several = view.baseline is not None and len(view.arms) > 1
     line = f"; dotted line: baseline ({view.baseline['arm']})" if view.baseline and several else ""
     others = "; hollow diamonds: SAEs that this study has not trained" if view.references else ""
-    return f"{view.seeds_note}; {view.heldout_note}{dots}{line}{others}{definitions_note(view, outcomes)}"
+    return (
+        f"{view.seeds_note}; {measured_note(view, outcomes)}{dots}{line}{others}{definitions_note(view, outcomes)}"
+    )
 
 
 def _lines(view: View) -> list[Line]:

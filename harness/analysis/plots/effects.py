@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.interpretability.scores import ANSWERED, of_latents
 from harness.analysis.l0 import against, unequal
 from harness.analysis.lettering import distinct, shorten
 from harness.analysis.level_effects import LevelEffect, effects_by_level
-from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
+from harness.analysis.plots.notes import WIDE, axis_label, definitions_note, measured_note
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
 from harness.analysis.plots.verdicts import legend, mark_of
 from harness.analysis.series import series
@@ -54,13 +55,19 @@ def draw_features(view: View) -> Figure | None:
     return _draw(view, "What each level changes in recovered features, all other settings equal", [FVU, *features])
 
 
+def draw_interpretability(view: View) -> Figure | None:
+    """The same for what latents mean; None where the study does not ask for it."""
+    found = of_latents(view, *ANSWERED, "found_again")
+    return _draw(view, "What each level changes in what latents mean", found) if found else None
+
+
 def _draw(view: View, title: str, outcomes: Sequence[Metric]) -> Figure | None:
     effects, elsewhere = _of_words(view)
     lines, left_out = _fitting(view, effects)
     if not lines:
         return None
     several = len(view.study.seeds) > 1
-    note = f"{view.seeds_note}{'; verdicts by Holm’s method' if several else ''}; {view.heldout_note}"
+    note = f"{view.seeds_note}{'; verdicts by Holm’s method' if several else ''}; {measured_note(view, outcomes)}"
     note += "; points: percentage points"
     if any(line.kind == "pair" for line in lines):
         note += "; bold: mean over the pairs of arms below it"

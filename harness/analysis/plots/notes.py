@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from harness.analysis.interpretability.scores import brief_note, latents_note
 from harness.analysis.view import View
 from harness.metrics import Metric
 
@@ -14,9 +15,20 @@ LETTERS = 22  # in a line below a narrow panel
 
 def definitions_note(view: View, metrics: Iterable[Metric]) -> str:
     """The definitions of the optional ones, which not every reader knows; each on a line of its own."""
-    return "".join(
-        f"\n{metric.label}: {metric.defined(view.dead_window)}" for metric in metrics if metric.optional
+    metrics = list(metrics)
+    found = "".join(
+        f"\n{metric.label}: {metric.defined(view.dead_window)}"
+        for metric in metrics
+        if metric.optional and metric.group != "interpretability"
     )
+    return found + brief_note(metrics)
+
+
+def measured_note(view: View, metrics: Sequence[Metric]) -> str:
+    """What figures are measured on: held-out activations, or latents that were sampled."""
+    sampled = [metric.group == "interpretability" for metric in metrics]
+    parts = [view.heldout_note] if not all(sampled) else []
+    return "; ".join([*parts, latents_note(view)] if any(sampled) else parts)
 
 
 def axis_label(text: str, metric: Metric, panels: int) -> str:

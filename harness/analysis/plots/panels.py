@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from harness.analysis.lettering import distinct
 from harness.analysis.levels import Key
 from harness.analysis.palette import PALETTE
-from harness.analysis.style import LEGEND_ENTRY, PALE, grid, page
+from harness.analysis.style import LEGEND_ENTRY, PALE, SOFT, grid, page
 from harness.analysis.view import Row, View
 
 COLUMNS = (4, 3)  # at most
@@ -102,6 +102,24 @@ def colour_legend(view: View, shapes: bool = True) -> list[Line2D]:
         Line2D([], [], color=view.colour(level), lw=2.4, label=label, **(view.shape(level) if shapes else {}))
         for level, label in zip(view.hues, labels, strict=True)
     ]
+
+
+def marker_legend(view: View) -> list[Line2D]:
+    """What the markers of arms mean, where each combination of the other axes has its own."""
+    if not view.has_markers:
+        return []
+    labels = distinct([view.combination_label(key) for key in view.combinations], LEGEND_ENTRY)
+    return [
+        Line2D([], [], color=SOFT, marker=view.marker(key), ms=6, lw=0, label=label)
+        for key, label in zip(view.combinations, labels, strict=True)
+    ]
+
+
+def arm_marker(view: View, arm: Row) -> str:
+    """That of the combination of the other axes, or else of the level."""
+    if view.has_markers:
+        return view.marker(view.combination(arm))
+    return str(view.shape(view.level(arm)).get("marker", "o"))
 
 
 def background(ax: Axes, view: View, row: Row, x: Sequence[float], y: Sequence[float]) -> None:

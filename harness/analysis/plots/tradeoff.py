@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from harness.analysis.lettering import distinct, shorten
 from harness.analysis.palette import PALETTE
 from harness.analysis.plots.labels import Point, label_points
-from harness.analysis.plots.panels import colour_legend
+from harness.analysis.plots.panels import arm_marker, colour_legend, marker_legend
 from harness.analysis.plots.scales import bounded, dead_axis, ends_of, possible, robust_limits
-from harness.analysis.style import LEGEND_ENTRY, SOFT, grid, page
+from harness.analysis.style import SOFT, grid, page
 from harness.analysis.text import number
 from harness.analysis.view import Row, View
 from harness.metrics import DEAD, FVU
@@ -45,7 +44,7 @@ def draw(view: View) -> Figure | None:
     if not view.many_arms:
         colours = colour_legend(view, shapes=not view.has_markers)
     figure, body = page(
-        "Held-out FVU against latents dead on held-out tokens", note, height, colours, _marker_legend(view)
+        "Held-out FVU against latents dead on held-out tokens", note, height, colours, marker_legend(view)
     )
     ax = grid(body, 1, 1)[0][0]
     _set_limits(ax, arms)
@@ -99,16 +98,6 @@ def _bars(arm: Row) -> list[tuple[Point, Point]]:
     return [((ends[0], y), (ends[1], y)), ((x, arm["fvu_low"]), (x, arm["fvu_high"]))]
 
 
-def _marker_legend(view: View) -> list[Line2D]:
-    if not view.has_markers:
-        return []
-    labels = distinct([view.combination_label(key) for key in view.combinations], LEGEND_ENTRY)
-    return [
-        Line2D([], [], color=SOFT, marker=view.marker(key), ms=6, lw=0, label=label)
-        for key, label in zip(view.combinations, labels, strict=True)
-    ]
-
-
 def _set_limits(ax: Axes, arms: list[Row]) -> None:
     ax.set_ylim(*bounded(FVU, *robust_limits([arm["fvu"] for arm in arms], ends_of(arms, "fvu"))))
     dead_axis(ax, arms)
@@ -130,18 +119,11 @@ def _draw_level(ax: Axes, view: View, arms: list[Row], named: Sequence[Row]) -> 
             ax.plot(across, up, color=colour, lw=1.0)
         if arm is view.baseline:
             colour = PALETTE[0]
-        marker = _marker(view, arm)
+        marker = arm_marker(view, arm)
         ax.plot([x], [y], marker, ms=8 if few else 5.5, mfc=colour, mec="white", mew=0.6, zorder=4)
     if len(arms) > 1 and _joined(view):
         path = [(DEAD.scale * arm["dead_fraction"], arm["fvu"]) for arm in arms]
         ax.plot(*zip(*path, strict=True), color=view.colour(view.level(arms[0])), lw=0.9, alpha=0.45, zorder=1)
-
-
-def _marker(view: View, arm: Row) -> str:
-    """That of the combination of the other axes, or else of the level."""
-    if view.has_markers:
-        return view.marker(view.combination(arm))
-    return str(view.shape(view.level(arm)).get("marker", "o"))
 
 
 def _draw_reference(ax: Axes, name: str, row: Row) -> tuple[str, Point]:

@@ -1,0 +1,1 @@
+"""What sampled latents mean: tables, figures, sentences and warnings from their scores."""

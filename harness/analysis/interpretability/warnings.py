@@ -1,0 +1,93 @@
+"""What speaks against relying on scores of latents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from harness.analysis.interpretability.scores import ANSWERED, CHANCE, of_latents
+from harness.analysis.interpretability.variance import MEAN_AT_SEEDS
+from harness.analysis.text import number, plural
+from harness.analysis.verdicts import UNDECIDED
+from harness.analysis.view import Row, View
+from harness.inference.constants import ALPHA, t_quantile
+
+ACCEPTED = 0.5  # share of what detection has above chance that another latent's explanation has, too
+MANY_INVALID, MANY_UNSCORED = 0.05, 0.2  # shares
+MOST_NAMED = 4
+
+
+def warnings(view: View) -> Iterator[str]:
+    """The judge first, then what the sample of latents cannot show."""
+    if view.interpretability:
+        yield from _accepted(view)
+        yield from _invalid(view)
+        yield from _unscored(view)
+        yield from _too_few_latents(view)
+
+
+def _accepted(view: View) -> Iterator[str]:
+    """A judge who is as right with the explanation of another latent has not read it."""
+    both = of_latents(view, "detection_permuted", "detection_alive")
+    if len(both) < 2:
+        return
+    permuted, own = (metric.name for metric in both)
+    known = [arm for arm in view.arms if arm[permuted] is not None and arm[own] is not None]
+    chance = CHANCE / 100
+    near = [arm for arm in known if arm[permuted] - chance > ACCEPTED * max(0.0, arm[own] - chance)]
+    if near:
+        worst = max(near, key=lambda arm: float(arm[permuted]))
+        yield (
+            f"The judge accepts explanations of other latents: with them, its detection of {_named(near)} is more "
+            f"than half as far above chance as with their own (up to {number(100 * worst[permuted], 1)} %, against "
+            f"{number(100 * worst[own], 1)} %)."
+        )
+
+
+def _invalid(view: View) -> Iterator[str]:
+    arms = _above(view, "invalid_answers", MANY_INVALID)
+    if arms:
+        most = max(float(arm["invalid_answers"]) for arm in arms)
+        yield (
+            f"Up to {number(100 * most, 1)} % of the judge's answers are not valid and count as wrong: scores of "
+            f"{_named(arms)} are lower for it."
+        )
+
+
+def _unscored(view: View) -> Iterator[str]:
+    arms = _above(view, "latents_unscored", MANY_UNSCORED)
+    if arms:
+        most = max(float(arm["latents_unscored"]) for arm in arms)
+        yield (
+            f"Up to {number(100 * most, 1)} % of the sampled latents of {_named(arms)} fire in too few windows to "
+            "be scored and count as chance: more text (`interpretability: {tokens: …}`) would score them."
+        )
+
+
+def _above(view: View, name: str, share: float) -> list[Row]:
+    return [arm for arm in view.arms if (arm.get(name) or 0.0) > share]
+
+
+def _too_few_latents(view: View) -> Iterator[str]:
+    """Undecided comparisons that are within what so many latents show at best, whatever the seeds."""
+    rows = view.tables["interpretability_variance"]
+    pairs = [row for row in view.tables["effects"] if row["kind"] == "pair"]
+    for metric in of_latents(view, *ANSWERED):
+        own = next((r for r in rows if r["outcome"] == metric.name and r["component"] == MEAN_AT_SEEDS), None)
+        if own is None:
+            continue
+        half = t_quantile(ALPHA / 2, math.inf) * math.sqrt(2) * own["error"]
+        undecided = [row for row in pairs if row[metric.verdict] == UNDECIDED and row[metric.effect] is not None]
+        within = [row for row in undecided if abs(row[metric.effect]) < half]
+        if within:
+            yield (
+                f"{metric.label[0].upper()}{metric.label[1:]}: that latents are a sample makes differences of arms "
+                f"uncertain by ±{number(half, 1)} points; {len(within)} of {plural(len(pairs), 'comparison')} are "
+                "undecided and smaller than that. `harness plan` says how many latents and seeds would show them."
+            )
+
+
+def _named(arms: Sequence[Row]) -> str:
+    names = [str(arm["arm"]) for arm in arms]
+    more = f" and {plural(len(names) - MOST_NAMED, 'other arm')}" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
