@@ -13,7 +13,7 @@ export DO_NOT_TRACK := true
 .PHONY: repro test suite lint demo browser peers ray chaos coverage screenshots bench gpu lock clean
 
 repro: .venv/.installed
-	dvc repro report@depth
+	dvc repro report@depth features@depth
 	harness report studies/depth.yaml --step summary
 
 test: .venv/.test-installed

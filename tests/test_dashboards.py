@@ -40,6 +40,7 @@ def reported(undisturbed, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         main(["run", "studies/crossfitted.yaml", "--workers", "1"])
+        Path("results/small/features.html").write_text("the page of its latents")
         main(["report", "studies/small.yaml"])
         for step in ("tables", "summary"):
             main(["report", "studies/crossfitted.yaml", "--step", step])
@@ -128,7 +129,7 @@ def test_the_report_lies_beside_the_studys_run_and_its_path_in_the_note(reported
     _, parent = mlflow_runs(reported)
     assert parent.data.tags["kind"] == "study"
     names = [file.path for file in client(reported).list_artifacts(parent.info.run_id)]
-    assert names == ["figures", "report.html"]
+    assert names == ["features.html", "figures", "report.html"]
     assert client(reported).list_artifacts(parent.info.run_id, "figures")
     note = note_of(reported)
     assert "`results/small/report.html`" in note

@@ -28,6 +28,7 @@ ENTRIES = {
     "tables": "harness.analysis.tables",
     "figures": "harness.analysis.figures",
     "report": "harness.analysis.report",
+    "features": "harness.analysis.latent_page.page",
 }
 # How files are written, errors said and progress shown decides no result.
 IRRELEVANT = {
@@ -116,6 +117,7 @@ def test_dvc_reads_it(tmp_path):
         "synthetic@synthetic",
         "synthetic@synthetic_nonlinear",
         *(f"{stage}@{study}" for stage in ("sweep", "tables", "figures", "report") for study in STUDIES),
+        *(f"features@{study}" for study in PIPELINE["stages"]["features"]["foreach"]),
         *STUDIES,
     ]
 
@@ -128,6 +130,8 @@ def test_every_study_has_its_stages_and_reads_its_own_source():
         assert loaded.source.name == item["source"]
         nulls = loaded.interpretability.nulls if loaded.interpretability else []
         assert [item["nulls"]] == (nulls or [study])
+        asks = loaded.interpretability is not None
+        assert asks == (study in PIPELINE["stages"]["features"]["foreach"])
         assert ALL_STAGES[study]["deps"] == [f"results/{study}/report.html"]
         assert f"results/{study}/figures" in PIPELINE["plots"]
 
@@ -135,7 +139,9 @@ def test_every_study_has_its_stages_and_reads_its_own_source():
 STAND_IN = """#!/bin/sh
 # In the place of `harness run`: what DVC needs of it.
 mkdir -p results/ground_truth
-for name in study.json cells.jsonl curves.jsonl latents.parquet latent_scores.parquet; do grep -h ' k:' "$2" > "results/ground_truth/$name"; done
+for name in study.json cells.jsonl curves.jsonl latents.parquet latent_scores.parquet; do
+  grep -h ' k:' "$2" > "results/ground_truth/$name"
+done
 """
 
 

@@ -9,7 +9,7 @@ from harness.analysis.findings import headline
 from harness.analysis.interpretability.scores import ANSWERED, effects_table, of_latents
 from harness.analysis.level_effects import LevelEffect, effects_by_level
 from harness.analysis.sentence import Sentence, row_number
-from harness.analysis.text import change, level_name, plural, signed
+from harness.analysis.text import capitalized, change, level_name, plural, signed
 from harness.analysis.view import Row, View, unique
 from harness.metrics import Metric
 
@@ -27,7 +27,7 @@ def _axes(view: View) -> Iterator[Sentence]:
         known = list(levels)
         for outcome in _asked(view):
             if parts := _levels(view, known, outcome):
-                lead = f"{outcome.label[0].upper()}{outcome.label[1:]} by {axis}, against {known[0].reference}"
+                lead = f"{capitalized(outcome.label)} by {axis}, against {known[0].reference}"
                 yield Sentence(lead, effects_table(outcome), parts=tuple(parts))
 
 

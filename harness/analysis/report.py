@@ -14,7 +14,7 @@ from markupsafe import Markup
 from harness.analysis import certainty
 from harness.analysis.answer import answer
 from harness.analysis.interpretability.scores import nulls
-from harness.analysis.page.contents import Contents
+from harness.analysis.page.contents import LATENTS, Contents
 from harness.analysis.page.figures import first_screen, page_figures
 from harness.analysis.page.latex import latex
 from harness.analysis.page.markdown import markdown
@@ -112,6 +112,7 @@ def _html(contents: Contents, view: View) -> str:
         most_warnings=max(2, MOST_WARNINGS - len(contents.uncertain)),
         most_parts=MOST_PARTS,
         references=view.references,
+        latents=LATENTS,
         reach=any(row["n"] for row in view.tables["reach"]),
         style=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),

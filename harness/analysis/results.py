@@ -32,6 +32,8 @@ TABLES = (
     "senses",
     "latents",
     "interpretability_variance",
+    "nulls",
+    "above_nulls",
 )
 
 

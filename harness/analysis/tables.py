@@ -25,6 +25,8 @@ from harness.analysis.learning_curves import curve_rows, with_full_windows
 from harness.analysis.levels import column, columns
 from harness.analysis.life import life_rows
 from harness.analysis.life_effects import life_effect_rows
+from harness.analysis.nulls import above_null_rows, null_rows
+from harness.analysis.other_studies import OtherStudy, read_other_studies
 from harness.analysis.reach import reach_rows
 from harness.analysis.records import CellRecord, Figures, State, StudyRecord
 from harness.analysis.results import read_cells, read_curves, read_study
@@ -49,7 +51,8 @@ def make_tables(results: Path) -> None:
     """
     study = read_study(results)
     cells = read_cells(results, study)
-    tables = tables_of(study, cells, read_curves(results), read_latents(results))
+    others = read_other_studies(results, study)
+    tables = tables_of(study, cells, read_curves(results), read_latents(results), others)
     folder = results / "tables"
     folder.mkdir(exist_ok=True)
     for name, table in tables.items():
@@ -63,8 +66,12 @@ def tables_of(
     cells: Sequence[CellRecord],
     curves: pl.DataFrame,
     sampled: SampledLatents | None = None,
+    others: Mapping[str, OtherStudy] | None = None,
 ) -> dict[str, pl.DataFrame]:
-    """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written."""
+    """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written.
+
+    others: the studies whose baselines are nulls of this one.
+    """
     cells = _ordered(study, cells)  # else sums would differ in their last bits with the order of the records
     curves, bad_points = finite_curves(curves.sort("cell", "tokens"))
     curves = with_full_windows(study, cells, curves)
@@ -74,9 +81,10 @@ def tables_of(
     by_layer = present(metrics_at("layer"), _measured(layer for cell in cells for layer in cell.layers))
     sampled = sampled or none_sampled()
     effects = with_equal_rows(study, arms, outcomes, effect_rows(study, arms, outcomes))
+    of_arms, of_nulls = arm_rows(study, arms, final), null_rows(study, arms, final, others or {})
     tables = {
         "cells": _frame(study, _cell_rows(study, cells, metrics, bad_points)),
-        "arms": _frame(study, arm_rows(study, arms, final)),
+        "arms": _frame(study, of_arms),
         "seeds": _frame(study, seed_rows(study, arms, metrics)),
         "effects": _frame(study, add_contexts(study, arms, outcomes, effects)),
         "interactions": _frame(study, interaction_rows(study, arms, outcomes)),
@@ -91,6 +99,8 @@ def tables_of(
         "senses": _frame(study, sense_rows(study, arms, curves)),
         "latents": _frame(study, breakdown_rows(arms, sampled)),
         "interpretability_variance": _frame(study, latent_variance_rows(arms, sampled)),
+        "nulls": _frame(study, of_nulls),
+        "above_nulls": _frame(study, above_null_rows(of_arms, of_nulls, final)),
     }
     if study.references:
         rows = _reference_rows(study, metrics)

@@ -49,6 +49,11 @@ def estimate(row: Row, name: str, digits: int, scale: float = 1.0, unit: str = "
     return f"{number(scale * row[name], digits)}{unit} {bracket(row, name, digits, scale)}".strip()
 
 
+def capitalized(text: str) -> str:
+    """With a capital at its beginning, and all else as it is."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def plural(count: int, noun: str) -> str:
     """As in `1 seed`, `2 seeds`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 from harness.activations import massive
-from harness.analysis import comparability, undercoverage
+from harness.analysis import comparability, nulls, undercoverage
 from harness.analysis.asked import looks, searches
 from harness.analysis.certainty import open_choices
 from harness.analysis.design_limits import design_limits, effects_not_estimated
 from harness.analysis.interpretability import warnings as interpretability
 from harness.analysis.l0 import TOLERANCE, against, unequal
 from harness.analysis.levels import levels_in
-from harness.analysis.text import level_name, plural
+from harness.analysis.text import capitalized, level_name, plural
 from harness.analysis.view import Row, View
 from harness.study.labels import describe
 
@@ -41,6 +41,7 @@ def warnings(view: View) -> list[str]:
         *searches(view),
         *looks(view),
         *interpretability.warnings(view),
+        *nulls.warnings(view),
     ]
 
 
@@ -48,7 +49,7 @@ def _activations(view: View) -> Iterator[str]:
     """Of results that say what was measured of the activations."""
     if "measured" in view.study.source:
         for line in massive.warnings(view.study.source["measured"]):
-            yield f"{line[0].upper()}{line[1:]}."
+            yield f"{capitalized(line)}."
 
 
 def _seeds(view: View) -> Iterator[str]:

@@ -6,6 +6,7 @@ from harness.commands.command import Command
 from harness.commands.compare import compare, compare_arguments
 from harness.commands.evaluate import evaluate, evaluate_arguments
 from harness.commands.export import export, export_arguments
+from harness.commands.features import features, features_arguments
 from harness.commands.plan import plan, plan_arguments
 from harness.commands.prepare import prepare, prepare_arguments
 from harness.commands.push import push, push_arguments
@@ -53,6 +54,13 @@ COMMANDS = (
         f"report {STUDY}",
         report_arguments,
         report,
+    ),
+    Command(
+        "features",
+        "Make a page to look at a study's latents one by one: where they fire, explanations, scores.",
+        f"features {STUDY} none",
+        features_arguments,
+        features,
     ),
     Command(
         "compare",

@@ -45,7 +45,8 @@ def plan_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--measure",
         action="store_true",
-        help="time a few steps of each kind of cell on this machine first, half a second each",
+        help="time a few steps of each kind of cell on this machine first, half a second each; and count the "
+        "calls of a judge behind an endpoint, by some latents of the SAEs that are trained",
     )
 
 
@@ -61,7 +62,7 @@ def plan(options: Namespace, console: Console) -> None:
     found = cells_of(study, workspace) if prepared else None
     store = store_of(study, workspace) if prepared else None
     estimate = _estimate(study, workspace, found.cells if found else [], machine, options.measure)
-    show_plan(study, workspace, found, store, console, estimate, options.price)
+    show_plan(study, workspace, found, store, console, estimate, options.price, options.measure)
 
 
 def _price(text: str) -> float:

@@ -40,11 +40,12 @@ def show_plan(
     console: Console,
     estimate: Estimate,
     price: float | None = None,
+    look: bool = False,
 ) -> None:
     """Print the arms, what one cell of each costs, how long the missing cells would take, and what was edited.
 
     known and store: None while there are no activations, without which it is not known which cells are done.
-    price: of an hour, of each GPU where there are GPUs.
+    price: of an hour, of each GPU where there are GPUs. look: at trained SAEs, for what a judge of them costs.
     """
     found, cells = arms(study), known.cells if known else []
     console.print(Text.assemble((study.name, "bold"), f": {study.question}"))
@@ -70,6 +71,8 @@ def show_plan(
         _kept(study, found, workspace, cells),
         *_to_measure(study, workspace, cells, store, estimate),
         *_to_interpret(study, found, workspace, store),
+        *_judging(study, workspace, store, cells, look),
+        *_precision(study, found, workspace),
         *_edits(study, workspace, source),
         *_weaknesses(store),
     ]
@@ -83,6 +86,15 @@ def _edits(study: Study, workspace: Workspace, source: str | None) -> list[str]:
     if before is None:
         return []
     return edits(before, asked(study, source)).lines()
+
+
+def _precision(study: Study, found: list[ArmSpec], workspace: Workspace) -> list[str]:
+    """What differences of scores of latents the study can show, where it asks for them."""
+    if study.interpretability is None:
+        return []
+    from harness.estimates.latents import precision
+
+    return [precision(study, study.interpretability, found, workspace.results(study.name))]
 
 
 def _weaknesses(store: ActivationStore | None) -> list[str]:
@@ -194,6 +206,17 @@ def _to_interpret(
     if latents is not None and latents.cells:
         cells, done = len(latents.cells), len(latents.known())
     return [f"latents to interpret: {asked.latents:,} of each of {cells - done} cells ({done} done)"]
+
+
+def _judging(
+    study: Study, workspace: Workspace, store: ActivationStore | None, cells: list[CellSpec], look: bool
+) -> list[str]:
+    """What a judge costs, if that is a language model behind an endpoint."""
+    if study.interpretability is None or study.interpretability.judge.kind != "endpoint":
+        return []
+    from harness.estimates.judging import judging
+
+    return judging(study, study.interpretability, study.interpretability.judge, workspace, store, cells, look)
 
 
 def _kept(study: Study, found: list[ArmSpec], workspace: Workspace, cells: list[CellSpec]) -> str:

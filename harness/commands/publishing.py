@@ -45,6 +45,7 @@ def publish(study: Study, workspace: Workspace, results: Path, console: Console)
 
 def published(results: Path) -> Reported:
     """The arms, and the cells that their means are over, from the tables."""
+    from harness.analysis.page.contents import LATENTS
     from harness.analysis.results import read_table
     from harness.records.reported import Reported
 
@@ -55,6 +56,7 @@ def published(results: Path) -> Reported:
         reported=frozenset(row["cell"] for row in seeds if row["cell"] and row["arm"] not in without_mean),
         arms=[_arm(row, [point for point in curves if point["arm"] == row["arm"]]) for row in arms],
         page=results / "report.html",
+        latents=results / LATENTS,
         figures=sorted((results / "figures").glob("*.png")),
     )
 

@@ -40,7 +40,8 @@ def figures_of(latents: pa.Table, answers: pa.Table) -> Figures:
 
 def numbers(table: pa.Table, name: str) -> Numbers:
     """A column as numbers, NaN where it has none: [S] or [A]."""
-    return np.array(table[name].to_pylist(), float)
+    known: Numbers = table[name].cast(pa.float64()).to_numpy()
+    return known
 
 
 def _scores(latents: pa.Table) -> dict[str, float]:

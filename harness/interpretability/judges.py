@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.interpretability.endpoint.asking import Asking
+from harness.interpretability.endpoint.asking import CALLS, Asking
 from harness.interpretability.endpoint.judge import EndpointJudge
 from harness.interpretability.judging import Judge
 from harness.interpretability.rule_judge import RuleJudge
 from harness.interpretability.text import Text
 from harness.interpretability.vocabulary import token_texts
 from harness.study.judges import Endpoint, Rules
-
-CALLS = "calls.db"  # in the folder of a study's latents
 
 
 def judge_of(asked: Rules | Endpoint, text: Text, folder: Path) -> Judge:

@@ -85,7 +85,7 @@ def _own(folder: Path, cell: CellLatents, judge: Judge) -> dict[str, Any]:
     """Judge the latents and write contexts and answers. Returns the columns that depend on this SAE alone."""
     asked = cell.asked
     with replacing_table(folder / CONTEXTS) as path:
-        shown = write_contexts(path, _drawn(cell), cell.windows)
+        shown = write_contexts(path, drawn(cell), cell.windows)
         asking = ask(judge, shown, cell.windows, asked.seed, asked.judge.repetitions)
     for file, table in ((ANSWERS, asking.answers), (SCORES, latent_scores(asking.answers))):
         with replacing_table(folder / file) as path:
@@ -104,7 +104,7 @@ def _own(folder: Path, cell: CellLatents, judge: Judge) -> dict[str, Any]:
     return columns
 
 
-def _drawn(cell: CellLatents) -> Iterator[Examples]:
+def drawn(cell: CellLatents) -> Iterator[Examples]:
     """The windows that are shown of each latent of the sample, all draws of one latent after another."""
     drawing = Drawing(cell.windows, cell.firings, cell.asked)
     for latent in cell.sample:

@@ -82,7 +82,7 @@ def _data(ids: Ids, fires: Bools, active: Bools) -> _Windows:
     silent = active[:, None] & ~fires
     rows = np.arange(n)[:, None] + n * silent
     weights = np.zeros(2 * n, np.float32)
-    weights[:n] = np.where(active, 1 / active.sum(), -(1 - SILENT) / (~active).sum())
+    weights[:n] = np.where(active, 1 / active.sum(), -1 / max(1, (~active).sum()))
     weights[n:][active] = -SILENT / active.sum()
     return _Windows(ids, rows, fires, weights, {place: values_at(place, ids) for place in PLACES})
 

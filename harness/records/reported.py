@@ -46,11 +46,13 @@ class ReportedArm:
 
 @dataclass(frozen=True)
 class Reported:
-    """A report. reported: ids of the cells that the arms' means are over. figures: its image files."""
+    """A report. reported: ids of the cells that the arms' means are over. latents: the page of a study's latents,
+    which may not be there. figures: image files."""
 
     reported: frozenset[str]
     arms: list[ReportedArm]
     page: Path
+    latents: Path
     figures: list[Path]
 
 
@@ -111,7 +113,7 @@ def write_to_mlflow(study: Study, workspace: Workspace, said: Reported) -> None:
     arms = [run for run in runs if run.data.tags.get("kind") == "arm"]
     _write_arms(client, experiment.experiment_id, arms, said.arms)
     for parent in [run for run in runs if "study" in run.data.tags]:
-        for path in (said.page, *said.figures):
+        for path in (said.page, said.latents, *said.figures):
             if path.is_file():
                 folder = "figures" if path in said.figures else None
                 client.log_artifact(parent.info.run_id, str(path), folder)

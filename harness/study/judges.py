@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ WHERE = ("interpretability", "judge")
 OURS = ("model", "messages", "temperature", "n", "stream", "stream_options")  # fields of a request that we set
 # Settings that decide when and at what price answers come, not what they are
 RUNNING = frozenset({"key_variable", "concurrency", "timeout", "retries", "prices", "budget"})
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,99}")
 Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
@@ -48,7 +50,7 @@ class Endpoint(Strict):
     kind: Literal["endpoint"]
     url: Text
     model: Text
-    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    key_variable: str | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = 0.0
     parameters: dict[str, Any] = Field(default={})
     repetitions: Annotated[int, Field(ge=1, le=20)] = 1  # how often each question is asked
@@ -81,6 +83,10 @@ def read_judge(file: YamlFile, raw: object) -> Rules | Endpoint:
 def _check(file: YamlFile, asked: Endpoint) -> None:
     """What no single key says. Raises UserError."""
     _check_url(file, asked.url)
+    # Not quoted, and no small letters: it may be the key itself
+    if asked.key_variable is not None and not VARIABLE.fullmatch(asked.key_variable):
+        where = (*WHERE, "key_variable")
+        raise file.error(where, "expected the name of a variable in capital letters, such as OPENAI_API_KEY")
     for name in asked.parameters:
         if name in OURS:
             raise file.error((*WHERE, "parameters", name), "expected a field that is not set elsewhere")

@@ -41,7 +41,7 @@ CUT = ("harness.backoff", "harness.errors", "harness.files", "harness.secrets", 
 
 
 def check_text(study: Study, store: ActivationStore) -> None:
-    """Raise UserError if the study asks about latents and the store has no text to read them on, or only a part."""
+    """Raise UserError if a study asks about latents whose store has no text to read them on, or a part of it."""
     if study.interpretability is None:
         return
     about = store.manifest.get("text")

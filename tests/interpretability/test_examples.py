@@ -184,9 +184,9 @@ def test_the_table_of_contexts(made: Planted, tmp_path: Path, monkeypatch: pytes
     windows = windows_of(text, 32, 0)
     drawing = Drawing(windows, made.firings, ASKED)
     drawn = [drawing.draw(latent, draw) for latent in (0, *made.latents["dead"], 9, 17) for draw in (0, 1)]
-    write_contexts(tmp_path / "one.parquet", iter(drawn), windows)
+    assert [*write_contexts(tmp_path / "one.parquet", iter(drawn), windows)] == drawn  # it passes them on
     monkeypatch.setattr(contexts, "WINDOWS_AT_ONCE", 100)
-    write_contexts(tmp_path / "several.parquet", iter(drawn), windows)
+    assert len([*write_contexts(tmp_path / "several.parquet", iter(drawn), windows)]) == len(drawn)
     table = pq.read_table(tmp_path / "one.parquet")
     assert pq.ParquetFile(tmp_path / "several.parquet").num_row_groups > 2
     assert table.equals(pq.read_table(tmp_path / "several.parquet"))
@@ -210,5 +210,5 @@ def test_the_table_of_contexts(made: Planted, tmp_path: Path, monkeypatch: pytes
                 assert row["kind"] in NEGATIVES
                 assert (row["quantile"], row["peak"], row["peak_token"]) == (None, None, None)
     assert next(rows, None) is None
-    write_contexts(tmp_path / "none.parquet", [], windows)
+    assert not [*write_contexts(tmp_path / "none.parquet", [], windows)]
     assert pq.read_table(tmp_path / "none.parquet").schema == SCHEMA

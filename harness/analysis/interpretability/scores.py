@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.analysis.nulls import nulls_of
 from harness.analysis.records import Null
 from harness.analysis.view import View
 from harness.metrics import Metric
@@ -39,7 +40,7 @@ def effects_table(outcome: Metric) -> str:
 
 def nulls(view: View) -> dict[str, Null]:
     """What the scores are compared with."""
-    return view.study.nulls
+    return nulls_of(view)
 
 
 def latents_note(view: View) -> str:

@@ -10,7 +10,7 @@ from harness.analysis.interpretability.variance import COMPONENTS, MEAN, MEAN_AT
 from harness.analysis.level_effects import effects_by_level
 from harness.analysis.records import Null
 from harness.analysis.sentence import Sentence, row_number
-from harness.analysis.text import effect_sentence, listed, number
+from harness.analysis.text import capitalized, effect_sentence, listed, number
 from harness.analysis.view import Row, View
 from harness.metrics import Metric
 
@@ -61,7 +61,7 @@ def _above_nulls(view: View) -> Iterator[Sentence]:
                 continue
             of_null = f"{null.label} ({number(score.scale * value, score.digits)}{score.unit})"
             above = [score.scale * (arm[score.name] - value) for arm in known]
-            text = f"{_capital(score.label)}, points above {of_null}: {_range(known, above)}"
+            text = f"{capitalized(score.label)}, points above {of_null}: {_range(known, above)}"
             if not_above := [arm["arm"] for arm in known if _overlaps(arm, null, score)]:
                 text += f"; not shown to be above it: {listed(not_above)}"
             yield Sentence(f"{text}.", TABLE)
@@ -85,7 +85,7 @@ def _hard(view: View) -> Iterator[Sentence]:
     for metric in of_latents(view, "latents_token_only", "latents_dense", "latents_unscored"):
         if known := [arm for arm in view.arms if arm[metric.name] is not None]:
             values = [metric.scale * arm[metric.name] for arm in known]
-            yield Sentence(f"{_capital(metric.label)}: {_range(known, values, metric.unit)}.", TABLE)
+            yield Sentence(f"{capitalized(metric.label)}: {_range(known, values, metric.unit)}.", TABLE)
 
 
 def _strength(view: View) -> Iterator[Sentence]:
@@ -106,10 +106,6 @@ def _range(arms: Sequence[Row], values: Sequence[float], unit: str = "") -> str:
     ends = sorted(zip(values, [str(arm["arm"]) for arm in arms], strict=True))
     shown = [f"{number(value, 1)}{unit} ({arm})" for value, arm in ends]
     return shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
-
-
-def _capital(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}"
 
 
 def _layers(view: View) -> Iterator[Sentence]:
@@ -140,8 +136,8 @@ def _variance(view: View) -> Iterator[Sentence]:
             continue
         mean, at_seeds = own[MEAN], own[MEAN_AT_SEEDS]
         text = (
-            f"{_capital(metric.label)}: of the variance of one latent's score in one draw {listed(shares)}. That "
-            f"makes a standard error of {number(mean['error'], 2)} points for an arm's mean, and of "
+            f"{capitalized(metric.label)}: of the variance of one latent's score in one draw {listed(shares)}. "
+            f"That makes a standard error of {number(mean['error'], 2)} points for an arm's mean, and of "
             f"{number(at_seeds['error'], 2)} at the same seeds{_checked(mean, at_seeds)}."
         )
         yield Sentence(text, "interpretability_variance", row_number(rows, mean))

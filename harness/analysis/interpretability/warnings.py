@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.analysis.interpretability.scores import ANSWERED, CHANCE, of_latents
 from harness.analysis.interpretability.variance import MEAN_AT_SEEDS
-from harness.analysis.text import number, plural
+from harness.analysis.text import capitalized, number, plural
 from harness.analysis.verdicts import UNDECIDED
 from harness.analysis.view import Row, View
 from harness.inference.constants import ALPHA, t_quantile
@@ -39,8 +39,8 @@ def _accepted(view: View) -> Iterator[str]:
         worst = max(near, key=lambda arm: float(arm[permuted]))
         yield (
             f"The judge accepts explanations of other latents: with them, its detection of {_named(near)} is more "
-            f"than half as far above chance as with their own (up to {number(100 * worst[permuted], 1)} %, against "
-            f"{number(100 * worst[own], 1)} %)."
+            f"than half as far above chance as with their own (up to {number(100 * worst[permuted], 1)} %, "
+            f"against {number(100 * worst[own], 1)} %)."
         )
 
 
@@ -81,8 +81,8 @@ def _too_few_latents(view: View) -> Iterator[str]:
         within = [row for row in undecided if abs(row[metric.effect]) < half]
         if within:
             yield (
-                f"{metric.label[0].upper()}{metric.label[1:]}: that latents are a sample makes differences of arms "
-                f"uncertain by ±{number(half, 1)} points; {len(within)} of {plural(len(pairs), 'comparison')} are "
+                f"{capitalized(metric.label)}: that latents are a sample makes differences of arms uncertain "
+                f"by ±{number(half, 1)} points; {len(within)} of {plural(len(pairs), 'comparison')} are "
                 "undecided and smaller than that. `harness plan` says how many latents and seeds would show them."
             )
 

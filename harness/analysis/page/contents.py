@@ -11,6 +11,8 @@ from harness.analysis.page.sections import ShownSection
 from harness.analysis.records import StudyRecord
 from harness.analysis.sentence import Sentence
 
+LATENTS = "features.html"  # beside the report, where the study asks for interpretability
+
 
 @dataclass(frozen=True)
 class Contents:

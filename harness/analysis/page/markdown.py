@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from harness.analysis.page.contents import Contents
+from harness.analysis.page.contents import LATENTS, Contents
 from harness.analysis.page.figures import PageFigure
 from harness.analysis.page.sections import ShownSection
 from harness.analysis.page.shown_tables import ShownTable
@@ -35,6 +35,8 @@ def _lines(contents: Contents) -> Iterator[str]:
         yield from ("", "## What weakens it", "")
         yield from _list(contents.uncertain)
         yield from (f"- {escaped(warning)}" for warning in contents.warnings)
+    if study.interpretability:
+        yield from ("", f"[Latents, one by one]({LATENTS}): `harness features studies/{study.name}.yaml` makes it")
     yield from ("", "## Figures", "")
     yield from _figures(contents.first_figures)
     if contents.other_figures:

@@ -39,7 +39,14 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         "Interpretability",
         interpretability.sentences,
-        ("interpretability", "interpretability_effects", "latents", "interpretability_variance"),
+        (
+            "interpretability",
+            "interpretability_effects",
+            "nulls",
+            "above_nulls",
+            "latents",
+            "interpretability_variance",
+        ),
     ),
     Section("Where contexts differ", contexts.sentences, ()),
     Section("Interactions", interactions.sentences, ("interactions",)),

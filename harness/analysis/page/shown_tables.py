@@ -10,7 +10,7 @@ from harness.analysis.levels import column, levels_in
 from harness.analysis.page.plain_columns import Cell, Column, plain_columns, words
 from harness.analysis.text import bracket, count, plural, signed
 from harness.analysis.view import Row, View
-from harness.metrics import L0, Metric
+from harness.metrics import FVU, L0, Metric
 from harness.study.labels import describe, show
 
 MOST_ROWS = 500
@@ -154,6 +154,27 @@ def _interpretability_effects(view: View, rows: Sequence[Row]) -> list[Column]:
     return _changes(rows, view, view.interpretability) if view.interpretability else []
 
 
+def _nulls(view: View, rows: Sequence[Row]) -> list[Column]:
+    figures = (FVU, *view.interpretability)
+    known = [metric for metric in figures if any(row[metric.name] is not None for row in rows)]
+    name = Column("null", lambda row: Cell(row["label"], f"intervals over {row['over']}"), words=True)
+    return [name, *map(_figure, known)]
+
+
+def _above_nulls(view: View, rows: Sequence[Row]) -> list[Column]:
+    scores = [one for one in view.interpretability if any(row.get(one.effect) is not None for row in rows)]
+    names = [Column("arm", lambda row: Cell(row["arm"], f"above {row['label']}"), words=True)]
+    return [*names, *(_points(score) for score in scores)] if scores else []
+
+
+def _points(score: Metric) -> Column:
+    def cell(row: Row) -> Cell:
+        value = row[score.effect]
+        return Cell("–") if value is None else Cell(signed(value), bracket(row, score.effect, 1), value)
+
+    return Column(score.label, cell, unit="points")
+
+
 def _changes(rows: Sequence[Row], view: View, outcomes: Sequence[Metric]) -> list[Column]:
     """What is compared, then for each outcome the change and the verdict on it."""
     several = len({row["axis"] for row in rows}) > 1
@@ -220,6 +241,17 @@ KNOWN: dict[str, tuple[str, str, ColumnsOf]] = {
         f"{MEANS} Detection is of alive latents that have a score; recall and precision are of their windows, by "
         "strength of activation.",
         _plain,
+    ),
+    "nulls": (
+        "Nulls",
+        "What the judge makes of latents that were not learned, of explanations of other latents, and of SAEs "
+        "of other studies, whose FVU is of their own activations. 95 % intervals in brackets.",
+        _nulls,
+    ),
+    "above_nulls": (
+        "Points above nulls",
+        "Of every arm; 95 % intervals from those of both in brackets.",
+        _above_nulls,
     ),
     "interpretability_variance": (
         "Where the variance of scores comes from",

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError
 from harness.interpretability.endpoint.calls import Bill, Calls, total
 from harness.interpretability.endpoint.client import CHARACTERS_PER_TOKEN, Client, Reply, body_of
 from harness.interpretability.endpoint.concurrent_calls import make_all
 from harness.interpretability.endpoint.prompts import Prompt
 from harness.study.judges import Endpoint
 
-WRITTEN = {"explanation": 40, "detection": 21, "fuzzing": 21, "intruder": 2}  # tokens, until answers say more
+CALLS = "calls.db"  # in the folder of a study's latents
+# Tokens of a reply, until replies say more: a line of text, a number and a comma per excerpt, or one number
+EXPLANATION, NUMBER = 40, 2
 
 
 class Call(NamedTuple):
-    """A prompt, what it is for, and for the how many-th time it is asked, from 0."""
+    """A prompt, what it is for, about how many excerpts, and for the how many-th time it is asked, from 0."""
 
     kind: str
     prompt: Prompt
+    excerpts: int
     repetition: int = 0
+
+    @property
+    def usual_reply(self) -> int:
+        """Tokens."""
+        return {"explanation": EXPLANATION, "intruder": NUMBER}.get(self.kind, NUMBER * self.excerpts + 1)
 
 
 Ask = Callable[[Sequence[Call]], list[Reply]]
@@ -34,7 +41,7 @@ def expected(call: Call, bill: Mapping[str, Bill]) -> Bill:
     """What a call will come to, going by the calls of its kind on the bill, if there are any."""
     characters, known = call.prompt.characters, bill.get(call.kind)
     if known is None:
-        return Bill(1, characters, characters / CHARACTERS_PER_TOKEN, WRITTEN[call.kind])
+        return Bill(1, characters, characters / CHARACTERS_PER_TOKEN, call.usual_reply)
     return Bill(1, characters, characters * known.read / known.characters, known.written / known.calls)
 
 
@@ -42,6 +49,27 @@ def model_of(asked: Endpoint) -> str:
     """Stands for a model and how it is asked, on the bill."""
     how = {"url": asked.url, "model": asked.model, "temperature": asked.temperature, **asked.parameters}
     return json.dumps(how, sort_keys=True)
+
+
+def beyond(asked: Endpoint, spent: Bill, reached: Bill) -> str | None:
+    """Which limit of the budget is exceeded by what is reached, and how much of it is spent."""
+    budget, prices = asked.budget, asked.prices
+    limits = [
+        ("calls", budget.calls, reached.calls, f"{spent.calls:,.0f} calls"),
+        ("tokens", budget.tokens, reached.tokens, f"{spent.tokens:,.0f} tokens"),
+    ]
+    if prices is not None:
+        limits.append(("price", budget.price, reached.price(prices), f"{spent.price(prices):,.4g}"))
+    for name, limit, number, text in limits:
+        if limit is not None and number > limit:
+            return f"interpretability.judge.budget.{name}: {text} of {limit:,} are spent"
+    return None
+
+
+def key_of(asked: Endpoint, call: Call) -> str:
+    """A hash of all that decides the reply."""
+    content = {"url": asked.url, "repetition": call.repetition, **body_of(asked, call.prompt)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class Asking:
@@ -53,52 +81,33 @@ class Asking:
 
     def __call__(self, calls: Sequence[Call]) -> list[Reply]:
         """The replies, in this order. Raises UserError where the endpoint gives none, or the budget is spent."""
-        by_key = {self._key(call): call for call in calls}
+        by_key = {key_of(self._asked, call): call for call in calls}
         with closing(Calls(self._path)) as file:
             replies = file.find(list(by_key))
             missing = {key: call for key, call in by_key.items() if key not in replies}
             if missing:
                 replies |= self._make(missing, file)
-        return [replies[self._key(call)] for call in calls]
-
-    def _key(self, call: Call) -> str:
-        """A hash of all that decides the reply."""
-        content = {"url": self._asked.url, "repetition": call.repetition, **body_of(self._asked, call.prompt)}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return [replies[key_of(self._asked, call)] for call in calls]
 
     def _make(self, calls: Mapping[str, Call], file: Calls) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
         model = model_of(self._asked)
-        under_way: dict[str, Bill] = {}  # what each will come to
 
-        def within_budget() -> Iterator[tuple[str, Prompt]]:
-            for key, call in calls.items():
-                under_way[key] = expected(call, file.bill(model))
-                self._check_budget(total(file.bill().values()), total(under_way.values()))
-                yield key, call.prompt
+        def refused(keys: Sequence[str]) -> str | None:
+            known = file.bill(model)
+            more = total(expected(calls[key], known) for key in keys)
+            spent = total(file.bill().values())
+            if (limit := beyond(self._asked, spent, spent.plus(more))) is None:
+                return None
+            return (
+                f"{limit}, and the next call would exceed it; raise it and run the same command again to continue"
+            )
 
         def keep(key: str, reply: Reply) -> None:
             file.add(key, model, calls[key].kind, calls[key].prompt.characters, reply)
-            del under_way[key]
             replies[key] = reply
 
+        prompts = {key: call.prompt for key, call in calls.items()}
         with closing(Client(self._asked)) as client:
-            make_all(within_budget(), client, self._asked.concurrency, keep)
+            make_all(prompts, client, self._asked.concurrency, refused, keep)
         return replies
-
-    def _check_budget(self, spent: Bill, under_way: Bill) -> None:
-        """Raise UserError if the calls under way, with the next one, may exceed it."""
-        budget, prices = self._asked.budget, self._asked.prices
-        both = spent.plus(under_way)
-        limits = [
-            ("calls", budget.calls, both.calls, f"{spent.calls:,.0f} calls"),
-            ("tokens", budget.tokens, both.tokens, f"{spent.tokens:,.0f} tokens"),
-        ]
-        if prices is not None:
-            limits.append(("price", budget.price, both.price(prices), f"{spent.price(prices):,.2f}"))
-        for name, limit, reached, text in limits:
-            if limit is not None and reached > limit:
-                raise UserError(
-                    f"interpretability.judge.budget.{name}: {text} of {limit:,} are spent, and the "
-                    "next call would exceed it; raise it and run the same command again to continue"
-                )

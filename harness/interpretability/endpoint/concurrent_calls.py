@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from harness.errors import UserError
@@ -13,12 +13,17 @@ GRACE = 10.0  # seconds to wait for answers that are under way when the user sto
 
 
 def make_all(
-    prompts: Iterable[tuple[str, Prompt]], client: Client, concurrency: int, keep: Callable[[str, Reply], object]
+    prompts: Mapping[str, Prompt],
+    client: Client,
+    concurrency: int,
+    refused: Callable[[Sequence[str]], str | None],
+    keep: Callable[[str, Reply], object],
 ) -> None:
     """Send prompts, so many at a time, and hand each reply with its prompt's key to `keep`, in this thread.
 
-    A prompt is taken only when it can be sent at once. After an error, whoever raises it, nothing more is sent;
-    what is under way is still kept, and then the error is raised.
+    refused: why not all of these may be under way together, the last one being next; it is asked again when there
+    is a reply more, and an error when there is none to wait for. After an error nothing more is sent; what is
+    under way is still kept, and then the error is raised.
     """
     under_way: dict[Future[Reply], str] = {}
 
@@ -30,10 +35,12 @@ def make_all(
 
     with ThreadPoolExecutor(concurrency) as pool:
         try:
-            for key, prompt in prompts:
-                under_way[pool.submit(client.complete, prompt)] = key
-                while len(under_way) >= concurrency:
+            for key, prompt in prompts.items():
+                while len(under_way) == concurrency or (why := refused([*under_way.values(), key])):
+                    if not under_way:
+                        raise UserError(why)
                     collect()
+                under_way[pool.submit(client.complete, prompt)] = key
             while under_way:
                 collect()
         except BaseException as reason:

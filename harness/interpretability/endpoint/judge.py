@@ -50,7 +50,7 @@ class EndpointJudge:
 
     def explain(self, evidence: Sequence[Evidence]) -> list[Explanation]:
         """One per latent; without any text where the model gave none that is valid."""
-        replies = self._ask([Call("explanation", self._prompt(one)) for one in evidence])
+        replies = self._ask([self._explaining(one) for one in evidence])
         return [Explanation(explanation_in(reply.text) or "") for reply in replies]
 
     def answer(self, questions: Sequence[Question], repetition: int = 0) -> list[Answer]:
@@ -74,20 +74,21 @@ class EndpointJudge:
         size = len(order) if question.score == "intruder" else self._asked.per_question
         for excerpts in np.array_split(order, -(-len(order) // size)):
             shown = [self._shown(question.excerpts[one].ids, question.excerpts[one].marked) for one in excerpts]
-            yield _Part(number, excerpts, Call(question.score, _asking(question, shown), repetition))
+            yield _Part(number, excerpts, Call(question.score, _prompt(question, shown), len(shown), repetition))
 
-    def _prompt(self, evidence: Evidence) -> Prompt:
+    def _explaining(self, evidence: Evidence) -> Call:
         peaks = evidence.activations.max(1)
         chosen = _to_show(peaks, self._asked.per_explanation)
         strengths = np.ceil(STRENGTHS * peaks[chosen] / peaks.max())
         shown = [self._shown(evidence.ids[one], evidence.activations[one] > 0) for one in chosen]
-        return to_explain(shown, [int(strength) for strength in strengths])
+        return Call("explanation", to_explain(shown, [int(strength) for strength in strengths]), len(shown))
 
     def _shown(self, ids: Sequence[int] | NDArray[np.int64], marked: Sequence[bool] | NDArray[np.bool_]) -> Shown:
-        return show(self._tokenizer, [int(one) for one in ids], [bool(one) for one in marked])
+        there = [(int(one), bool(mark)) for one, mark in zip(ids, marked, strict=True) if one >= 0]  # NO_TOKEN
+        return show(self._tokenizer, [one for one, _ in there], [mark for _, mark in there])
 
 
-def _asking(question: Question, shown: Sequence[Shown]) -> Prompt:
+def _prompt(question: Question, shown: Sequence[Shown]) -> Prompt:
     if question.score == "intruder":
         return to_find_intruder(shown)
     assert question.explanation is not None
@@ -104,7 +105,7 @@ def _shuffled(question: Question, repetition: int) -> NDArray[np.int64]:
 
 
 def _to_show(peaks: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Windows that a latent is explained by: from the strongest to the weakest, evenly by rank; then silent ones."""
+    """Windows to explain a latent by: from the strongest to the weakest, evenly by rank; then silent ones."""
     active = np.flatnonzero(peaks > 0)
     silent = np.flatnonzero(peaks == 0)[: count // SILENT]
     order = active[np.argsort(-peaks[active], kind="stable")]
