@@ -87,6 +87,11 @@ class Metric:
         return "points" if self.unit.strip() == "%" else self.unit.strip()
 
     @property
+    def change_digits(self) -> int:
+        """Digits of a change after the decimal point: one of percent and points, or else those of the value."""
+        return 1 if self.change_unit in ("%", "points") else self.digits
+
+    @property
     def verdict(self) -> str:
         """The column of the effects table with the verdict on that change."""
         return f"{self.short}_verdict"
@@ -376,7 +381,7 @@ OF_LATENTS: tuple[Metric, ...] = (  # of the study key `interpretability`
         "latents_token_only",
         "token-only latents",
         "share of the sampled latents whose detection is at least 70 % with random negatives, and below 60 % with "
-        "those that have the same peak token: what looks like a context is a token",
+        "those that have the same peak token, or has none of these, since it fires wherever the token stands",
     ),
     _of_latents(
         "latents_unscored",
@@ -394,9 +399,11 @@ OF_LATENTS: tuple[Metric, ...] = (  # of the study key `interpretability`
     _of_latents(
         "direction_cosine",
         "constancy of the direction",
-        "mean cosine between what switching a latent off changes in the reconstruction at two different tokens: 1 "
-        "for a latent that is a direction, as behind a linear decoder; over alive latents of the sample",
+        "mean cosine between what switching a latent off changes in the reconstruction at two different tokens, "
+        "while later sparse layers code what is then left over: 1 for a latent that is a direction, as behind one "
+        "linear decoder; over alive latents of the sample",
         axis="mean cosine between a latent's effects on two tokens",
+        places=("final", "layer"),
         **(_POINTS | _NUMBER | {"bounds": (-1, 1)}),
     ),
     _of_latents(

@@ -112,10 +112,10 @@ def test_what_cells_measure_has_a_row_in_the_table_of_metrics_and_the_other_way_
         [json.loads(line) for line in (reported / "results/small" / name).read_text().splitlines()]
         for name in ("cells.jsonl", "curves.jsonl")
     )
-    final = {metric.name for metric in metrics_at("final") if not metric.optional}
+    final, of_layers = ({m.name for m in metrics_at(place) if not m.optional} for place in ("final", "layer"))
     for cell in cells:
         assert final <= cell["heldout"].keys() <= {metric.name for metric in metrics_at("final")}
-        assert all(layer.keys() == {metric.name for metric in metrics_at("layer")} for layer in cell["layers"])
+        assert all(layer.keys() == of_layers for layer in cell["layers"])
     told = {name for point in points for name in point} - {"cell", "step", "tokens", "measured_tokens"}
     assert {name for name, metric in curve_columns().items() if not metric.optional} <= told <= {*curve_columns()}
     for run in runs_where(reported, "small", "tags.kind = 'cell'"):

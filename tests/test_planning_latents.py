@@ -13,8 +13,10 @@ from harness.analysis.tables import make_tables
 from harness.cli import main
 from harness.estimates import latents as estimates
 from harness.inference.clusters import ClusterVariances, half_width
+from harness.interpretability.endpoint.preview import at_most
 from harness.study.arms import arms
 from harness.study.interpretability import Interpretability
+from harness.study.judges import Endpoint
 from harness.study.spec import Study, load_study
 from tests.analysis.synthetic_latents import add_latents
 from tests.analysis.synthetic_results import write_grid
@@ -90,6 +92,12 @@ def test_what_cannot_be_shown_with_any_seeds_is_said(
     assert "; for ±2: over 100 seeds" in line_of(study, tmp_path)
 
 
-def test_settings_are_those_of_the_schema():
-    """`precision` reads these."""
-    assert {"latents", "draws", "judge"} <= Interpretability.model_fields.keys()
+def test_calls_of_an_endpoint_grow_with_cells_and_latents(study: Study, tmp_path: Path):
+    judge = Endpoint(kind="endpoint", url="http://localhost:1/v1", model="m", per_question=10)
+    said = line_of(study, tmp_path, judge=judge)
+    found = re.findall(r"(\d+) seeds of ([\d,]+) latents \(at most ([\d,]+) calls\)", said)
+    assert len(found) == 2
+    asked = Interpretability(draws=2, judge=judge)
+    each = at_most(asked.model_copy(update={"latents": 1}), judge, {}).calls
+    for seeds, latents, calls in ((int(n.replace(",", "")) for n in numbers) for numbers in found):
+        assert calls == pytest.approx(2 * seeds * latents * each, abs=1)  # two arms

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from harness.analysis.findings import headline
+from harness.analysis.interpretability import sentences as interpretability
 from harness.analysis.interpretability.scores import ANSWERED, effects_table, of_latents
 from harness.analysis.level_effects import LevelEffect, effects_by_level
 from harness.analysis.sentence import Sentence, row_number
-from harness.analysis.text import capitalized, change, level_name, plural, signed
+from harness.analysis.text import capitalized, change, level_name, listed, plural, signed
 from harness.analysis.view import Row, View, unique
 from harness.metrics import Metric
 
@@ -19,22 +20,43 @@ MIXED = "different in different pairs of arms"
 
 def answer(view: View) -> list[Sentence]:
     """The best arms and the baseline; then for each axis what its levels do, one part for each level."""
-    return [*headline(view), *_axes(view)]
-
-
-def _axes(view: View) -> Iterator[Sentence]:
-    for axis, levels in groupby(effects_by_level(view), key=lambda level: level.axis):
-        known = list(levels)
-        for outcome in _asked(view):
-            if parts := _levels(view, known, outcome):
-                lead = f"{capitalized(outcome.label)} by {axis}, against {known[0].reference}"
-                yield Sentence(lead, effects_table(outcome), parts=tuple(parts))
-
-
-def _asked(view: View) -> list[Metric]:
-    """The outcomes that the answer is about: those of every study, and what latents mean where that is known."""
     always = [outcome for outcome in view.outcomes if not outcome.optional]
-    return [*always, *of_latents(view, *ANSWERED)]
+    return [*headline(view), *_axes(view, always), *meaning(view)]
+
+
+def meaning(view: View) -> list[Sentence]:
+    """The same of what latents mean, in fewer words where all scores agree; nothing where a study has none."""
+    lines = interpretability.headline(view)
+    scores = of_latents(view, *ANSWERED)
+    for axis, levels in _by_axis(view) if scores else ():
+        agreeing = [one for one in scores[1:] if _verdicts(levels, one) == _verdicts(levels, scores[0])]
+        said = list(_axis(view, axis, levels, [score for score in scores if score not in agreeing]))
+        if said and agreeing:
+            named = capitalized(listed([score.label for score in agreeing]))
+            text = f"{named} by {axis}: the same verdicts as {scores[0].label}."
+            said.append(Sentence(text, effects_table(scores[0])))
+        lines += said
+    return lines
+
+
+def _axes(view: View, outcomes: Sequence[Metric]) -> Iterator[Sentence]:
+    for axis, levels in _by_axis(view):
+        yield from _axis(view, axis, levels, outcomes)
+
+
+def _by_axis(view: View) -> list[tuple[str, list[LevelEffect]]]:
+    return [(axis, list(levels)) for axis, levels in groupby(effects_by_level(view), key=lambda level: level.axis)]
+
+
+def _axis(view: View, axis: str, levels: Sequence[LevelEffect], outcomes: Sequence[Metric]) -> Iterator[Sentence]:
+    for outcome in outcomes:
+        if parts := _levels(view, levels, outcome):
+            lead = f"{capitalized(outcome.label)} by {axis}, against {levels[0].reference}"
+            yield Sentence(lead, effects_table(outcome), parts=tuple(parts))
+
+
+def _verdicts(levels: Sequence[LevelEffect], outcome: Metric) -> list[str]:
+    return [row[outcome.verdict] for level in levels for row in _told(level, outcome)]
 
 
 def _levels(view: View, levels: Sequence[LevelEffect], outcome: Metric) -> list[Sentence]:
@@ -78,7 +100,8 @@ def _level(view: View, level: LevelEffect, outcome: Metric, verdict: str) -> Sen
         figures = change(row, outcome).removeprefix(f"{outcome.label} ")
         return Sentence(f"{verdict} with {name} ({figures})", table, number, outcome.judge(verdict))
     changes = sorted(pair[outcome.effect] for pair in told)
-    figures = f"{signed(changes[0])} to {signed(changes[-1])} {outcome.change_unit}".rstrip()
+    ends = [signed(change, outcome.change_digits) for change in (changes[0], changes[-1])]
+    figures = f"{ends[0]} to {ends[1]} {outcome.change_unit}".rstrip()
     if verdict == MIXED:
         return Sentence(f"with {name} {_counted(told, outcome)} ({figures})", table, number)
     text = f"{verdict} with {name} ({figures} in {len(told)} pairs of arms)"

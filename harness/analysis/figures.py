@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.analysis.interpretability import against_fvu, profiles
-from harness.analysis.plots import arms, by_k, curves, dose, effects, frontier, life, tradeoff, tuning
+from harness.analysis.plots import (
+    arms,
+    by_k,
+    curves,
+    dose,
+    effects,
+    frontier,
+    interpretability,
+    latent_profiles,
+    life,
+    tradeoff,
+    tuning,
+)
 from harness.analysis.plots.drawable import drawable
 from harness.analysis.style import house_style, save
 from harness.analysis.view import load_view
@@ -19,10 +30,10 @@ FIGURES = {  # those that answer a study's question come first, as in the captio
     "tradeoff": tradeoff.draw,
     "feature_effects": effects.draw_features,
     "features": arms.draw_features,
-    "interpretability": against_fvu.draw,
+    "interpretability": interpretability.draw,
     "interpretability_effects": effects.draw_interpretability,
     "interpretability_arms": arms.draw_interpretability,
-    "interpretability_profiles": profiles.draw,
+    "interpretability_profiles": latent_profiles.draw,
     "curves": curves.draw,
     "life": life.draw,
     "tuning": tuning.draw,

@@ -154,7 +154,7 @@ def _largest(rows: Sequence[tuple[int, Row]], test: Row, outcome: Metric) -> str
     same = ("axis", "other", "rectangle", "holding")
     own = [row for _, row in rows if row["kind"] == "interaction" and all(row[n] == test[n] for n in same)]
     row = max(own, key=lambda row: abs(row[outcome.effect]))
-    change = f"{signed(row[outcome.effect])} {outcome.change_unit}".strip()
+    change = f"{signed(row[outcome.effect], outcome.change_digits)} {outcome.change_unit}".strip()
     return (
         f"; most for {row['level']} instead of {row['reference']}, whose change differs by {change} "
         f"{bracket(row, outcome.effect, 1)} between {row['other_level']} and {row['other_reference']}"

@@ -10,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.answer import answer
+from harness.analysis.answer import answer, meaning
 from harness.analysis.findings import findings, headline
 from harness.analysis.levels import levels_in
 from harness.analysis.report import facts
@@ -51,6 +51,8 @@ def _said(view: View) -> list[RenderableType]:
     for axis, group in found.items():
         parts.append(Text(axis, style="bold"))
         parts += [_indent(finding.text, COLOURS.get(finding.judgement, "")) for finding in group]
+    if said := meaning(view):
+        parts += [Text("what latents mean", style="bold"), *(_indent(sentence.whole) for sentence in said)]
     return parts
 
 

@@ -54,6 +54,11 @@ def capitalized(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
+def quoted(names: Sequence[str]) -> str:
+    """As in `“none, adam” and “none, muon”`: names that may have commas in them."""
+    return listed([f"“{name}”" for name in names])
+
+
 def plural(count: int, noun: str) -> str:
     """As in `1 seed`, `2 seeds`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -99,7 +104,7 @@ def effect_sentence(study: StudyRecord, effect: Row, outcomes: Sequence[Metric],
         clauses.insert(1, f"L0 {against(effect)}")  # after FVU, which depends on it
     if reach is not None and reach["n"]:
         clauses += _reach(reach)
-    return f"{subject}: {'; '.join(clauses)}."
+    return f"{subject}: {'; '.join(clauses) or 'not measured'}."
 
 
 def _changed(effect: Row, outcome: Metric) -> str:
@@ -107,7 +112,7 @@ def _changed(effect: Row, outcome: Metric) -> str:
     name = f"{outcome.short}_contexts"
     if not effect[f"{name}_differ"]:
         return f"{change(effect, outcome)}, {verdict(effect, outcome)}"
-    low, high = (signed(effect[f"{name}_{end}"]) for end in ("low", "high"))
+    low, high = (signed(effect[f"{name}_{end}"], outcome.change_digits) for end in ("low", "high"))
     unit = f" {outcome.change_unit}" if outcome.change_unit else ""
     return f"{outcome.label} from {low} to {high}{unit}, depending on the other axes ({f_words(effect, name)})"
 
@@ -144,7 +149,9 @@ def level_name(study: StudyRecord, effect: Row) -> str:
 def change(effect: Row, outcome: Metric) -> str:
     """As in `FVU −3.1 % [−5.0, −1.2]`."""
     name = outcome.effect
-    digits = _digits(effect, name) if effect[outcome.verdict] in ("lower", "higher") else 1
+    digits = outcome.change_digits
+    if effect[outcome.verdict] in ("lower", "higher"):
+        digits = max(digits, _digits(effect, name))
     parts = (outcome.label, signed(effect[name], digits), outcome.change_unit, bracket(effect, name, digits))
     return " ".join(part for part in parts if part)
 

@@ -23,7 +23,7 @@ def features_arguments(parser: ArgumentParser) -> None:
 
 
 def features(options: Namespace, console: Console) -> None:
-    from harness.analysis.latent_page.cells import chosen, page_cells
+    from harness.analysis.latent_page.cells import chosen, missing, page_cells
     from harness.analysis.latent_page.page import make_page
     from harness.analysis.page.contents import LATENTS
     from harness.analysis.results import read_cells, read_study
@@ -37,9 +37,12 @@ def features(options: Namespace, console: Console) -> None:
     out = options.out or results / _name(LATENTS, options)
     check_writable(out.parent)
     report = "report.html" if out.parent.resolve() == results.resolve() else ""
-    total = make_page(record, cells, folder, out, report)
+    left = missing(folder, there)
+    total = make_page(record, cells, folder, out, report=report, missing=left)
     size = out.stat().st_size / 1e6
     console.print(f"{out}: {total:,} latents of {len(cells)} SAEs, {size:.1f} MB", soft_wrap=True)
+    if left:
+        console.print(f"SAEs of the study that are not interpreted yet: {left}; harness run {options.study}")
 
 
 def _name(whole: str, options: Namespace) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 POINTS = 2.0  # of detection, to both sides
 MOST_SEEDS = 100
-# Of detection in points², in the results of studies/depth.yaml with the built-in judge
-USUAL = ClusterVariances(seed=1.0, latent=200.0, draw=20.0)
+# Of detection in points², rounded, in studies/depth.yaml with the built-in judge
+USUAL = ClusterVariances(seed=2.5, latent=115.0, draw=22.0)
 
 
 def precision(study: Study, asked: Interpretability, arms: Sequence[ArmSpec], results: Path) -> str:
@@ -27,7 +27,7 @@ def precision(study: Study, asked: Interpretability, arms: Sequence[ArmSpec], re
     With the variances of its results, where it has any, or else those of the depth study.
     """
     known, whence = _variances(results)
-    seeds, most = len(study.seeds), min(recipe.latents for arm in arms for recipe in arm.recipes)
+    seeds, most = len(study.looks[0]), min(recipe.latents for arm in arms for recipe in arm.recipes)
     latents = min(asked.latents, most)
     half = half_width(known, seeds, latents, asked.draws, asked.judge.repetitions)
     shown = f"differences of detection to ±{half:.1f} points" if seeds > 1 else "no intervals"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from harness.interpretability.examples import ACTIVATING, Examples
 from harness.interpretability.judging import Answer, Evidence, Explanation, Judge
-from harness.interpretability.questions import Asked, questions_of
+from harness.interpretability.questions import RANDOM, Asked, questions_of
 from harness.interpretability.windows import Windows
 
-LEAST = 2  # activating windows to explain a latent by, and as many to judge it by
+LEAST = 2  # windows in which a latent fires, and random ones in which it does not, on either side
 AT_ONCE = 256  # latents and draws that a judge is asked about at once; their windows are in memory together
 
 # answer: null where it was not valid, which is not right. quantile: null for negatives
@@ -45,9 +45,12 @@ class Asking(NamedTuple):
 
 
 def is_scored(examples: Examples) -> bool:
-    """Whether there are enough windows of a latent; there are none of a dead one."""
-    active = examples.kinds == ACTIVATING
-    return all(int((active & (examples.to_explain == side)).sum()) >= LEAST for side in (True, False))
+    """Whether there are enough windows of a latent: none are there of a dead one, or of one that fires in all."""
+    return all(
+        len(examples.only(kind, to_explain=side)) >= LEAST
+        for kind in (ACTIVATING, RANDOM)
+        for side in (True, False)
+    )
 
 
 def ask(judge: Judge, drawn: Iterable[Examples], windows: Windows, seed: int, repetitions: int = 1) -> Asking:

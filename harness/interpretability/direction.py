@@ -53,7 +53,7 @@ def effects_of(sae: TrainedSAE, x: Tensor, latents: Tensor) -> Tensor:
     lost = x.new_zeros(len(x), len(sae.target_mean))
     for number, (end, coder) in enumerate(zip(ends.tolist(), sae.sae.stack(), strict=True)):
         rows = (of_coder == number).nonzero().squeeze(1)
-        for some in rows.split(BATCH):
+        for some in torch.split(rows, BATCH):
             lost[some] = _of_coder(sae, x[some], number, latents[some] - (end - coder.latents))
     return lost
 
@@ -102,7 +102,7 @@ def _effects(
         counts = [len(own) for own in tokens]
         rows = x[torch.from_numpy(np.concatenate(tokens))].to(device)
         which = torch.from_numpy(np.repeat(some, counts)).to(device)
-        yield from effects_of(sae, rows, which).split(counts)
+        yield from torch.split(effects_of(sae, rows, which), counts)
 
 
 def _tokens(firings: Firings, latent: int, seed: int) -> NDArray[np.int64]:
@@ -126,7 +126,8 @@ def direction_of(effects: Tensor) -> tuple[float, float, Tensor]:
 
 def _principal(effects: Tensor) -> Tensor:
     """The line along which effects [E, D] have most of their squares: [D], of unit norm."""
-    return torch.linalg.svd(effects, full_matrices=False).Vh[0]
+    line: Tensor = torch.linalg.svd(effects, full_matrices=False).Vh[0]
+    return line
 
 
 def _along(line: Tensor, effects: Tensor) -> float:

@@ -23,7 +23,7 @@ def embeddings_of(x: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     rows [M, L]: of each token its row of `x`, -1 where it has none; each window has at least one.
     """
     size = max(1, NUMBERS_AT_ONCE // (rows.shape[1] * x.shape[1]))
-    means = torch.cat([_means(x, part) for part in torch.from_numpy(rows).split(size)])
+    means = torch.cat([_means(x, part) for part in torch.split(torch.from_numpy(rows), size)])
     centred = means - means.mean(0)
     spread = centred.square().mean(0).sqrt()
     scaled = centred / torch.where(spread > 0, spread, 1)

@@ -6,7 +6,7 @@ Shape letters: n windows that are shown, L tokens of a window, M all windows.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -48,8 +48,14 @@ class Examples:
 
     def rows(self, chosen: NDArray[np.int64]) -> Examples:
         """These of them, in this order."""
-        parts = (self.windows, self.kinds, self.quantiles, self.to_explain, self.activations)
-        return Examples(self.latent, self.draw, *(part[chosen] for part in parts))
+        return replace(
+            self,
+            windows=self.windows[chosen],
+            kinds=self.kinds[chosen],
+            quantiles=self.quantiles[chosen],
+            to_explain=self.to_explain[chosen],
+            activations=self.activations[chosen],
+        )
 
 
 class _Part(NamedTuple):

@@ -97,7 +97,13 @@ def _of_layer(latents: pa.Table, here: NDArray[np.bool_]) -> Figures:
     """What is also known of each sparse layer."""
     detection = numbers(latents, "detection")[here]
     detection = np.where(np.isnan(detection), CHANCE["detection"], detection)
-    return _known({"detection": _mean(detection), "latents_dead": _mean(numbers(latents, "dead")[here])})
+    columns = {"latents_dead": "dead", "direction_cosine": "direction_cosine"}
+    means = {
+        name: _mean(numbers(latents, column)[here])
+        for name, column in columns.items()
+        if column in latents.column_names
+    }
+    return _known({"detection": _mean(detection), **means})
 
 
 def _mean(values: Numbers, weights: Numbers | None = None) -> float:

@@ -88,7 +88,8 @@ class Firings:
         latents, starts = self._by_token
         first, sizes = starts[tokens], starts[tokens + 1] - starts[tokens]
         before = np.repeat(sizes.cumsum() - sizes, sizes)
-        return latents[np.repeat(first, sizes) + np.arange(len(before)) - before]
+        found: Integers = latents[np.repeat(first, sizes) + np.arange(len(before)) - before]
+        return found
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ Shape letters: N latents of one SAE, M of the other, T tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,9 @@ def found_again(firings: Firings, others: Sequence[Firings]) -> NDArray[np.float
     """
     if not others:
         return None
-    return np.mean([_partners(firings, other) >= 0 for other in others], axis=0, dtype=float)
+    found = np.array([_partners(firings, other) >= 0 for other in others], float)
+    shares: NDArray[np.float64] = found.mean(axis=0)
+    return shares
 
 
 def figures_of_pairs(shares: NDArray[np.float64], rates: NDArray[np.float64]) -> Figures:
@@ -46,11 +49,11 @@ def figures_of_pairs(shares: NDArray[np.float64], rates: NDArray[np.float64]) ->
     return found
 
 
-def _partners(one: Firings, other: Firings) -> NDArray[np.int32]:
+def _partners(one: Firings, other: Firings) -> NDArray[np.integer[Any]]:
     """The latent of the other SAE that each one is matched with, [N]; -1: with none."""
     if one.total != other.total:
         raise ValueError(f"expected firings on the same tokens, got {one.total} and {other.total} tokens")
-    found: NDArray[np.int32] = maximum_bipartite_matching(alike(one, other), perm_type="column")
+    found: NDArray[np.integer[Any]] = maximum_bipartite_matching(alike(one, other), perm_type="column")
     return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 from torch import Tensor
 
@@ -91,17 +92,13 @@ def _own(folder: Path, cell: CellLatents, judge: Judge) -> dict[str, Any]:
         with replacing_table(folder / file) as path:
             pq.write_table(table, path, compression="zstd")
     texts = {latent: found.text for (latent, draw), found in asking.explanations.items() if draw == 0}
-    explained: Columns = {
-        "explanation": [texts.get(int(latent)) for latent in cell.sample],
-        "unscored": [
-            bool(alive) and int(n) not in texts for n, alive in zip(cell.sample, cell.alive, strict=True)
-        ],
-    }
-    found = (cell.described(), histogram(cell), explained, scores_of_latents(asking.answers, cell.sample))
+    explanations: Columns = {"explanation": [texts.get(int(latent)) for latent in cell.sample]}
+    scores = scores_of_latents(asking.answers, cell.sample)
+    unscored: Columns = {"unscored": cell.alive & np.isnan(scores["detection"])}
     columns: dict[str, Any] = {}
-    for part in (*found, directions(cell), logit_effects(cell)):
+    for part in (cell.described(), histogram(cell), explanations, scores, unscored):
         columns |= part
-    return columns
+    return {**columns, **directions(cell), **logit_effects(cell)}
 
 
 def drawn(cell: CellLatents) -> Iterator[Examples]:

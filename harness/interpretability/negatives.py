@@ -28,13 +28,13 @@ class Shown(NamedTuple):
     windows: NDArray[np.int64]  # [n], activating ones, at least one
     peak_tokens: NDArray[np.int64]  # [n], the token at which the latent fires most
     silent: NDArray[np.bool_]  # [M], the windows of this side in which the latent does not fire
-    count: int  # of negatives that are wanted
+    wanted: int  # how many negatives
     random: np.random.Generator
 
 
 def random_windows(shown: Shown, _windows: Windows, _firings: Firings) -> NDArray[np.int64]:
     """Any silent windows."""
-    return shown.random.permutation(np.flatnonzero(shown.silent))[: shown.count]
+    return shown.random.permutation(np.flatnonzero(shown.silent))[: shown.wanted]
 
 
 def same_token(shown: Shown, windows: Windows, _firings: Firings) -> NDArray[np.int64]:
@@ -49,7 +49,7 @@ def same_token(shown: Shown, windows: Windows, _firings: Firings) -> NDArray[np.
         having = windows.with_token(token)
         left[token] = shown.random.permutation(having[shown.silent[having]]).tolist()
     found: dict[int, None] = {}
-    for number in range(shown.count):
+    for number in range(shown.wanted):
         candidates = left[int(shown.peak_tokens[number % len(shown.peak_tokens)])]
         while candidates and candidates[-1] in found:  # it has two of the tokens
             candidates.pop()
@@ -63,7 +63,7 @@ def similar(shown: Shown, windows: Windows, _firings: Firings) -> NDArray[np.int
     silent = np.flatnonzero(shown.silent)
     alike = windows.embedding[shown.windows] @ windows.embedding[silent].T
     found = []
-    for number in range(min(shown.count, len(silent))):
+    for number in range(min(shown.wanted, len(silent))):
         best = int(alike[number % len(alike)].argmax())
         alike[:, best] = -np.inf
         found.append(best)
@@ -79,8 +79,8 @@ def neighbour(shown: Shown, windows: Windows, firings: Firings) -> NDArray[np.in
     left, found = shown.silent.copy(), shown.windows[:0]
     for other in firings.neighbours(shown.latent, NEIGHBOURS).latents.tolist():
         fires = np.flatnonzero(left & (windows.strongest(*firings.of(other)) > 0))
-        found = np.concatenate([found, shown.random.permutation(fires)])[: shown.count]
-        if len(found) == shown.count:
+        found = np.concatenate([found, shown.random.permutation(fires)])[: shown.wanted]
+        if len(found) == shown.wanted:
             break
         left[fires] = False
     return found

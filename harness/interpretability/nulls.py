@@ -78,7 +78,7 @@ def _components(covariance: Tensor) -> Tensor:
 
     The entry that is largest by its size is positive in each.
     """
-    rows = torch.linalg.eigh(covariance).eigenvectors.T.flip(0)
+    rows: Tensor = torch.linalg.eigh(covariance).eigenvectors.T.flip(0)
     return rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()
 
 

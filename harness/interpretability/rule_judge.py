@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,17 @@ from numpy.typing import NDArray
 from harness.interpretability.judging import Answer, Evidence, Excerpt, Explanation, Question
 from harness.interpretability.rule_learning import learn
 from harness.interpretability.rules import OFFSETS, Place, describe, matches
+from harness.interpretability.windows import NO_TOKEN
 
 Sign = tuple[Place, int]  # a token, and where it stands
 
 
 class RuleJudge:
-    """word: the text of a token. ids: of a text, any shape, which say how common tokens are."""
+    """word: the text of a token. ids: those of the whole text, any shape, which say how common tokens are."""
 
     def __init__(self, word: Callable[[int], str], ids: NDArray[np.int64]) -> None:
-        self._word = word
-        counts = np.bincount(ids.ravel())
+        self._word = cache(word)
+        counts = np.maximum(1, np.bincount(ids.ravel()))
         self._share: NDArray[np.float64] = counts / counts.sum()
 
     @property
@@ -46,12 +48,13 @@ class RuleJudge:
         ids = np.array([excerpt.ids for excerpt in question.excerpts], np.int64)
         found = matches(question.explanation.rule, ids)
         if question.score == "detection":
-            return tuple(found.any(1).tolist())
+            return _answer(np.any(found, axis=1))
         # Highlights are right where the rule holds more often than on the other tokens of the window
         marked = np.array([excerpt.marked for excerpt in question.excerpts], bool)
-        inside = (found & marked).sum(1) * (~marked).sum(1)
-        outside = (found & ~marked).sum(1) * marked.sum(1)
-        return tuple((inside > outside).tolist())
+        others = ~marked & (ids != NO_TOKEN)
+        inside = (found & marked).sum(1) * others.sum(1)
+        outside = (found & others).sum(1) * marked.sum(1)
+        return _answer(inside > outside)
 
     def _intruder(self, excerpts: Sequence[Excerpt]) -> int:
         """The excerpt that shares least with the others, by how unlikely it is to share that by chance."""
@@ -73,6 +76,10 @@ class RuleJudge:
         return max(0.0, -float(np.log(expected)))
 
 
+def _answer(found: NDArray[np.bool_]) -> Answer:
+    return tuple(bool(each) for each in found)
+
+
 def _signs(excerpt: Excerpt) -> set[Sign]:
     """What may be shared: the tokens at and near the highlights, and all tokens of the excerpt."""
     found: set[Sign] = {("window", token) for token in excerpt.ids}
@@ -80,4 +87,4 @@ def _signs(excerpt: Excerpt) -> set[Sign]:
         for place, offset in OFFSETS.items():
             if 0 <= position + offset < len(excerpt.ids):
                 found.add((place, excerpt.ids[position + offset]))
-    return found
+    return {(place, token) for place, token in found if token != NO_TOKEN}

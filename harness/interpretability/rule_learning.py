@@ -2,7 +2,8 @@
 
 Conjunctions are added one by one, each for windows that none before it covers (Fürnkranz, Separate-and-Conquer
 Rule Learning, 1999). A conjunction grows by one condition at a time, a condition by one value at a time, each the
-one that adds most to the balanced accuracy on the windows that are learned from, until none adds enough.
+one that adds most to the balanced accuracy on the windows that are learned from, until none adds enough; each
+value has the same cost, so that a long list of tokens has to gain more than a short one.
 Shape letters: n windows, L tokens of a window, C candidate values.
 """
 
@@ -14,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.interpretability.rules import (
-    NONE,
     PLACES,
     Condition,
     Conjunction,
@@ -24,12 +24,14 @@ from harness.interpretability.rules import (
     matches,
     values_at,
 )
+from harness.interpretability.windows import NO_TOKEN
 
 MOST_CONJUNCTIONS = 4
 MOST_CONDITIONS = 3  # of a conjunction
 MOST_VALUES = 12  # of a condition
-ENOUGH = 2.0  # windows that a further value or condition must gain: what only one has is chance
-SILENT = 0.2  # weight of silent tokens of activating windows, beside that of windows without activation
+STARTS = 4  # tokens that a conjunction may begin with, besides the best condition
+ENOUGH = 2.0  # activating windows that each value of a condition must gain: what one alone has is chance
+SILENT = 0.35  # what matching silent tokens in all activating windows loses; matching all negatives loses 1
 
 Bools = NDArray[np.bool_]
 Numbers = NDArray[np.float32]
@@ -50,26 +52,27 @@ class _Windows(NamedTuple):
 
 
 class _Grown(NamedTuple):
+    """A condition. gain: of its conjunction, with the conditions before it. net: less the cost of its values."""
+
     condition: Condition
     gain: float
+    net: float
 
 
 def learn(ids: Ids, activations: NDArray[np.float32]) -> Rule:
     """The rule for windows [n, L]; those without activation are the negatives. Empty where no rule helps."""
     fires = activations > 0
-    active = fires.any(1)
+    active: Bools = np.any(fires, axis=1)
     if not active.any() or active.all():
         return ()
     data = _data(ids, fires, active)
     enough = ENOUGH / int(active.sum())
-    everywhere = np.ones(ids.shape, bool)
-    candidates = [
-        _Candidates(place, data, everywhere) for place in PLACES
-    ]  # of every conjunction's first condition
+    everywhere = np.flatnonzero(ids != NO_TOKEN)
+    first = [_Candidates(place, data, everywhere) for place in PLACES]  # the same for each conjunction
     weights = data.weights.copy()
     rule: list[Conjunction] = []
     while len(rule) < MOST_CONJUNCTIONS:
-        conjunction = _conjunction(data, candidates, weights, enough)
+        conjunction = _conjunction(data, first, weights, enough)
         if not conjunction:
             break
         rule.append(conjunction)
@@ -82,73 +85,94 @@ def _data(ids: Ids, fires: Bools, active: Bools) -> _Windows:
     silent = active[:, None] & ~fires
     rows = np.arange(n)[:, None] + n * silent
     weights = np.zeros(2 * n, np.float32)
-    weights[:n] = np.where(active, 1 / active.sum(), -1 / max(1, (~active).sum()))
+    weights[:n] = np.where(active, 1 / active.sum(), -1 / (~active).sum())
     weights[n:][active] = -SILENT / active.sum()
     return _Windows(ids, rows, fires, weights, {place: values_at(place, ids) for place in PLACES})
 
 
 def _conjunction(data: _Windows, first: list[_Candidates], weights: Numbers, enough: float) -> Conjunction:
-    """The conjunction that gains most; empty where none gains enough."""
-    found: dict[Place, Condition] = {}
-    candidates, gain = first, 0.0
+    """The conjunction that gains most; empty where none gains enough.
+
+    It begins with the condition that gains most, or with one of the tokens that the latent fires on most: these
+    may gain something only together with another condition, as the parts of a bigram do.
+    """
+    starts = {
+        each.condition: each for each in (_best(first, weights, enough), *first[0].most_covered(weights, enough))
+    }
+    net, found = max(
+        (_extended(data, start, weights, enough) for start in starts.values()), key=lambda each: each[0]
+    )
+    return found if net > 0 else ()
+
+
+def _extended(data: _Windows, start: _Grown, weights: Numbers, enough: float) -> tuple[float, Conjunction]:
+    """The net gain of the conjunction that begins with a condition; and the conjunction."""
+    found, net, gain = [start.condition], start.net, start.gain
     while len(found) < MOST_CONDITIONS:
-        grown = [each.grow(weights, enough) for each in candidates if each.place not in found]
-        best = max(grown, key=lambda each: each.gain)
-        if best.gain < gain + enough:
+        left = np.flatnonzero(matches((tuple(found),), data.ids))
+        places = [place for place in PLACES if place not in {condition.place for condition in found}]
+        best = _best([_Candidates(place, data, left) for place in places], weights, enough)
+        if best.net <= gain:
             break
-        found[best.condition.place], gain = best.condition, best.gain
-        here = np.logical_and.reduce([condition.holds(data.ids) for condition in found.values()])
-        candidates = [_Candidates(place, data, here) for place in PLACES]
-    return tuple(found.values())
+        found, net, gain = [*found, best.condition], net + best.net - gain, best.gain
+    return net, tuple(found)
+
+
+def _best(candidates: list[_Candidates], weights: Numbers, enough: float) -> _Grown:
+    return max((each.grow(weights, enough) for each in candidates), key=lambda each: each.net)
 
 
 class _Candidates:
-    """The values at a place of tokens that the latent fires on, and which rows each covers. here: [n, L]."""
+    """The values at a place of tokens that the latent fires on, and which rows each covers.
 
-    def __init__(self, place: Place, data: _Windows, here: Bools) -> None:
+    at: the tokens that are left, as numbers in the flattened windows.
+    """
+
+    def __init__(self, place: Place, data: _Windows, at: Ids) -> None:
         self.place = place
-        values = data.values[place]
-        positive = data.fires & here
-        if place == "window":  # every token of the window is a candidate, and holds at all that are left
-            positive = np.broadcast_to(positive.any(1, keepdims=True), here.shape)
-            seen, rows = self._whole_windows(data, here)
+        n, length = data.ids.shape
+        positive = at[np.take(data.fires, at)]
+        if place == "window":  # all tokens of the windows: each holds at whatever is left of its window
+            left, active = np.unique(np.take(data.rows, at)), np.unique(positive // length)
+            seen, rows = data.ids[left % n].ravel(), np.repeat(left, length)
+            self._values = _frequent(data.ids[active].ravel(), np.repeat(active, length), n)
         else:
-            seen, rows = values[here], data.rows[here]
-        self._values = _frequent(values, positive)
-        place_of = np.full(int(data.ids.max()) + data.ids.shape[1] + 2, -1)  # the last is that of NONE
-        place_of[self._values] = np.arange(len(self._values))
-        candidate = place_of[seen]
-        known = candidate >= 0
+            values = data.values[place]
+            seen, rows = np.take(values, at), np.take(data.rows, at)
+            self._values = _frequent(np.take(values, positive), positive // length, n)
         self._covers = np.zeros((len(self._values), len(data.weights)), np.float32)  # [C, 2n]
-        self._covers[candidate[known], rows[known]] = 1
-
-    @staticmethod
-    def _whole_windows(data: _Windows, here: Bools) -> tuple[Ids, Ids]:
-        """All tokens of windows, once for each of the window's rows that has tokens left."""
-        left = np.unique(data.rows[here])
-        ids = data.ids[left % len(data.ids)]
-        return ids.ravel(), np.repeat(left, ids.shape[1])
+        if len(self._values):
+            candidate = np.searchsorted(self._values[1:], seen, side="right")
+            known = self._values[candidate] == seen
+            self._covers[candidate[known], rows[known]] = 1
 
     def grow(self, weights: Numbers, enough: float) -> _Grown:
-        """The condition that gains most, and its gain."""
-        covers, weights, total = self._covers, weights.copy(), 0.0
+        """The condition that gains most."""
+        weights, gain = weights.copy(), 0.0
         values: list[int] = []
-        while len(values) < min(MOST_VALUES, len(covers)):
-            gains = covers @ weights
+        while len(values) < min(MOST_VALUES, len(self._covers)):
+            gains = self._covers @ weights
             best = int(gains.argmax())
-            if gains[best] < enough:
+            if gains[best] <= enough:
                 break
             values.append(int(self._values[best]))
-            total += float(gains[best])
-            weights[covers[best] > 0] = 0
-        return _Grown(Condition(self.place, tuple(values)), total)
+            gain += float(gains[best])
+            weights[self._covers[best] > 0] = 0
+        return _Grown(Condition(self.place, tuple(values)), gain, gain - enough * len(values))
+
+    def most_covered(self, weights: Numbers, enough: float) -> list[_Grown]:
+        """The conditions of one value that cover most activating windows."""
+        covered, gains = self._covers @ np.maximum(weights, 0), self._covers @ weights
+        order = np.argsort(-covered, kind="stable")[:STARTS]
+        return [
+            _Grown(Condition(self.place, (int(self._values[i]),)), float(gains[i]), float(gains[i]) - enough)
+            for i in order
+        ]
 
 
-def _frequent(values: Ids, positive: Bools) -> Ids:
-    """Values at positive tokens of at least two windows: [C]."""
-    windows, _ = np.nonzero(positive)
-    found = values[positive]
-    known = found != NONE
-    pairs = np.unique(found[known] * len(values) + windows[known])
-    each, count = np.unique(pairs // len(values), return_counts=True)
+def _frequent(values: Ids, windows: Ids, n: int) -> Ids:
+    """Those of the values that are in several of the n windows: [C]. windows: where each stands."""
+    known = values != NO_TOKEN
+    pairs = np.unique(values[known] * n + windows[known])
+    each, count = np.unique(pairs // n, return_counts=True)
     return each[count >= ENOUGH]

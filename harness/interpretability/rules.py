@@ -12,12 +12,13 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.interpretability.windows import NO_TOKEN
+
 # What a condition is about: the token at an offset from the one that is looked at, that token's position in the
 # window, or any token of the window
 Place: TypeAlias = Literal["token", "1 before", "2 before", "3 before", "1 after", "position", "window"]
 OFFSETS: dict[Place, int] = {"token": 0, "1 before": -1, "2 before": -2, "3 before": -3, "1 after": 1}
 PLACES: tuple[Place, ...] = (*OFFSETS, "position", "window")
-NONE = -1  # the token beyond an end of the window
 
 Ids = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -31,7 +32,8 @@ class Condition(NamedTuple):
 
     def holds(self, ids: Ids) -> Bools:
         """At each token [n, L] of windows [n, L]."""
-        found = np.isin(values_at(self.place, ids), self.values)
+        here = values_at(self.place, ids)
+        found = np.logical_or.reduce([np.zeros(ids.shape, bool), *(here == value for value in self.values)])
         return np.broadcast_to(found.any(1, keepdims=True), ids.shape) if self.place == "window" else found
 
 
@@ -40,13 +42,13 @@ Rule: TypeAlias = tuple[Conjunction, ...]
 
 
 def values_at(place: Place, ids: Ids) -> Ids:
-    """What stands at a place, seen from each token: [n, L]. For `window`: the token itself."""
+    """What stands at a place, seen from each token: [n, L]. NO_TOKEN beyond the window; for `window` the token."""
     if place == "position":
         return np.broadcast_to(np.arange(ids.shape[1]), ids.shape)
     offset = OFFSETS.get(place, 0)
     if offset == 0:
         return ids
-    found = np.full_like(ids, NONE)
+    found = np.full_like(ids, NO_TOKEN)
     if offset < 0:
         found[:, -offset:] = ids[:, :offset]
     else:
@@ -56,9 +58,10 @@ def values_at(place: Place, ids: Ids) -> Ids:
 
 def matches(rule: Rule, ids: Ids) -> Bools:
     """On which tokens of the windows the rule says that the latent fires: [n, L]."""
-    found = np.zeros(ids.shape, bool)
+    found: Bools = np.zeros(ids.shape, bool)
     for conjunction in rule:
         found |= np.logical_and.reduce([condition.holds(ids) for condition in conjunction])
+    found &= ids != NO_TOKEN
     return found
 
 

@@ -80,7 +80,8 @@ def _spaced(text: HeldOutText, tokens: int) -> HeldOutText:
     contexts = len(text.ids)
     wanted = min(contexts, -(-contexts * tokens // max(1, int(text.kept.sum()))))
     chosen = np.arange(wanted) * contexts // wanted
-    return HeldOutText(*(None if part is None else part[chosen] for part in text))
+    mask = None if text.mask is None else text.mask[chosen]
+    return HeldOutText(text.ids[chosen], text.kept[chosen], mask)
 
 
 def _activations(opened: OpenedModel, text: HeldOutText, device: str) -> tuple[Tensor, Tensor]:

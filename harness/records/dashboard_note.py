@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 
 from harness import metrics
@@ -15,6 +16,8 @@ IMPORTANCE = (
     "alone, and treats the axes as independent, although some exist, or are varied, only beside certain levels of "
     "others. An axis without any effect can come out as important."
 )
+
+LATENTS = "interpretability"  # a group of metrics
 
 RUN_METRICS: dict[Place, str] = {
     "final": "final/",
@@ -43,7 +46,7 @@ def note(study: Study, report: str | None = None) -> str:
         f"**Importance:** {IMPORTANCE}",
         f"**Base recipe:** {', '.join(f'{name} {value}' for name, value in base.items())}.",
         "**Figures:** a trial's value is its held-out FVU; its attributes are on the same tokens. What they mean:",
-        "\n".join(_line(metric, [f"`{metric.name}`"]) for metric in metrics_at("final")),
+        "\n".join(_line(metric, [f"`{metric.name}`"]) for metric in _asked(study, metrics_at("final"))),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -52,13 +55,21 @@ def mlflow_note(study: Study) -> str:
     """Markdown: the question, and what the metrics of the study's runs mean."""
     lines = [
         _line(metric, [f"`{RUN_METRICS[place]}{metric.name}`" for place in metric.places])
-        for metric in metrics.METRICS
+        for metric in _asked(study, metrics.METRICS)
     ]
     parts = [study.question, f"**Metrics:** {ABOUT_METRICS}", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
 
 
+def _asked(study: Study, listed: Iterable[Metric]) -> list[Metric]:
+    """Without those of latents where the study asks nothing about these."""
+    return [metric for metric in listed if metric.group != LATENTS or study.interpretability is not None]
+
+
 def _line(metric: Metric, names: list[str]) -> str:
-    where = f" ({metric.optional})" if metric.optional else ""
+    """Those of latents by their labels alone: MLflow cuts a note off after 8,000 characters."""
     better = f"; {metric.better} is better" if metric.better else ""
+    if metric.group == LATENTS:
+        return f"- {', '.join(names)}: {metric.label}{better}"
+    where = f" ({metric.optional})" if metric.optional else ""
     return f"- {', '.join(names)}{where}: {metric.defined()}{better}"

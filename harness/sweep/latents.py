@@ -17,9 +17,11 @@ from harness.activations.store import AGAIN, ActivationStore
 from harness.evaluation.measurements import LAYERS, Figures, merged
 from harness.files import read_record, write_json
 from harness.fingerprint import code_fingerprint
+from harness.interpretability.endpoint.key import key_for
 from harness.progress import track
 from harness.study.cells import CellSpec
 from harness.study.interpretability import Interpretability, settings_of
+from harness.study.judges import Endpoint
 from harness.study.spec import Study
 from harness.sweep.nulls import StudyNulls
 from harness.workers.cell_folder import CellFolder, Record
@@ -41,7 +43,10 @@ CUT = ("harness.backoff", "harness.errors", "harness.files", "harness.secrets", 
 
 
 def check_text(study: Study, store: ActivationStore) -> None:
-    """Raise UserError if a study asks about latents whose store has no text to read them on, or a part of it."""
+    """Raise UserError if a study asks about latents and cannot get an answer.
+
+    Its store may have no text to read them on, or a part of it; or the judge's key is not in the environment.
+    """
     if study.interpretability is None:
         return
     about = store.manifest.get("text")
@@ -49,6 +54,8 @@ def check_text(study: Study, store: ActivationStore) -> None:
     if found != (tokens := store.tokens("held_out")):
         expected = f"expected the text of all {tokens:,} held-out tokens in {store.path}, found {found:,}"
         raise study.file.error(("interpretability",), f"{expected} tokens; {AGAIN}")
+    if isinstance(judge := study.interpretability.judge, Endpoint):
+        key_for(judge)
 
 
 class StudyLatents:

@@ -26,12 +26,13 @@ from tests.analysis.synthetic_results import cell_record, curve_records, study_r
 LAYERS = {"layers": ["none", "sparse 3"]}
 FINAL = [metric.name for metric in metrics_at("final")]
 OTHERS = [metric.name for metric in metrics_at("final") if metric.optional]
+FIGURES_OF_OTHERS = dict.fromkeys(OTHERS, 0.5) | {"invalid_answers": 0.0, "latents_unscored": 0.0}  # no warnings
 
 
 def records(fvu: float = 0.1) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Two arms in three seeds with every figure, and their curves of four points; the reference at `fvu`."""
     cells = [
-        cell_record({"layers": name}, seed, figure, dead=0.1, features=dict.fromkeys(OTHERS, 0.5))
+        cell_record({"layers": name}, seed, figure, dead=0.1, features=FIGURES_OF_OTHERS)
         for name, figure in (("none", fvu), ("sparse 3", 0.08))
         for seed in range(3)
     ]
@@ -76,7 +77,8 @@ def test_a_whole_arm_without_them_is_drawn_and_reported(tmp_path: Path):
         cell["heldout"] |= dict.fromkeys([name for name in FINAL if name != "fvu"], math.nan)
         cell["layers"][1]["dead_fraction"] = math.nan
     page = report(tmp_path / "s", cells, curves)
-    assert "mcc; f1; uniqueness; dead_fraction of layer 2." in page
+    assert "mcc; f1; uniqueness; detection; " in page
+    assert "; dead_fraction of layer 2." in page
     assert read_table(tmp_path / "s", "arms").to_dicts()[1]["dead_fraction"] is None
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from harness.analysis.answer import answer
 from harness.analysis.arms import collect_arms
-from harness.analysis.figures import FIGURES, make_figures
+from harness.analysis.figures import FIGURES
 from harness.analysis.interpretability import sentences as interpretability
 from harness.analysis.interpretability.latents import HARD, balanced, read_latents
 from harness.analysis.interpretability.warnings import warnings
 from harness.analysis.report import make_report
 from harness.analysis.results import read_cells, read_study, read_table
 from harness.analysis.style import house_style
+from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
 from harness.analysis.view import View, load_view
 from harness.errors import UserError
@@ -36,10 +39,16 @@ def written(folder: Path, axes: dict[str, list[Any]] = LAYERS, seeds: int = 3, *
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three arms at three seeds, through tables and figures."""
+    """Three arms at three seeds, with tables and one empty figure."""
     folder = written(tmp_path_factory.mktemp("results") / "s", latents=80)
     make_tables(folder)
-    make_figures(folder)
+    return with_empty_figure(folder)
+
+
+def with_empty_figure(folder: Path) -> Path:
+    """The report needs one."""
+    (folder / "figures").mkdir()
+    (folder / "figures" / "interpretability.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     return folder
 
 
@@ -190,8 +199,7 @@ def test_half_of_the_latents_dead_halves_what_is_counted_and_leaves_the_living(t
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_figures_are_drawn_without_faults(results: Path, view: View, name: str):
-    assert (results / "figures" / f"{name}.png").is_file()
+def test_figures_are_drawn_without_faults(view: View, name: str):
     with house_style():
         figure = FIGURES[name](view)
         assert figure is not None
@@ -226,10 +234,17 @@ def test_lines_of_nulls_are_those_of_study_json(view: View):
 
 def test_the_answer_says_what_layers_cost(view: View):
     said = {sentence.text: sentence for sentence in answer(view)}
-    for label in ("Detection", "Detection with hard negatives"):
-        sentence = said[f"{label} by layers, against none"]
-        assert sentence.table == "interpretability_effects"
-        assert any(part.judgement == "worse" and "dense 2-2" in part.text for part in sentence.parts)
+    sentence = said["Detection by layers, against none"]
+    assert sentence.table == "interpretability_effects"
+    assert any(part.judgement == "worse" and "dense 2-2" in part.text for part in sentence.parts)
+    effects = [row for row in view.tables["effects"] if row["kind"] == "pair"]
+    for name, label in (("weighted", "weighted by firing rate"), ("hard", "with hard negatives")):
+        same = all(row[f"detection_{name}_verdict"] == row["detection_verdict"] for row in effects)
+        (agreeing,) = [text for text in said if text.endswith("by layers: the same verdicts as detection.")] or [
+            ""
+        ]
+        assert (f"etection {label}" in agreeing) == same
+        assert (f"Detection {label} by layers, against none" in said) != same
 
 
 def test_every_sentence_points_to_a_row_of_the_page(results: Path, view: View):
@@ -251,9 +266,38 @@ def test_points_above_a_null_name_the_arms_that_are_not_above_it(results: Path, 
     (sentence,) = [
         one
         for one in interpretability.sentences(view)["Beside nulls"]
-        if one.text.startswith("Detection, points above SAEs of a model with random weights (66.0 %)")
+        if one.text.startswith("Points above SAEs of a model with random weights: detection ")
     ]
-    assert "not shown to be above it: none, dense 2-2 and sparse 3" in sentence.text
+    assert "not shown to be above it for “none”, “dense 2-2” and “sparse 3”;" in sentence.text
+
+
+def test_a_level_without_scores_is_said_to_be_not_measured(results: Path, tmp_path: Path):
+    """As while the latents of some cells are not interpreted yet."""
+    view = changed(results, tmp_path / "s")
+    scores = [metric.effect for metric in view.interpretability]
+    effects = [{**row, **dict.fromkeys(scores)} for row in view.tables["effects"]]
+    said = interpretability.sentences(View(view.study, {**view.tables, "effects": effects}))
+    assert [one.text for one in said["layers"]] == [
+        "dense 2-2 instead of none: not measured.",
+        "sparse 3 instead of none: not measured.",
+    ]
+
+
+def test_the_answer_says_how_far_the_baseline_is_above_each_null(view: View):
+    (sentence,) = interpretability.headline(view)
+    arm = view.arms[0]
+    assert sentence.text.startswith(f"Detection of none: {100 * arm['detection']:.1f} % [")
+    assert f"+{100 * (arm['detection'] - 0.57):.1f} points [" in sentence.text
+    assert "above raw neurons" in sentence.text
+    assert sentence.text in [said.text for said in answer(view)]
+
+
+def test_the_terminal_says_it_too(results: Path):
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(summary(results))
+    said = console.export_text()
+    assert "what latents mean" in said
+    assert "Detection by layers, against none: " in said
 
 
 def test_warnings_of_a_judge_that_accepts_anything_and_of_answers_that_are_not_valid(
@@ -272,15 +316,41 @@ def test_warning_of_differences_that_so_many_latents_cannot_show(tmp_path: Path)
 
 def test_warning_of_latents_without_a_score(results: Path, tmp_path: Path):
     said = " ".join(warnings(changed(results, tmp_path / "s", latents_unscored=0.4)))
-    assert "Up to 40.0 % of the sampled latents of none, dense 2-2, sparse 3 fire in too few windows" in said
+    assert (
+        "Up to 40.0 % of the sampled latents of “none”, “dense 2-2” and “sparse 3” fire in too few windows" in said
+    )
+
+
+def test_warning_that_the_choice_of_tuned_settings_is_not_in_intervals(view: View):
+    assert not [one for one in warnings(view) if "not settle this choice" in one]
+    arms = [{**arm, "choice_factor": 1.2} for arm in view.arms]
+    study = view.study.model_copy(update={"tuned": ["lr"], "axes": {**view.study.axes, "lr": [0.1]}})
+    open_choice = View(study, {**view.tables, "arms": arms})
+    assert [
+        one
+        for one in warnings(open_choice)
+        if one.startswith("Intervals of what latents mean are at the chosen lr")
+    ]
+
+
+def test_directions_of_stacked_layers_are_named_by_layer(view: View):
+    cosines = dict(zip((1, 2, 3), (0.17, 0.28, 1.0), strict=True))
+    layers = [{**row, "direction_cosine": cosines[row["layer"]]} for row in view.tables["layers"]]
+    said = interpretability.sentences(View(view.study, {**view.tables, "layers": layers}))
+    (sentence,) = [one for one in said["Layers of stacked SAEs"] if "constancy" in one.text]
+    assert sentence.text.startswith(
+        "sparse 3: constancy of the direction is 0.17 in layer 1, 0.28 in layer 2 and 1.00 in layer 3. "
+    )
 
 
 def test_a_study_that_does_not_ask_has_nothing_of_it(tmp_path: Path):
     results = write_grid(tmp_path / "s", LAYERS, 2, lambda levels, seed: 0.1 + 0.01 * seed)
     make_tables(results)
-    written = make_figures(results)
-    assert not [path for path in written if path.name.startswith("interpretability")]
+    view = load_view(results)
+    with house_style():
+        assert [FIGURES[name](view) for name in DRAWN] == [None] * 4
     assert read_table(results, "latents").is_empty()
+    (with_empty_figure(results) / "figures" / "interpretability.svg").rename(results / "figures" / "arms.svg")
     assert "nterpretability" not in make_report(results).read_text()
 
 

@@ -1,4 +1,4 @@
-"""Opens both dashboards of a workspace in headless Chromium and takes their pictures.
+"""Opens both dashboards of a workspace and its page of latents in headless Chromium and takes their pictures.
 
 `python -m tests.browser.screens . depth docs/img` takes those of the documentation (`make screenshots`).
 """
@@ -103,12 +103,24 @@ def visit_mlflow(page: Page, address: str, study: str, folder: Path) -> None:
     page.screenshot(path=folder / "mlflow_curves.png")
 
 
+def visit_latents(page: Page, path: Path, folder: Path) -> None:
+    """The page of a study's latents, with the one that is explained best among those that fire often."""
+    page.goto(path.absolute().as_uri())
+    page.get_by_label("fires on at least").fill("0.1")
+    page.get_by_role("button", name="detection", exact=True).click()
+    page.locator("#rows .latent").first.click()
+    page.locator("#detail mark").first.wait_for()
+    page.evaluate("scrollTo(0, 0)")
+    page.screenshot(path=folder / "features.png")
+
+
 def main() -> None:
     root, study, folder = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     folder.mkdir(parents=True, exist_ok=True)
     with dashboards(root) as addresses, browser_page() as page:
         visit_optuna(page, addresses["optuna"], study, folder)
         visit_mlflow(page, addresses["mlflow"], study, folder)
+        visit_latents(page, root / "results" / study / "features.html", folder)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def test_the_skip_link_is_the_first_thing_that_tab_reaches(desktop: Page, pages:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
-    page.wait_for_function("document.activeElement.id === 'answer'", timeout=10_000)
+    page.wait_for_function("() => document.activeElement.id === 'answer'", timeout=10_000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

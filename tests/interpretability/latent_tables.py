@@ -36,6 +36,7 @@ def write_cell(folder: Path, latents: int, *, layers: int = 1, each: int = 5, se
     alive = table.filter(~pl.col("dead"))["latent"].to_numpy()
     once = _contexts(alive, each, random)
     again = once.filter(pl.col("window") % 3 == 0).with_columns(draw=pl.lit(1, pl.Int8))  # as other draws may
+    (folder / "figures.json").write_text("{}")
     pl.concat([once, again]).sort("latent", maintain_order=True).write_parquet(folder / "contexts.parquet")
     return table
 

@@ -37,9 +37,9 @@ def model(system: str, user: str) -> str:
         alike = [sum(shared[word] - 1 for word in each) / max(1, len(each)) for each in words]
         return str(alike.index(min(alike)) + 1)
     said = re.search(r"^Explanation: the text '(.*)', as in", user)
-    wanted = said[1] if said else "?"
+    wanted = re.compile(rf"\b{re.escape(said[1].strip())}\b" if said else "$^")
     looked_at = marked if marks else [[text] for _, text in excerpts]
-    return json.dumps([int(any(wanted in piece for piece in pieces)) for pieces in looked_at])
+    return json.dumps([int(any(wanted.search(piece) for piece in pieces)) for pieces in looked_at])
 
 
 def _marked(text: str, opening: str, closing: str) -> list[str]:
@@ -89,6 +89,8 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
 
     def log_message(self, *_):
         pass
@@ -166,6 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b'{"choices": [')
+            self.wfile.flush()
             return self.connection.shutdown(socket.SHUT_RDWR)
         if name == "redirect":
             return self._send(307, {}, {"Location": value})
@@ -183,3 +186,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        self.wfile.flush()

@@ -89,6 +89,19 @@ def test_an_effect_is_what_decoding_without_the_latent_loses(layers):
     assert torch.allclose(effects_of(sae, X, which), lost, atol=1e-5)
 
 
+def test_all_layers_of_a_transcoder_read_its_input_and_do_not_make_up_for_a_latent():
+    target = Centring(torch.ones(3), torch.tensor(2.0), torch.ones(3))
+    wanted = recipe(layers="sparse 2")
+    sae = TrainedSAE(initial_sae(wanted, WIDTH, 3), SAEConfig(wanted, CENTRING, target, transcoder=True))
+    codes = sae.encode(X)
+    which = codes.argmax(1)
+    without = codes.scatter(1, which[:, None], 0)
+    assert torch.allclose(effects_of(sae, X, which), sae.decode(codes) - sae.decode(without), atol=1e-5)
+    cell = cell_of(sae)
+    cosines = directions(cell)["direction_cosine"]
+    assert cosines[cell.firings.counts[cell.sample] > 1] == pytest.approx(1, abs=1e-6)
+
+
 def test_a_latent_that_does_not_fire_has_no_effect():
     sae = trained(layers="dense 2-2")
     silent = sae.encode(X).argmin(1)

@@ -9,15 +9,26 @@ import threading
 import time
 from contextlib import closing
 
+import numpy as np
 import pytest
 
 from harness import backoff
 from harness.errors import UserError
-from harness.interpretability.endpoint.calls import Calls, total
+from harness.interpretability.answers import ask
+from harness.interpretability.endpoint.asking import Asking
+from harness.interpretability.endpoint.calls import Bill, Calls, total
 from harness.interpretability.endpoint.client import Client
+from harness.interpretability.endpoint.judge import EndpointJudge
+from harness.interpretability.endpoint.preview import DryRun, at_most
 from harness.interpretability.endpoint.prompts import Prompt
+from harness.interpretability.examples import Drawing
+from harness.interpretability.scores import scores_of_latents
+from harness.interpretability.windows import windows_of
+from harness.study.interpretability import Interpretability
+from harness.study.judges import Prices
 from tests.interpretability.judged import (
     LATENTS,
+    Vocabulary,
     ask_all,
     endpoint,
     evidence,
@@ -26,6 +37,7 @@ from tests.interpretability.judged import (
     questions,
     wait_until_kept,
 )
+from tests.interpretability.planted import planted
 from tests.interpretability.server import PATH, Server
 
 PROMPT = Prompt("They stand between << and >>, which are not part of the text: have in common", '1 "a <<b>>"')
@@ -326,3 +338,91 @@ def test_a_file_that_is_none_of_ours_gets_one_line_and_stays(server, tmp_path):
         ask_all(judge(endpoint(server.url), tmp_path / "calls.db"))
     assert (tmp_path / "calls.db").read_bytes() == b"something else" * 100
     assert not server.requests
+
+
+@pytest.mark.parametrize("answered", [0, 10])
+def test_what_is_to_come_is_known_before(server, tmp_path, answered):
+    calls, prices = tmp_path / "calls.db", Prices(input=0.5, output=2)
+    if answered:
+        with pytest.raises(UserError, match=r"budget\.calls: 10 calls of 10 are spent"):
+            ask_all(judge(endpoint(server.url, budget={"calls": answered}), calls))
+    asked = endpoint(server.url, repetitions=2)
+    before = (server.read, server.written)
+    run = DryRun(asked, calls)
+    ask_all(EndpointJudge(asked, Vocabulary(), run), 2)
+    assert len(server.answered) == answered
+    ask_all(judge(asked, calls), 2)
+    assert run.bill.calls == len(server.answered) - answered
+    if answered:  # and so it is known how the endpoint counts tokens
+        came_to = Bill(read=server.read - before[0], written=server.written - before[1])
+        assert run.bill.price(prices) == pytest.approx(came_to.price(prices), rel=0.1)
+    again = DryRun(asked, calls)
+    ask_all(EndpointJudge(asked, Vocabulary(), again), 2)
+    assert again.bill == Bill()
+
+
+def test_a_preview_makes_no_file(tmp_path):
+    ask_all(
+        EndpointJudge(endpoint("http://localhost:1"), Vocabulary(), DryRun(endpoint("http://a"), tmp_path / "b"))
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def found():
+    return planted(128)
+
+
+def drawn(found, asked, *kinds):
+    """The windows of these kinds of planted latents, and all windows."""
+    windows = windows_of(found.text, asked.window, asked.seed)
+    drawing = Drawing(windows, found.firings, asked)
+    return [drawing.draw(latent, 0) for kind in kinds for latent in found.latents[kind]], windows
+
+
+def test_planted_latents_are_judged_as_they_should(server, tmp_path, found):
+    asked = Interpretability(windows=20, to_explain=40, draws=1)
+    examples, windows = drawn(found, asked, "token", "random", "dead")
+    at = endpoint(server.url)
+    judge = EndpointJudge(at, found.text.tokenizer, Asking(at, tmp_path / "calls.db"))
+    asking = ask(judge, examples, windows, 0)
+    latents = [example.latent for example in examples]
+    scores = scores_of_latents(asking.answers, np.array(latents))
+    tokens, random, dead = (np.array(scores["detection"], float)[4 * n : 4 * n + 4] for n in range(3))
+    assert tokens.min() > 0.95
+    assert abs(random.mean() - 0.5) < 0.15
+    assert np.isnan(dead).all()
+
+
+def test_no_study_costs_more_than_is_said_to_be_the_most(found, tmp_path):
+    asked = Interpretability(latents=8, windows=10, to_explain=20, draws=1)
+    examples, windows = drawn(found, asked, "token", "random")
+    run = DryRun(endpoint("http://localhost:1"), tmp_path / "calls.db")
+    ask(EndpointJudge(endpoint("http://localhost:1"), found.text.tokenizer, run), examples, windows, 0)
+    most = at_most(asked, endpoint("http://localhost:1"), {})
+    assert 0.7 * most.calls < run.bill.calls <= most.calls
+    assert 0.5 * most.tokens < run.bill.tokens <= 1.1 * most.tokens
+
+
+@pytest.fixture
+def heard():
+    """SIGINT raises KeyboardInterrupt, also where tests run in the background, whose shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_ctrl_c_ends_at_once_and_keeps_what_is_answered(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.interpretability.endpoint.concurrent_calls.GRACE", 0.1)
+    server.hold_after = 4
+
+    def interrupt():
+        server.holding.wait()
+        wait_until_kept(tmp_path / "calls.db", server.answered)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        ask_all(judge(endpoint(server.url, concurrency=2), tmp_path / "calls.db"))
+    assert kept(tmp_path / "calls.db") == 4

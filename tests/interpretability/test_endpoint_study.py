@@ -77,6 +77,20 @@ def planned(said: str) -> tuple[str, float, float, float]:
     return (word, *(float(number.replace(",", "")) for number in numbers))
 
 
+def test_a_key_that_is_missing_is_missed_before_anything_is_trained(tmp_path, databases, monkeypatch, capsys):
+    root = workspace_at(tmp_path, databases)
+    monkeypatch.chdir(root)
+    study = (
+        (STUDY + "    key_variable: NO_SUCH_KEY\n").replace("URL", "http://127.0.0.1:9/v1").replace("CALLS", "1")
+    )
+    (root / "studies/mine.yaml").write_text(study)
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", "studies/mine.yaml", "--workers", "1"])
+    assert "key_variable: expected a key for http://127.0.0.1:9/v1" in " ".join(capsys.readouterr().err.split())
+    assert not list((root / "runs").glob("cells/*"))
+
+
+@pytest.mark.chaos
 def test_the_bill_is_as_planned_and_a_budget_only_interrupts(tmp_path, databases, monkeypatch, capsys):
     root = workspace_at(tmp_path, databases)
     monkeypatch.chdir(root)

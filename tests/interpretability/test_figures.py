@@ -85,11 +85,12 @@ def test_recall_by_strength_is_a_mean_over_latents_and_invalid_answers_count_as_
 
 
 def test_each_sparse_layer_has_figures():
-    table = without(latents(layer=[0, 0, 2, 2], detection=[0.9, 0.7, 0.9, 0.9]), {3})
-    first, none, last = figures_of(table, answers())[LAYERS]
-    assert first == {"detection": pytest.approx(0.8), "latents_dead": 0}
+    cosines = [0.5, None, 1.0, 1.0]
+    table = latents(layer=[0, 0, 2, 2], detection=[0.9, 0.7, 0.9, 0.9], direction_cosine=cosines)
+    first, none, last = figures_of(without(table, {3}), answers())[LAYERS]
+    assert first == {"detection": pytest.approx(0.8), "latents_dead": 0, "direction_cosine": 0.5}
     assert none == {}
-    assert last == {"detection": pytest.approx(0.7), "latents_dead": 0.5}
+    assert last == {"detection": pytest.approx(0.7), "latents_dead": 0.5, "direction_cosine": 1}
 
 
 def test_every_figure_is_a_metric():

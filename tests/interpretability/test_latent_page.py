@@ -136,6 +136,21 @@ def test_the_same_tables_make_the_same_bytes(tables):
     assert "report.html" not in Path("one.html").read_text()  # it is not beside this one
 
 
+def test_saes_that_are_not_interpreted_yet_are_counted(tables, capsys):
+    first, *_ = tables
+    folder = Path("runs/small.latents")
+    (folder / "cells.json").write_text(json.dumps({"cells": {cell: {} for cell in list(tables)[:4]}}))
+    main(["features", STUDY])
+    assert "not interpreted" not in capsys.readouterr().out
+    assert "not interpreted" not in Path("results/small/features.html").read_text()
+    (folder / first / "figures.json").unlink()  # as a pass that is killed leaves it
+    main(["features", STUDY])
+    said = capsys.readouterr().out
+    assert f"{4 * LATENTS} latents of 4 SAEs" in said
+    assert "not interpreted yet: 1" in said
+    assert "1 SAE of the study is not interpreted yet" in Path("results/small/features.html").read_text()
+
+
 def test_what_is_not_there_is_one_line(tables, capsys, monkeypatch):
     expected = "arm: expected one of 'none', 'sparse 2', 'raw neurons', got 'dense 9'"
     assert fails(capsys, "features", STUDY, "dense 9") == f"harness: {expected}"
@@ -145,7 +160,7 @@ def test_what_is_not_there_is_one_line(tables, capsys, monkeypatch):
     Path("runs/small.latents/tokens.parquet").unlink()
     assert "expected tokens.parquet" in fails(capsys, "features", STUDY)
     for cell in tables:
-        Path(f"runs/small.latents/{cell}/latents.parquet").unlink()
+        Path(f"runs/small.latents/{cell}/figures.json").unlink()
     assert "expected tables of latents" in fails(capsys, "features", STUDY)
     assert not list(Path("results/small").glob("features*"))
 

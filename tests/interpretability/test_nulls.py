@@ -11,10 +11,12 @@ import torch
 
 from harness.activations.store import ActivationStore
 from harness.activations.store_writer import StoreWriter
+from harness.errors import UserError
 from harness.evaluation.quality import measure
 from harness.interpretability.nulls import null_saes
-from harness.study.interpretability import NULLS
+from harness.study.interpretability import NULLS, settings_of
 from harness.study.recipe import Recipe
+from harness.study.spec import load_study
 from harness.training.data import Data
 from tests.training.test_windows import change
 
@@ -114,3 +116,22 @@ def test_of_a_stream_they_are_those_of_what_is_on_disk(rows: Any, tmp_path: Path
     one, other = (null_saes(folder, recipe(), "cpu") for folder in (stored, store))
     for name in one:
         assert torch.equal(one[name].sae.decoders()[0], other[name].sae.decoders()[0])
+
+
+@pytest.mark.parametrize("name", ["small", "neurons", "permuted", "../other"])
+def test_a_study_names_others_as_its_nulls(small_study: Path, name: str) -> None:
+    text = small_study.read_text()
+    small_study.write_text(f"{text}interpretability: {{nulls: [{name}]}}\n")
+    with pytest.raises(UserError, match=rf"small\.yaml:{len(text.splitlines()) + 1}: interpretability\.nulls"):
+        load_study(small_study)
+
+
+def test_which_studies_are_nulls_decides_nothing_about_cells(small_study: Path) -> None:
+    text, settings = small_study.read_text(), []
+    for nulls in ("", "nulls: [other, another]"):
+        small_study.write_text(f"{text}interpretability: {{{nulls}}}\n")
+        asked = load_study(small_study).interpretability
+        assert asked is not None
+        settings.append(settings_of(asked))
+    assert settings[0] == settings[1]
+    assert asked.nulls == ["other", "another"]

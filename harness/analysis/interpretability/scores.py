@@ -20,9 +20,9 @@ BRIEFLY = {
     "windows in meaning, or activate its nearest neighbour",
     "fuzzing": "how well a judge tells a latent's tokens from others, over the sample (chance: 50 %)",
     "intruder": "how often one silent window is found among four others, over the sample (chance: 20 %)",
-    "direction_cosine": "mean cosine of what a latent changes in the reconstruction, token by token, with the "
-    "mean of these changes",
-    "found_again": "latents that another seed has, too (their activations correlate above 0.7)",
+    "direction_cosine": "mean cosine between what a latent changes in the reconstruction at two tokens (1: one "
+    "direction), over the living",
+    "found_again": "share of all latents that another seed has, too (their activations correlate above 0.7)",
 }
 JUDGE = "detection: balanced accuracy of a judge told what a latent means, who says in which windows it fires"
 

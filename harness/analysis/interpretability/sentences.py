@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.interpretability.breakdown import LAYER
-from harness.analysis.interpretability.scores import ANSWERED, nulls, of_latents
+from harness.analysis.interpretability.scores import ANSWERED, of_latents
 from harness.analysis.interpretability.variance import COMPONENTS, MEAN, MEAN_AT_SEEDS
 from harness.analysis.level_effects import effects_by_level
-from harness.analysis.records import Null
 from harness.analysis.sentence import Sentence, row_number
-from harness.analysis.text import capitalized, effect_sentence, listed, number
+from harness.analysis.text import bracket, capitalized, effect_sentence, listed, number, quoted, shown, signed
 from harness.analysis.view import Row, View
 from harness.metrics import Metric
 
 EFFECTS = "interpretability_effects"
+NULLS = "above_nulls"
 TABLE = "interpretability"  # what the page calls the columns of the arms table on latents
-WORDS = {"seed": "seeds", "latent": "latents", "draw": "the windows that were drawn", "repetition": "the judge"}
+WORDS = {
+    "seed": "between seeds",
+    "latent": "between latents of a seed",
+    "draw": "between draws of a latent's windows",
+    "repetition": "between repetitions of the judge",
+}
 
 
 def sentences(view: View) -> Mapping[str, Sequence[Sentence]]:
@@ -34,8 +39,8 @@ def sentences(view: View) -> Mapping[str, Sequence[Sentence]]:
 
 
 def _effects(view: View) -> Iterator[tuple[Sentence, str]]:
-    """One for each level, with the scores of the answer and the others that arms are compared by."""
-    outcomes = of_latents(view, *ANSWERED, "fuzzing", "intruder", "direction_cosine", "found_again")
+    """One for each level; the table has the other scores."""
+    outcomes = of_latents(view, *ANSWERED, "direction_cosine", "found_again")
     for level in effects_by_level(view):
         pairs = [_effect(view, pair, outcomes) for pair in level.pairs]
         if level.marginal is not None:
@@ -51,27 +56,45 @@ def _effect(view: View, row: Row, outcomes: Sequence[Metric], parts: Sequence[Se
     return Sentence(text, EFFECTS, place, first.judge(row[first.verdict]), tuple(parts))
 
 
+def headline(view: View) -> list[Sentence]:
+    """How well the baseline's latents are explained, and how far above each null."""
+    arm, found = view.baseline, of_latents(view, ANSWERED[0])
+    if arm is None or not found or arm[found[0].name] is None:
+        return []
+    score, rows = found[0], view.tables["above_nulls"]
+    own = [row for row in rows if row["arm"] == arm["arm"] and row[score.effect] is not None]
+    above = [f"{_points(row, score)} above {row['label']}" for row in own]
+    text = f"{capitalized(score.label)} of {arm['arm']}: {', '.join([shown(arm, score), *above])}."
+    if not own:
+        return [Sentence(text, TABLE, row_number(view.arms, arm))]
+    return [Sentence(text, NULLS, row_number(rows, own[0]))]
+
+
+def _points(row: Row, score: Metric) -> str:
+    """As in `+12.1 points [10.0, 14.2]`."""
+    digits = score.change_digits
+    parts = signed(row[score.effect], digits), score.change_unit, bracket(row, score.effect, digits)
+    return " ".join(part for part in parts if part)
+
+
 def _above_nulls(view: View) -> Iterator[Sentence]:
-    """For each null and score: how many points the arms lie above it, and those that are not shown to."""
-    for null in nulls(view).values():
-        for score in of_latents(view, *ANSWERED):
-            value = null.figures.get(score.name)
-            known = [arm for arm in view.arms if arm[score.name] is not None]
-            if value is None or not known:
-                continue
-            of_null = f"{null.label} ({number(score.scale * value, score.digits)}{score.unit})"
-            above = [score.scale * (arm[score.name] - value) for arm in known]
-            text = f"{capitalized(score.label)}, points above {of_null}: {_range(known, above)}"
-            if not_above := [arm["arm"] for arm in known if _overlaps(arm, null, score)]:
-                text += f"; not shown to be above it: {listed(not_above)}"
-            yield Sentence(f"{text}.", TABLE)
+    """For each null: how many points the arms' scores lie above it, and which are not shown to."""
+    rows = view.tables["above_nulls"]
+    for name in dict.fromkeys(row["null"] for row in rows):
+        own = [row for row in rows if row["null"] == name]
+        parts = [part for score in of_latents(view, *ANSWERED) if (part := _above_null(own, score))]
+        if parts:
+            yield Sentence(f"Points above {own[0]['label']}: {'; '.join(parts)}.", NULLS, row_number(rows, own[0]))
 
 
-def _overlaps(arm: Row, null: Null, score: Metric) -> bool:
-    """Whether an arm's interval reaches that of a null."""
-    low, high = arm[f"{score.name}_low"], null.high.get(score.name)
-    low = arm[score.name] if low is None else low
-    return bool(low <= (null.figures[score.name] if high is None else high))
+def _above_null(rows: Sequence[Row], score: Metric) -> str:
+    known = [row for row in rows if row[score.effect] is not None]
+    if not known:
+        return ""
+    text = f"{score.label} {_range(known, [row[score.effect] for row in known])}"
+    low = f"{score.effect}_low"
+    not_above = [row["arm"] for row in known if row[low] is not None and row[low] <= 0]
+    return f"{text}, not shown to be above it for {quoted(not_above)}" if not_above else text
 
 
 def _hard(view: View) -> Iterator[Sentence]:
@@ -83,8 +106,9 @@ def _hard(view: View) -> Iterator[Sentence]:
         text = f"Against hard negatives the detection of alive latents falls by {_range(known, lost, ' points')}."
         yield Sentence(text, TABLE)
     for metric in of_latents(view, "latents_token_only", "latents_dense", "latents_unscored"):
-        if known := [arm for arm in view.arms if arm[metric.name] is not None]:
-            values = [metric.scale * arm[metric.name] for arm in known]
+        known = [arm for arm in view.arms if arm[metric.name] is not None]
+        values = [metric.scale * arm[metric.name] for arm in known]
+        if any(values):
             yield Sentence(f"{capitalized(metric.label)}: {_range(known, values, metric.unit)}.", TABLE)
 
 
@@ -109,7 +133,7 @@ def _range(arms: Sequence[Row], values: Sequence[float], unit: str = "") -> str:
 
 
 def _layers(view: View) -> Iterator[Sentence]:
-    """One for each stacked arm: detection of alive latents, and dead ones, layer by layer."""
+    """Of each stacked arm, layer by layer: detection of alive latents, dead ones, constancy of the direction."""
     rows = view.tables["latents"]
     for arm in view.arms:
         own = [row for row in rows if row["arm"] == arm["arm"] and row["by"] == LAYER]
@@ -120,6 +144,21 @@ def _layers(view: View) -> Iterator[Sentence]:
             ]
             text = f"{arm['arm']}: detection of alive latents in {listed(parts)}."
             yield Sentence(text, "latents", row_number(rows, own[0]))
+        yield from _directions(view, arm)
+
+
+def _directions(view: View, arm: Row) -> Iterator[Sentence]:
+    """Of a stack, layer by layer: latents of an early layer decide what the later ones get to code."""
+    rows = view.tables["layers"]
+    known = [row for row in rows if row["arm"] == arm["arm"] and row.get("direction_cosine") is not None]
+    if len(known) > 1:
+        cosines = [f"{number(row['direction_cosine'], 2)} in layer {row['layer']}" for row in known]
+        text = (
+            f"{arm['arm']}: constancy of the direction is {listed(cosines)}. Later layers code what is left over: "
+            "where a latent of an early one is switched off, they make up for part of it, each time another part. "
+            "The last layer is to be compared with an SAE that is not stacked."
+        )
+        yield Sentence(text, "layers", row_number(rows, known[0]))
 
 
 def _variance(view: View) -> Iterator[Sentence]:
@@ -127,18 +166,12 @@ def _variance(view: View) -> Iterator[Sentence]:
     rows = view.tables["interpretability_variance"]
     for metric in of_latents(view, *dict.fromkeys(row["outcome"] for row in rows)):
         own = {row["component"]: row for row in rows if row["outcome"] == metric.name}
-        shares = [
-            f"{number(100 * own[name]['share'], 0)} % {WORDS[name]} (sd {number(own[name]['sd'], 1)} points)"
-            for name in COMPONENTS
-            if name in own and own[name]["share"] is not None
-        ]
-        if not shares:
-            continue
+        deviations = [f"{number(own[name]['sd'], 1)} {WORDS[name]}" for name in COMPONENTS if name in own]
         mean, at_seeds = own[MEAN], own[MEAN_AT_SEEDS]
         text = (
-            f"{capitalized(metric.label)}: of the variance of one latent's score in one draw {listed(shares)}. "
-            f"That makes a standard error of {number(mean['error'], 2)} points for an arm's mean, and of "
-            f"{number(at_seeds['error'], 2)} at the same seeds{_checked(mean, at_seeds)}."
+            f"{capitalized(metric.label)}: standard deviations in points are {listed(deviations)}. So an arm's "
+            f"mean has a standard error of {number(mean['error'], 2)} points; without that of seeds it would be "
+            f"{number(at_seeds['error'], 2)}{_checked(mean, at_seeds)}."
         )
         yield Sentence(text, "interpretability_variance", row_number(rows, mean))
 

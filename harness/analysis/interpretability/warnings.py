@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from harness.analysis.certainty import WIDER
 from harness.analysis.interpretability.scores import ANSWERED, CHANCE, of_latents
 from harness.analysis.interpretability.variance import MEAN_AT_SEEDS
-from harness.analysis.text import capitalized, number, plural
+from harness.analysis.text import capitalized, listed, number, plural, quoted
 from harness.analysis.verdicts import UNDECIDED
 from harness.analysis.view import Row, View
 from harness.inference.constants import ALPHA, t_quantile
@@ -24,6 +25,7 @@ def warnings(view: View) -> Iterator[str]:
         yield from _invalid(view)
         yield from _unscored(view)
         yield from _too_few_latents(view)
+        yield from _at_chosen_settings(view)
 
 
 def _accepted(view: View) -> Iterator[str]:
@@ -87,7 +89,16 @@ def _too_few_latents(view: View) -> Iterator[str]:
             )
 
 
+def _at_chosen_settings(view: View) -> Iterator[str]:
+    """Nothing is known of the latents at settings that were not chosen."""
+    if any((arm["choice_factor"] or 1.0) >= WIDER for arm in view.arms):
+        yield (
+            f"Intervals of what latents mean are at the chosen {listed(view.study.tuned)}: that the seeds do not "
+            "settle this choice is not in them, since only SAEs of reported cells are kept."
+        )
+
+
 def _named(arms: Sequence[Row]) -> str:
     names = [str(arm["arm"]) for arm in arms]
-    more = f" and {plural(len(names) - MOST_NAMED, 'other arm')}" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    more = f" (and {plural(len(names) - MOST_NAMED, 'other arm')})" if len(names) > MOST_NAMED else ""
+    return quoted(names[:MOST_NAMED]) + more

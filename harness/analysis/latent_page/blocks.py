@@ -51,7 +51,8 @@ class Words:
         new = new[self._numbers[new] < 0]
         self._numbers[new] = np.arange(len(new)) + len(self.tokens)
         self.tokens += new.tolist()
-        return self._numbers[tokens]
+        numbered: NDArray[np.int64] = self._numbers[tokens]
+        return numbered
 
     def texts(self, vocabulary: Sequence[str]) -> list[str]:
         """The text of each; a model may know of more tokens than its tokenizer."""

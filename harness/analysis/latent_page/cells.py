@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.analysis.records import CellRecord, StudyRecord
 from harness.errors import UserError
 
 LATENTS, CONTEXTS, TOKENS = "latents.parquet", "contexts.parquet", "tokens.parquet"
+WHOLE = "figures.json"  # is written last
 NULL = "null-"
 
 
@@ -42,7 +44,7 @@ def page_cells(folder: Path, study: StudyRecord, cells: Sequence[CellRecord]) ->
     labels = study.labels([cell.arm for cell in cells])
     ordered = sorted(zip(cells, labels, strict=True), key=lambda pair: _place(study, pair[0]))
     found = [PageCell(cell.cell, label, cell.seed, folder / cell.cell) for cell, label in ordered]
-    found = [cell for cell in found if (cell.folder / LATENTS).is_file()]
+    found = [cell for cell in found if (cell.folder / WHOLE).is_file()]
     if not found:
         asked = f"`harness run studies/{study.name}.yaml` makes them where the study has the key interpretability"
         raise UserError(f"{folder}: expected tables of latents; {asked}")
@@ -72,8 +74,15 @@ def _place(study: StudyRecord, cell: CellRecord) -> tuple[tuple[int, ...], tuple
 def _nulls(folder: Path, study: StudyRecord) -> Iterator[PageCell]:
     for name, null in study.nulls.items():
         path = folder / f"{NULL}{name}"
-        if (path / LATENTS).is_file():  # that of another study has its page there
+        if (path / WHOLE).is_file():  # that of another study has its page there
             yield PageCell(path.name, null.label, None, path)
+
+
+def missing(folder: Path, cells: Sequence[PageCell]) -> int:
+    """How many of the SAEs that the study asks about have no tables yet."""
+    path = folder / "cells.json"
+    asked = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else {}
+    return len(asked.keys() - {cell.id for cell in cells})
 
 
 def read_tokens(folder: Path) -> list[str]:

@@ -36,6 +36,7 @@ async function readIndex() {
     cell.name = cell.seed === null ? cell.arm : `${cell.arm}, seed ${cell.seed}`;
     first += cell.latents;
   }
+  columns.seed = columns.cell.map((cell) => cells[cell].seed);
 }
 
 // Windows, histogram and logits of the latent in a row of the table.

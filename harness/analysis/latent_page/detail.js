@@ -33,8 +33,8 @@ const layers = () => columns.layer.some((layer) => layer > 0);
 
 function explanation(row) {
   if (columns.explanation[row]) return make("blockquote", {}, columns.explanation[row]);
-  const why = columns.dead[row] ? "It fires on no token of the text." : "It fires too rarely to be explained and judged.";
-  return make("p", {}, why);
+  if (columns.dead[row]) return make("p", {}, "It fires on no token of the text.");
+  return make("p", {}, "It fires too rarely to be explained and judged.");
 }
 
 function scores(row) {
@@ -72,7 +72,8 @@ function facts(row) {
 function neighbour(row) {
   const latent = columns.neighbour[row];
   const there = rowOf(cells[columns.cell[row]], latent);
-  const name = there < 0 ? `latent ${latent} (not in the sample)` : make("a", { href: address(there) }, `latent ${latent}`);
+  const text = `latent ${latent}`;
+  const name = there < 0 ? `${text} (not in the sample)` : make("a", { href: address(there) }, text);
   const shared = columns.neighbour_jaccard[row];
   return make("span", {}, name, shared === null ? "" : `: shares ${percent(shared, 0)} of their tokens`);
 }
@@ -107,7 +108,8 @@ function drawn(tag, attributes, ...children) {
 
 function logits(title, tokens) {
   if (!tokens?.length) return [];
-  return [make("h3", {}, title), make("ul", { class: "words" }, ...tokens.map((one) => make("li", {}, ...tokenParts(words[one]))))];
+  const items = tokens.map((token) => make("li", {}, ...tokenParts(words[token])));
+  return [make("h3", {}, title), make("ul", { class: "words" }, ...items)];
 }
 
 function windows(row, examples) {
@@ -140,5 +142,6 @@ function window_([kind, , context, start, peak, tokens, pairs], highest) {
   });
   const strongest = kind ? "" : fixed(values.get(peak) ?? Math.max(...values.values()), 2);
   const where = `context ${context}, tokens ${start} to ${start + tokens.length - 1}`;
-  return make("div", { class: "window", title: where }, make("small", {}, strongest), make("div", { class: "tokens" }, ...shown));
+  const parts = [make("small", {}, strongest), make("div", { class: "tokens" }, ...shown)];
+  return make("div", { class: "window", title: where }, ...parts);
 }

@@ -10,7 +10,7 @@ function setUpFilters() {
   order = Array.from({ length: count }, (_, row) => row);
   searched = order.map((row) => `${columns.latent[row]} ${columns.explanation[row]}`.toLowerCase());
   options("arm", unique(cells.map((cell) => cell.arm)).map((arm) => [arm, arm]));
-  options("seed", unique(cells.map((cell) => cell.seed)).map((seed) => [seed, seed]));
+  options("seed", unique(columns.seed).map((seed) => [seed, seed]));
   options("layer", unique(columns.layer).sort((a, b) => a - b).map((layer) => [layer, layer + 1]));
   options("score", figures.filter((one) => one.unit === "%").map((one) => [one.name, one.label]));
   for (const name of ["arm", "seed", "layer"]) field(name).closest("label").hidden = field(name).options.length < 3;
@@ -75,7 +75,7 @@ const direction = () => (sorted.down ? "descending" : "ascending");
 
 function sortBy(name) {
   const words_ = name === "explanation";
-  const first = ["latent", "cell", "explanation"].includes(name) ? "ascending" : "descending";
+  const first = ["latent", "cell", "seed", "explanation"].includes(name) ? "ascending" : "descending";
   const down = sorted.name === name ? !sorted.down : first === "descending";
   sorted = { name, down };
   const values = words_ ? columns.explanation.map((text) => text.toLowerCase() || null) : columns[name];
@@ -146,5 +146,5 @@ readIndex().then(() => {
   applyFilters();
   performance.mark("list");
   if (location.hash.includes("/")) follow();
-  else if (!narrow.matches && view.length) choose(view[0]);
+  else if (!narrow.matches && view.length) choose(view.find((row) => columns.explanation[row]) ?? view[0]);
 });

@@ -8,11 +8,13 @@ let chosen = -1; // a row of the table
 let shownColumns = [];
 
 function setUpColumns() {
+  const arms = unique(cells.map((cell) => cell.arm));
   shownColumns = [
-    { name: "latent", label: "latent", width: "3.9rem" },
-    ...(cells.length > 1 ? [{ name: "cell", label: "arm, seed", width: "minmax(5.5rem, 9rem)" }] : []),
+    { name: "latent", label: "latent", width: "3.5rem" },
+    ...(arms.length > 1 ? [{ name: "cell", label: "arm", width: "minmax(5rem, 9rem)" }] : []),
+    ...(unique(columns.seed).length > 1 ? [{ name: "seed", label: "seed", width: "2.5rem", number: true }] : []),
     ...(layers() ? [{ name: "layer", label: "layer", width: "2.8rem", number: true }] : []),
-    { name: "firing_rate", label: "fires on", width: "3.9rem", number: true },
+    { name: "firing_rate", label: "fires on", width: "4.7rem", number: true },
     ...scoreColumns(),
     { name: "explanation", label: "explanation", width: "minmax(8rem, 3fr)" },
   ];
@@ -32,17 +34,17 @@ function scoreColumns() {
   const asked = figures.filter((figure) => figure.column || figure.name === field("score").value);
   return asked.map(({ name, label, column }) => {
     const short = column || label.replace("detection: ", "");
-    return { name, label: short, width: "4.9rem", number: true, score: true };
+    return { name, label: short, width: "4.6rem", number: true, score: true };
   });
 }
 
 function cellText(column, row) {
   const value = columns[column.name][row];
   if (column.score) return value === null ? NONE : fixed(100 * value, 1);
-  if (column.name === "cell") return cells[value].name;
+  if (column.name === "cell") return cells[value].arm;
   if (column.name === "firing_rate") return rate(value);
   if (column.name === "layer") return value === null ? NONE : String(value + 1);
-  return String(value);
+  return value === null ? NONE : String(value);
 }
 
 function listRow(place) {
@@ -52,8 +54,10 @@ function listRow(place) {
     const kinds = [column.number && "number", column.score && value !== null && "score"].filter(Boolean).join(" ");
     const attributes = { role: "gridcell", "data-name": column.name, class: kinds || null };
     if (column.score && value !== null) attributes["--value"] = value;
+    const text = cellText(column, row);
+    if (["cell", "explanation"].includes(column.name)) attributes.title = text || null; // there may be no room for all
     const before = column.name === "explanation" ? tags(row) : [];
-    return make("div", attributes, ...before, cellText(column, row));
+    return make("div", attributes, ...before, text);
   });
   const attributes = { role: "row", class: "latent", id: `row-${row}`, "aria-rowindex": place + 2 };
   const element = make("div", { ...attributes, "aria-selected": row === chosen }, ...parts);
@@ -113,7 +117,11 @@ function move(step) {
   choose(view[place], { reveal: true });
 }
 
-const screenful = () => Math.max(1, Math.floor((innerHeight - headings.getBoundingClientRect().height) / rowHeight()) - 1);
+function screenful() {
+  const room = innerHeight - headings.getBoundingClientRect().height;
+  return Math.max(1, Math.floor(room / rowHeight()) - 1);
+}
+
 const STEPS = {
   ArrowDown: () => 1,
   j: () => 1,

@@ -56,11 +56,14 @@ FIGURES = (
 )
 
 
-def make_page(study: StudyRecord, cells: Sequence[PageCell], folder: Path, out: Path, report: str = "") -> int:
+def make_page(
+    study: StudyRecord, cells: Sequence[PageCell], folder: Path, out: Path, *, report: str = "", missing: int = 0
+) -> int:
     """Write the page of these cells to `out`. Returns how many latents it has.
 
     folder: that of the study's latents. report: the address of the report, seen from the page; empty: no link.
-    Raises UserError where a table is missing, or where they are too many.
+    missing: how many of the study's SAEs have no tables yet. Raises UserError where the text of tokens is missing,
+    or where the latents are too many.
     """
     vocabulary = read_tokens(folder)
     tables = [cell.latents() for cell in cells]
@@ -73,25 +76,26 @@ def make_page(study: StudyRecord, cells: Sequence[PageCell], folder: Path, out: 
     blocks: list[str] = []
     listed: list[dict[str, Any]] = []
     for cell, table in zip(cells, tables, strict=True):
-        about = {"id": cell.id, "arm": cell.arm, "seed": cell.seed, "latents": len(table), "block": len(blocks)}
-        listed.append(about)
+        where = {"latents": len(table), "block": len(blocks)}
+        listed.append({"id": cell.id, "arm": cell.arm, "seed": cell.seed, **where})
         blocks += [packed(block) for block in blocks_of(cell, table, words)]
     figures = [figure for figure in FIGURES if any(_has(table, figure.name) for table in tables)]
-    columns: Columns = {}
-    for number, table in enumerate(tables):
-        for name, values in columns_of(table, number, [figure.name for figure in figures]).items():
-            columns.setdefault(name, []).extend(values)
-    index = {
-        "blockSize": BLOCK,
-        "cells": listed,
-        "figures": [asdict(figure) for figure in figures],
-        "columns": columns,
-    }
+    columns = _columns(tables, [figure.name for figure in figures])
+    shown = [asdict(figure) for figure in figures]
+    index = {"blockSize": BLOCK, "cells": listed, "figures": shown, "columns": columns}
     sizes = {"arms": len({cell.arm for cell in cells}), "saes": len(cells), "latents": total}
-    about = {"study": study, "sizes": sizes, "report": report}
     data = {"index": packed(index), "words": packed(words.texts(vocabulary)), "blocks": blocks}
-    write_atomically(out, _html(**about, **data).encode())
+    write_atomically(out, _html(study=study, sizes=sizes, report=report, missing=missing, **data).encode())
     return total
+
+
+def _columns(tables: Sequence[pl.DataFrame], figures: Sequence[str]) -> Columns:
+    """The list's columns of all cells, one after another."""
+    columns: Columns = {}
+    for cell, table in enumerate(tables):
+        for name, values in columns_of(table, cell, figures).items():
+            columns.setdefault(name, []).extend(values)
+    return columns
 
 
 def _has(table: pl.DataFrame, column: str) -> bool:

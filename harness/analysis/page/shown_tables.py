@@ -168,11 +168,15 @@ def _above_nulls(view: View, rows: Sequence[Row]) -> list[Column]:
 
 
 def _points(score: Metric) -> Column:
+    digits = score.change_digits
+
     def cell(row: Row) -> Cell:
         value = row[score.effect]
-        return Cell("–") if value is None else Cell(signed(value), bracket(row, score.effect, 1), value)
+        return (
+            Cell("–") if value is None else Cell(signed(value, digits), bracket(row, score.effect, digits), value)
+        )
 
-    return Column(score.label, cell, unit="points")
+    return Column(score.label, cell, unit=score.change_unit)
 
 
 def _changes(rows: Sequence[Row], view: View, outcomes: Sequence[Metric]) -> list[Column]:
@@ -202,12 +206,12 @@ def _compared(view: View, row: Row) -> tuple[str, str]:
 
 
 def _outcome(outcome: Metric) -> list[Column]:
-    name, short = outcome.effect, outcome.short
+    name, short, digits = outcome.effect, outcome.short, outcome.change_digits
 
     def change(row: Row) -> Cell:
         if row[name] is None:
             return Cell("–")
-        return Cell(signed(row[name]), bracket(row, name, 1), row[name])
+        return Cell(signed(row[name], digits), bracket(row, name, digits), row[name])
 
     def verdict(row: Row) -> Cell:
         p, seeds = row.get(f"{short}_p_holm"), row.get(f"{short}_seeds_needed")

@@ -199,7 +199,7 @@ def _draw_effect(ax: Axes, y: float, line: Line, outcome: Metric) -> None:
         ax.plot([low, high], [y, y], color=mark.colour, lw=2.0 if bold else 1.1, solid_capstyle="butt", zorder=2)
         clip_arrows(ax, y, low, high, mark.colour)
     ax.plot([mean], [y], lw=0, zorder=4, **mark.style(6 if bold else 4))
-    ax.text(1.02, y, signed(mean), color=INK if bold else SOFT, **after)
+    ax.text(1.02, y, signed(mean, outcome.change_digits), color=INK if bold else SOFT, **after)
 
 
 def _label_rows(ax: Axes, lines: list[Line]) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.interpretability.endpoint.calls import Bill, Calls, total
+from harness.interpretability.endpoint.calls import Answered, Bill, Calls, total
 from harness.interpretability.endpoint.client import CHARACTERS_PER_TOKEN, Client, Reply, body_of
 from harness.interpretability.endpoint.concurrent_calls import make_all
 from harness.interpretability.endpoint.prompts import Prompt
@@ -54,7 +54,7 @@ def model_of(asked: Endpoint) -> str:
 def beyond(asked: Endpoint, spent: Bill, reached: Bill) -> str | None:
     """Which limit of the budget is exceeded by what is reached, and how much of it is spent."""
     budget, prices = asked.budget, asked.prices
-    limits = [
+    limits: list[tuple[str, float | None, float, str]] = [
         ("calls", budget.calls, reached.calls, f"{spent.calls:,.0f} calls"),
         ("tokens", budget.tokens, reached.tokens, f"{spent.tokens:,.0f} tokens"),
     ]
@@ -78,6 +78,7 @@ class Asking:
     def __init__(self, asked: Endpoint, path: Path) -> None:
         self._asked = asked
         self._path = path
+        self._client: Client | None = None  # whose connections stay open
 
     def __call__(self, calls: Sequence[Call]) -> list[Reply]:
         """The replies, in this order. Raises UserError where the endpoint gives none, or the budget is spent."""
@@ -103,11 +104,17 @@ class Asking:
                 f"{limit}, and the next call would exceed it; raise it and run the same command again to continue"
             )
 
-        def keep(key: str, reply: Reply) -> None:
-            file.add(key, model, calls[key].kind, calls[key].prompt.characters, reply)
-            replies[key] = reply
+        def keep(new: Mapping[str, Reply]) -> None:
+            file.add(
+                model, [Answered(key, calls[key].kind, calls[key].prompt.characters, new[key]) for key in new]
+            )
+            replies.update(new)
 
         prompts = {key: call.prompt for key, call in calls.items()}
-        with closing(Client(self._asked)) as client:
-            make_all(prompts, client, self._asked.concurrency, refused, keep)
+        self._client = self._client or Client(self._asked)
+        try:
+            make_all(prompts, self._client, self._asked.concurrency, refused, keep)
+        except BaseException:
+            self._client = None  # it tries nothing again
+            raise
         return replies

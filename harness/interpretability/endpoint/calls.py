@@ -19,12 +19,12 @@ from harness.files import retry_while_disk_is_full
 from harness.interpretability.endpoint.client import Reply
 from harness.study.judges import Prices
 
-# Commits need not reach the disk: what is lost when the power fails, unlike the process, is asked again
-SETTINGS = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
 TABLES = """
+BEGIN;
 CREATE TABLE IF NOT EXISTS replies (call TEXT PRIMARY KEY, text TEXT, read INTEGER, written INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS bill (model TEXT, kind TEXT, calls INTEGER, characters INTEGER, read INTEGER,
     written INTEGER, PRIMARY KEY (model, kind)) WITHOUT ROWID;
+COMMIT;
 """
 PATIENCE = 60.0  # seconds to wait for another process that writes
 AT_ONCE = 500  # keys per query
@@ -53,6 +53,15 @@ class Bill(NamedTuple):
         return (self.read * prices.input + self.written * prices.output) / MILLION
 
 
+class Answered(NamedTuple):
+    """A call, what it was for, how long its prompt was, and the reply."""
+
+    call: str
+    kind: str
+    characters: int
+    reply: Reply
+
+
 def total(bills: Iterable[Bill]) -> Bill:
     """The sum."""
     result = Bill()
@@ -62,14 +71,19 @@ def total(bills: Iterable[Bill]) -> Bill:
 
 
 class Calls:
-    """The file, for the thread that opens it; other processes may use it at the same time."""
+    """The file, for the thread that opens it; other processes may use it at the same time.
+
+    Nothing is written before there is something to write: a file that is there may be read where it cannot be
+    changed.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._readable():
             self._file = sqlite3.connect(path, timeout=PATIENCE)
-            self._file.executescript(SETTINGS + TABLES)
+            self._file.execute("PRAGMA synchronous = NORMAL")  # on a slow disk, several times as fast
+            self._file.executescript(TABLES)
 
     def close(self) -> None:
         self._file.close()
@@ -85,18 +99,20 @@ class Calls:
                 found |= {call: Reply(*reply) for call, *reply in rows}
         return found
 
-    def add(self, call: str, model: str, kind: str, characters: int, reply: Reply) -> None:
-        """Write a reply and add it to the bill, both or neither; waits while the disk is full."""
-        retry_while_disk_is_full(self._path, partial(self._add, call, model, kind, characters, reply))
+    def add(self, model: str, answered: Sequence[Answered]) -> None:
+        """Write replies and add them to the bill, all or none; waits while the disk is full."""
+        retry_while_disk_is_full(self._path, partial(self._add, model, answered))
 
-    def _add(self, call: str, model: str, kind: str, characters: int, reply: Reply) -> None:
+    def _add(self, model: str, answered: Sequence[Answered]) -> None:
+        replies = [(one.call, *one.reply) for one in answered]
+        bills = [(model, one.kind, one.characters, one.reply.read, one.reply.written) for one in answered]
         with self._readable(), self._file:
-            self._file.execute("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", (call, *reply))
-            self._file.execute(
+            self._file.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?)", replies)
+            self._file.executemany(
                 "INSERT INTO bill VALUES (?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET calls = calls + 1, "
                 "characters = characters + excluded.characters, read = read + excluded.read, "
                 "written = written + excluded.written",
-                (model, kind, characters, reply.read, reply.written),
+                bills,
             )
 
     def bill(self, model: str | None = None) -> dict[str, Bill]:

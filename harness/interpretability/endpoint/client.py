@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from pydantic import BaseModel, Field, ValidationError
 
 from harness.backoff import backoff
 from harness.errors import UserError
+from harness.interpretability.endpoint.key import key_for
 from harness.interpretability.endpoint.prompts import Prompt
-from harness.secrets import masked, remember_token
+from harness.secrets import masked
 from harness.study.judges import Endpoint
 
 CHARACTERS_PER_TOKEN = 4.0  # where the endpoint does not say how many tokens there were
@@ -60,7 +60,7 @@ class Client:
 
     def __init__(self, asked: Endpoint) -> None:
         self._asked = asked
-        self._key = _key(asked)
+        self._key = key_for(asked)
         self._not_before = 0.0  # as the endpoint asks
         self.stopped = Event()  # set: nobody waits any longer
         self._http = httpx2.Client(
@@ -113,20 +113,6 @@ def body_of(asked: Endpoint, prompt: Prompt) -> dict[str, Any]:
     """The request's body; equal ones get equal answers, as far as the model is deterministic."""
     temperature = {} if asked.temperature is None else {"temperature": asked.temperature}
     return {"model": asked.model, "messages": prompt.messages, **temperature, **asked.parameters}
-
-
-def _key(asked: Endpoint) -> str | None:
-    """The key in the environment. Raises UserError if it ought to be there."""
-    if asked.key_variable is None:
-        return None
-    key = os.environ.get(asked.key_variable, "").strip()
-    if not key or not key.isascii() or not key.isprintable():
-        raise UserError(
-            f"interpretability.judge.key_variable: expected a key for {asked.url} in the environment's variable "
-            f"{asked.key_variable}, got {'something else' if key else 'nothing'}"
-        )
-    remember_token(key)
-    return key
 
 
 def _is_local(url: str) -> bool:

@@ -78,8 +78,9 @@ def _cut(tokenizer: Any, ids: Sequence[int], text: str, position: int, *, forwar
     """
     step = 1 if forwards else -1
     while 0 < position < len(ids):
-        before = decode(tokenizer, ids[:position])
-        if text.startswith(before):
+        before, after = decode(tokenizer, ids[:position]), decode(tokenizer, ids[position:])
+        # Many tokenizers drop a space at the start
+        if text.startswith(before) and text[len(before) :].lstrip() == after.lstrip():
             return len(before)
         position += step
     return len(text) if position else 0

@@ -44,7 +44,7 @@ def draw(view: View) -> Figure | None:
     note = f"{view.seeds_note}; FVU {view.heldout_note}; {latents_note(view)}; upper left is better"
     note += f"{brief_note(scores)}\ndotted: chance"
     if lines:
-        note += "; broken lines: the same score of what has no learnt features, bands: its 95 % interval"
+        note += "; broken lines: nulls, what scores without meaning come to; bands: their 95 % intervals"
     colours = colour_legend(view, shapes=not view.has_markers)
     legends: list[Sequence[Artist]] = [colours, marker_legend(view), _null_legend(lines)]
     rows = -(-len(scores) // COLUMNS)
