@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,7 +93,7 @@ class WindowMaker:
         self._try_hooks(contexts)
         tokens, dtype = int(contexts.kept.sum()), getattr(torch, self.spec.dtype)
         pinned = self.device.type == "cuda"
-        kept = [torch.empty(tokens, p.width, dtype=dtype, pin_memory=pinned) for p in self.spec.places]
+        kept = [_pages(tokens, p.width, dtype, pinned=pinned) for p in self.spec.places]
         unfit: list[Tensor] = []  # read at the end only, since that waits for the GPU
         done = 0
         for one in self._passes(contexts):
@@ -164,3 +165,15 @@ class WindowMaker:
         if self.model.dtype == torch.float16:
             return self.spec.error(("model", "dtype"), f"{message}; expected bfloat16 or float32")
         return self.spec.error(("activations", "hook"), message)
+
+
+def _pages(tokens: int, width: int, dtype: torch.dtype, *, pinned: bool) -> Tensor:
+    """Room for a window [tokens, width]: pinned memory, or pages of its own.
+
+    Those go back to the kernel with the window. From the C library's heap, which workers keep, each window would
+    leave a hole of its own size, and other allocations would settle in it.
+    """
+    if pinned:
+        return torch.empty(tokens, width, dtype=dtype, pin_memory=True)
+    pages = mmap(-1, max(1, tokens * width * dtype.itemsize))
+    return torch.frombuffer(pages, dtype=dtype, count=tokens * width).view(tokens, width)
