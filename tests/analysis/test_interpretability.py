@@ -321,6 +321,15 @@ def test_warning_of_latents_without_a_score(results: Path, tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize(
+    ("read", "key"), [(999, "`interpretability: {tokens: …}`"), (10**9, "`held_out_tokens` of the source")]
+)
+def test_the_warning_names_what_bounds_the_text(results: Path, tmp_path: Path, read: int, key: str):
+    view = changed(results, tmp_path / "s", latents_unscored=0.4)
+    study = view.study.model_copy(update={"interpretability": {**view.study.interpretability, "tokens": read}})
+    assert f"more text ({key})" in " ".join(warnings(View(study, view.tables)))
+
+
 def test_warning_that_the_choice_of_tuned_settings_is_not_in_intervals(view: View):
     assert not [one for one in warnings(view) if "not settle this choice" in one]
     arms = [{**arm, "choice_factor": 1.2} for arm in view.arms]

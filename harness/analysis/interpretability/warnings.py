@@ -62,8 +62,16 @@ def _unscored(view: View) -> Iterator[str]:
         most = max(float(arm["latents_unscored"]) for arm in arms)
         yield (
             f"Up to {number(100 * most, 1)} % of the sampled latents of {_named(arms)} fire in too few windows to "
-            "be scored and count as chance: more text (`interpretability: {tokens: …}`) would score them."
+            f"be scored and count as chance: more text ({_key_of_more_text(view)}) would score them."
         )
+
+
+def _key_of_more_text(view: View) -> str:
+    """What to raise: the study may read less than there is."""
+    asked = view.study.interpretability or {}
+    if asked.get("tokens", 0) < view.study.heldout_tokens:
+        return "`interpretability: {tokens: …}`"
+    return "`held_out_tokens` of the source"
 
 
 def _above(view: View, name: str, share: float) -> list[Row]:
