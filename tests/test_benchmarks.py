@@ -30,6 +30,7 @@ def test_cells_that_cost_nothing_have_their_records_kept():
     assert "| SQLite |" in page
 
 
+@pytest.mark.chaos
 def test_the_section_for_a_gpu_needs_what_a_cell_needs_and_does_with_a_cpu():
     code = f"""if True:
         import runpy, sys

@@ -192,7 +192,9 @@ SYNTHETIC = (
 )
 
 
-@pytest.mark.parametrize("stream", ["1", "2"], ids=["standard output", "standard error"])
+@pytest.mark.parametrize(
+    "stream", ["1", pytest.param("2", marks=pytest.mark.chaos)], ids=["standard output", "standard error"]
+)
 def test_a_run_goes_on_where_nobody_can_read_along(undisturbed, stream, tmp_path):
     root = tmp_path / "copy"
     shutil.copytree(undisturbed, root)
@@ -268,7 +270,9 @@ def test_what_the_user_set_for_a_library_stands(small_study, monkeypatch, capsys
     assert os.environ["DO_NOT_TRACK"] == "true"
 
 
-@pytest.mark.parametrize(("native", "kernels"), [("1", "compiled"), ("0", "plain")])
+@pytest.mark.parametrize(
+    ("native", "kernels"), [pytest.param("1", "compiled", marks=pytest.mark.chaos), ("0", "plain")]
+)
 def test_a_sweep_without_compiled_kernels_says_so(synthetic_study, monkeypatch, capsys, native, kernels):
     import json
     import shutil

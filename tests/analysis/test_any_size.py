@@ -36,7 +36,10 @@ class Drawn:
     figures: dict[str, Figure]
 
 
-@pytest.fixture(scope="module", params=SIZES)
+SHORT, *OTHERS = SIZES
+
+
+@pytest.fixture(scope="module", params=[SHORT, *(pytest.param(name, marks=pytest.mark.chaos) for name in OTHERS)])
 def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Drawn:
     """Every figure of a study of each size, drawn once."""
     results = write_large(tmp_path_factory.mktemp("large") / "s", SIZES[request.param], seeds=2, points=2)

@@ -57,11 +57,16 @@ def measured(recipe: dict, folder, cells: int = 1) -> int:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
+def _some(cases: dict, *quick: str):
+    """The cases by their names; all but the quick ones wait for `make chaos`."""
+    return [pytest.param(case, marks=() if name in quick else pytest.mark.chaos) for name, case in cases.items()]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        *({**LARGE_STATE, "optimizer": name, "lr": 1e-3} for name in OPTIMIZERS),
-        *({**LARGE_BATCH, "sparsifier": name, "sparsity": 0.1} for name in SPARSIFIERS),
+        *_some({name: {**LARGE_STATE, "optimizer": name, "lr": 1e-3} for name in OPTIMIZERS}, "adam", "muon"),
+        *_some({name: {**LARGE_BATCH, "sparsifier": name, "sparsity": 0.1} for name in SPARSIFIERS}, "topk"),
         {**LARGE_BATCH, "penalty": 0.1},
         {**LARGE_BATCH, "layers": "sparse 3 each"},
         {**LARGE_BATCH, "layers": "dense 2-4-4-2", "latents": 1024},
@@ -131,6 +136,7 @@ def test_comparing_with_known_features_takes_what_the_model_says(tmp_path):
     assert 1 / 1.2 < peak / model < 1.2
 
 
+@pytest.mark.chaos
 def test_cells_of_a_cohort_add_what_they_keep_only(tmp_path):
     recipe = {"tokens": 1_000_000, **LARGE_STATE}
     one = cost(Recipe(**recipe), WIDTH).memory
@@ -182,6 +188,7 @@ print(status("VmHWM") - before)
 """
 
 
+@pytest.mark.chaos
 def test_training_windows_take_what_the_model_says_however_many_there_are(tmp_path):
     window, width = 100_000, 64
     model = of_worker(16, window, width, 2)
