@@ -7,6 +7,7 @@ SQLAlchemy has one for each row. So the signal is also remembered.
 from __future__ import annotations
 
 import signal
+import sys
 
 
 class Interrupts:
@@ -17,6 +18,7 @@ class Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on)
+        sys.unraisablehook = _report_unless_interrupt
 
     def _on(self, number: int, _: object) -> None:
         """Raise KeyboardInterrupt once: closing a terminal sends two SIGHUPs, a scheduler several SIGTERMs.
@@ -32,3 +34,9 @@ class Interrupts:
         """Raise KeyboardInterrupt if a signal has arrived."""
         if self._came:
             raise KeyboardInterrupt
+
+
+def _report_unless_interrupt(dropped: sys.UnraisableHookArgs) -> None:
+    """What Python does with an exception that it drops, but for an interrupt, which is remembered."""
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)

@@ -12,8 +12,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @pytest.fixture(autouse=True)
 def handlers_as_before():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -49,15 +50,22 @@ def test_another_one_does_not_disturb_the_checkpointing_unless_it_is_ctrl_c():
         interrupts.check()
 
 
+class Broken:
+    """An object whose destructor fails."""
+
+    def __del__(self) -> None:
+        raise ValueError("broken")
+
+
 @pytest.mark.parametrize("number", SIGNALS)
-def test_one_that_a_destructor_drops_is_remembered(number, monkeypatch):
-    dropped = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda what: dropped.append(what.exc_type))
+def test_one_that_a_destructor_drops_is_remembered_and_no_other_error_is_hidden(number, capsys):
     interrupts = Interrupts()
     Signalled(number)
-    assert dropped == [KeyboardInterrupt]
+    assert not capsys.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         interrupts.check()
+    Broken()
+    assert "ValueError: broken" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["background job", "nohup"])
