@@ -130,6 +130,7 @@ def cell_latents(
         pl.Series("dead", dead),
         pl.Series("dense", rate > 0.1),
         pl.lit(False).alias("unscored"),
+        pl.Series("found_again", np.where(dead, 0.0, rate.clip(0, 1))),
         ((pl.col("detection") >= 0.7) & (pl.col("detection_same_token") < 0.6))
         .fill_null(False)
         .alias("token_only"),

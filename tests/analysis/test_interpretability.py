@@ -115,6 +115,16 @@ def test_detection_of_all_is_the_figure_of_alive_latents(results: Path):
         assert whole["token_only"] == pytest.approx(arms[arm]["latents_token_only"])
 
 
+def test_latents_found_again_by_firing_rate_by_hand(results: Path):
+    record, latents = read_study(results), read_latents(results).latents
+    (arm,) = [one for one in collect_arms(record, read_cells(results, record)) if one.label == "none"]
+    own = latents.filter(pl.col("cell").is_in([cell.cell for cell in arm.finished().values()]))
+    of_cells = own.filter(pl.col("firing_rate") > 0.1).group_by("cell").agg(pl.col("found_again").mean())
+    assert rows_of(results, "none", "firing rate")[-1]["found_again"] == pytest.approx(
+        of_cells["found_again"].mean()
+    )
+
+
 def test_recall_and_precision_by_strength_by_hand(results: Path):
     scores = read_latents(results).scores
     record = read_study(results)

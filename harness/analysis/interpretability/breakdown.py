@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import polars as pl
@@ -18,6 +19,7 @@ ALL, RATE, QUANTILE, LAYER = "all", "firing rate", "quantile", "layer"
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 RATE_BINS = ("up to 0.01 %", "0.01 to 0.1 %", "0.1 to 1 %", "1 to 10 %", "over 10 %")
 SHARES = ("dead", "dense", "token_only", "unscored")
+FOUND_AGAIN = "found_again"
 FIGURES = ("share", "detection", "detection_hard", "recall", "precision", *SHARES)
 FEWEST = 5  # scored latents of a cell in a bin; the mean of fewer says nothing
 
@@ -37,7 +39,9 @@ def breakdown_rows(arms: Sequence[Arm], sampled: SampledLatents) -> list[dict[st
     Figures, each of one cell first: `share` of the sample; `detection` and `detection_hard` over the alive latents
     that have a score, where a cell has at least five; of quantiles of activation, the weakest first, `recall`, the
     mean over latents of the share of such windows that are recognised, and `precision`, the share of windows said
-    to be activating that are, if there were as many windows of that quantile as random ones; `dead`, `dense`,
+    to be activating that are, if there were as many windows of that quantile as random ones; `found_again`: the
+    share of the sampled latents that other seeds have, without an interval, as samples add more to the error of
+    pairs than there is to see (the metric `found_again` is of all latents, and has one); `dead`, `dense`,
     `token_only`, `unscored`: shares of the bin's latents. latents: their number, all seeds together.
     """
     own = sampled.of(arms)
@@ -59,9 +63,14 @@ def _arm_rows(place: int, arm: Arm, sampled: SampledLatents) -> Iterator[dict[st
         row = {"arm": arm.label, **columns(arm.levels), "by": bin_.by, "place": bin_.place, "bin": bin_.name}
         row |= {"n": len(of_seeds), "latents": sum(counts) if counts else None}
         for name in FIGURES:
-            known = [float(value) for one in of_seeds if (value := one.get(name)) is not None]
-            row |= interval_columns(name, _of_shares(known))
+            row |= interval_columns(name, _of_shares(_known(of_seeds, name)))
+        again = _known(of_seeds, FOUND_AGAIN)
+        row[FOUND_AGAIN] = fmean(again) if again else None
         yield row
+
+
+def _known(of_seeds: Sequence[dict[str, Any]], name: str) -> list[float]:
+    return [float(value) for one in of_seeds if (value := one.get(name)) is not None]
 
 
 def _of_shares(values: Sequence[float]) -> Interval | None:
@@ -103,7 +112,7 @@ def _by_latents(latents: pl.DataFrame, bins: Bins) -> Iterator[tuple[Bin, list[d
                 pl.col("within").sum().alias("latents"),
                 pl.col("within").mean().alias("share"),
                 *(_mean_of_scored(name, scored) for name in ("detection", "detection_hard")),
-                *(pl.col(name).filter("within").mean().alias(name) for name in SHARES),
+                *(pl.col(name).filter("within").mean().alias(name) for name in (FOUND_AGAIN, *SHARES)),
             )
             .sort("seed")
         )

@@ -27,6 +27,7 @@ LATENTS = {
     "token_only": pl.Boolean,
     "detection": pl.Float64,
     "detection_hard": pl.Float64,
+    "found_again": pl.Float64,
 }
 SCORES = {
     "cell": pl.String,
