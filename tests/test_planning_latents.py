@@ -92,7 +92,10 @@ def test_what_cannot_be_shown_with_any_seeds_is_said(
     assert "; for ±2: over 100 seeds" in line_of(study, tmp_path)
 
 
-def test_calls_of_an_endpoint_grow_with_cells_and_latents(study: Study, tmp_path: Path):
+def test_calls_of_an_endpoint_grow_with_cells_and_latents(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(estimates, "USUAL", ClusterVariances(seed=1.0, latent=400.0))
     judge = Endpoint(kind="endpoint", url="http://localhost:1/v1", model="m", per_question=10)
     said = line_of(study, tmp_path, judge=judge)
     found = re.findall(r"(\d+) seeds of ([\d,]+) latents \(at most ([\d,]+) calls\)", said)
