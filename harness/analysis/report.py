@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.analysis import certainty
@@ -21,6 +20,7 @@ from harness.analysis.page.markdown import markdown
 from harness.analysis.page.provenance import provenance
 from harness.analysis.page.sections import shown_sections
 from harness.analysis.results import read_provenance
+from harness.analysis.templates import templates
 from harness.analysis.text import listed, plural
 from harness.analysis.view import View, load_view
 from harness.analysis.warnings import warnings
@@ -44,7 +44,7 @@ CAPTIONS = {  # in the order of the page: what answers the study's question come
     "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens.",
     "features": "FVU and recovered features on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
     "interpretability": "How well explanations of latents tell where they fire, against FVU on {heldout:,} "
-    "held-out tokens, one point per arm: over all sampled latents, over the living, weighted by firing rate, and "
+    "held-out tokens, one point per arm: over all sampled latents, over alive ones, weighted by firing rate, and "
     "against hard negatives.{nulls}",
     "interpretability_effects": "What each level changes in what latents mean; hollow circles are undecided.",
     "interpretability_arms": "More of what latents mean, with 95 % intervals and single seeds.",
@@ -97,13 +97,7 @@ def _contents(results: Path, view: View) -> Contents:
 
 
 def _html(contents: Contents, view: View) -> str:
-    environment = Environment(
-        loader=PackageLoader("harness.analysis", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("page")
     environment.filters["plural"] = plural
     script = (PAGE / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -47,21 +47,19 @@ def _accepted(view: View) -> Iterator[str]:
 
 
 def _invalid(view: View) -> Iterator[str]:
-    arms = _above(view, "invalid_answers", MANY_INVALID)
+    arms, most = _above(view, "invalid_answers", MANY_INVALID)
     if arms:
-        most = max(float(arm["invalid_answers"]) for arm in arms)
         yield (
-            f"Up to {number(100 * most, 1)} % of the judge's answers are not valid and count as wrong: scores of "
+            f"Up to {most} % of the judge's answers are not valid and count as wrong: scores of "
             f"{_named(arms)} are lower for it."
         )
 
 
 def _unscored(view: View) -> Iterator[str]:
-    arms = _above(view, "latents_unscored", MANY_UNSCORED)
+    arms, most = _above(view, "latents_unscored", MANY_UNSCORED)
     if arms:
-        most = max(float(arm["latents_unscored"]) for arm in arms)
         yield (
-            f"Up to {number(100 * most, 1)} % of the sampled latents of {_named(arms)} fire in too few windows to "
+            f"Up to {most} % of the sampled latents of {_named(arms)} fire in too few windows to "
             f"be scored and count as chance: more text ({_key_of_more_text(view)}) would score them."
         )
 
@@ -74,8 +72,11 @@ def _key_of_more_text(view: View) -> str:
     return "`held_out_tokens` of the source"
 
 
-def _above(view: View, name: str, share: float) -> list[Row]:
-    return [arm for arm in view.arms if (arm.get(name) or 0.0) > share]
+def _above(view: View, name: str, share: float) -> tuple[list[Row], str]:
+    """The arms in which this share is larger than so much, and the largest one, in percent."""
+    shares = [float(arm.get(name) or 0.0) for arm in view.arms]
+    arms = [arm for arm, own in zip(view.arms, shares, strict=True) if own > share]
+    return arms, number(100 * max(shares, default=0.0), 1)
 
 
 def _too_few_latents(view: View) -> Iterator[str]:

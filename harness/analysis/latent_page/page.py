@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.analysis.latent_page.blocks import BLOCK, Columns, Words, blocks_of, columns_of, packed
 from harness.analysis.latent_page.cells import PageCell, read_tokens
 from harness.analysis.records import StudyRecord
+from harness.analysis.templates import templates
 from harness.errors import UserError
 from harness.files import write_atomically
 
@@ -104,13 +104,7 @@ def _has(table: pl.DataFrame, column: str) -> bool:
 
 
 def _html(**contents: Any) -> str:
-    environment = Environment(
-        loader=PackageLoader("harness.analysis", "latent_page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("latent_page")
     script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     return environment.get_template("page.html.jinja").render(
