@@ -15,13 +15,13 @@ ANSWERED = ("detection", "detection_weighted", "detection_hard")
 BRIEFLY = {
     "detection": "over a random sample of latents, dead and unscored ones at chance",
     "detection_alive": "over those of the sample that are alive and scored",
-    "detection_weighted": "over these, weighted by firing rate",
+    "detection_weighted": "over the alive and scored ones, weighted by firing rate",
     "detection_hard": "over the sample, against silent windows that have the latent's peak token, are near its "
     "windows in meaning, or activate its nearest neighbour",
     "fuzzing": "how well a judge tells a latent's tokens from others, over the sample (chance: 50 %)",
     "intruder": "how often one silent window is found among four others, over the sample (chance: 20 %)",
     "direction_cosine": "mean cosine between what a latent changes in the reconstruction at two tokens (1: one "
-    "direction), over the living",
+    "direction), over alive latents",
     "found_again": "share of all latents that another seed has, too (their activations correlate above 0.7)",
 }
 JUDGE = "detection: balanced accuracy of a judge told what a latent means, who says in which windows it fires"
