@@ -18,8 +18,9 @@ from harness.engines.free_memory import oom_kills
 from harness.files import retry_while_disk_is_full
 from harness.workers.job import Job
 
-# By default glibc returns freed memory to the kernel and gets it back at every step; keeping it is faster.
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+# By default glibc returns freed memory to the kernel and gets it back at every step; keeping it is faster. One
+# heap for all threads: in one of its own, the thread that makes a stream's activations would keep room for good.
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_ARENA_MAX": "1"}
 
 
 class Pool:
