@@ -37,10 +37,11 @@ def harness(shape: Shape) -> Step:
     if shape.aux:
         recipe |= {"aux_k": max(1, shape.width // 2), "aux_weight": AUX_WEIGHT}
     cell = Cell(Recipe(**{**recipe, **shape.more}), shape.width, torch.device("cpu"))
-    silence = cell.last_fired[: shape.dead]
+    silence = [counter[: shape.dead] for counter in (cell.last_fired, cell.restarted)]
 
     def step(x: Tensor) -> None:
-        silence.fill_(-SILENT)
+        for counter in silence:
+            counter.fill_(-SILENT)
         cell.step(x)
 
     if shape.dead:
