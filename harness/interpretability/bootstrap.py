@@ -34,8 +34,9 @@ def latent_intervals(latents: pa.Table, answers: pa.Table, seed: int = 0) -> tup
     for _ in range(RESAMPLES):
         drawn = random.integers(len(latents), size=len(latents))
         figures = figures_of(latents.take(drawn), _drawn(answers, of_latent, drawn))
-        for name in figures.keys() - NOT_OF_LATENTS:
-            found.setdefault(name, []).append(figures[name])
+        for name, value in figures.items():  # in their order: that of a set would differ from run to run
+            if name not in NOT_OF_LATENTS:
+                found.setdefault(name, []).append(value)
     low, high = ({name: float(np.quantile(values, tail)) for name, values in found.items()} for tail in TAILS)
     return low, high
 

@@ -23,7 +23,8 @@ Record = dict[str, Any]
 
 ROOTS = ("harness.interpretability.nulls:null_saes", "harness.interpretability.bootstrap:latent_intervals")
 FILE = "null.json"  # in its folder, written last
-KEYS = ("label", "latents", "figures", "low", "high")
+BY_METRIC = ("figures", "low", "high")
+KEYS = ("label", "latents", *BY_METRIC)
 
 
 class StudyNulls:
@@ -53,9 +54,12 @@ class StudyNulls:
         return [name for name in NULLS if self._record(name) is None]
 
     def records(self) -> Mapping[str, Record]:
-        """Of each that is measured: label, number of latents, figures, and the ends of their intervals."""
+        """Of each that is measured: label, number of latents, figures, and the ends of their intervals, by metric.
+
+        Metrics are sorted by name, whatever their order in the file.
+        """
         found = {name: self._record(name) for name in NULLS}
-        return {name: {key: one[key] for key in KEYS} for name, one in found.items() if one is not None}
+        return {name: _sorted(one) for name, one in found.items() if one is not None}
 
     def _record(self, name: str) -> Record | None:
         record = read_record(self.path(name) / FILE, ("stamp", *KEYS))
@@ -95,3 +99,7 @@ class StudyNulls:
         finite = {metric: value for metric, value in figures.items() if math.isfinite(value)}
         record = {"label": NULLS[name], "latents": len(latents), "figures": finite, "low": low, "high": high}
         write_json(folder / FILE, {"stamp": stamp, **record})
+
+
+def _sorted(record: Record) -> Record:
+    return {key: dict(sorted(record[key].items())) if key in BY_METRIC else record[key] for key in KEYS}

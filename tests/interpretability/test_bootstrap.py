@@ -58,6 +58,7 @@ def test_they_are_as_wide_as_latents_differ() -> None:
         assert (low[name], high[name]) == pytest.approx(wanted, abs=0.15 * (wanted[1] - wanted[0]))
     figures = figures_of(latents, answers)
     assert all(low[name] <= figures[name] <= high[name] for name in low)
+    assert [*low] == [*high] == [name for name in figures if name in low]  # never in the order of a set
     assert low["latents_dead"] > 0
     assert not {"layers", "invalid_answers"} & low.keys()
 

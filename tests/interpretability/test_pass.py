@@ -125,6 +125,24 @@ def test_the_same_again_is_nothing_to_do(workspace: Path, monkeypatch: pytest.Mo
     assert Path("results/small/latents.parquet").read_bytes() == results
 
 
+def test_the_order_on_disk_does_not_reach_the_results(workspace: Path) -> None:
+    names = ("study.json", "cells.jsonl", "latents.parquet", "latent_scores.parquet")
+    before = {name: Path("results/small", name).read_bytes() for name in names}
+    records = [latents() / "cells.json", *latents().glob("null-*/null.json")]
+    assert len(records) == 3
+    for path in records:
+        path.write_text(json.dumps(backwards(json.loads(path.read_text()))))
+    main(RUN)
+    assert {name: Path("results/small", name).read_bytes() for name in names} == before
+
+
+def backwards(record: Any) -> Any:
+    """The same record, with the keys of every object in the opposite order."""
+    if isinstance(record, dict):
+        return {key: backwards(record[key]) for key in reversed(record)}
+    return record
+
+
 def test_other_settings_interpret_again_and_train_nothing(workspace: Path) -> None:
     trained = {path: path.stat().st_mtime_ns for path in Path("runs/cells").glob("*/result.json")}
     study = Path("studies/small.yaml")
