@@ -1,4 +1,4 @@
-"""docs/definitions.md: its table of metrics is that of `harness/metrics.py`.
+"""docs/definitions.md: its table of metrics is that of `harness/metrics`.
 
 `python -m tests.test_definitions` writes it anew.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.metrics import markdown_table
+from harness.metrics.documentation import markdown_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "definitions.md"
 BEGIN, END = "<!-- metrics -->\n", "<!-- end of metrics -->\n"

@@ -51,7 +51,7 @@ class Workspace:
         shutil.copytree(PACKAGE, self.package / "harness", ignore=shutil.ignore_patterns("__pycache__"))
         (self.package / "harness" / "evaluation" / "added.py").write_text(FUNCTION)
         (self.package / "sitecustomize.py").write_text(NO_TRAINING)
-        with (self.package / "harness" / "metrics.py").open("a") as table:
+        with (self.package / "harness" / "metrics" / "__init__.py").open("a") as table:
             table.write(ROW)
 
     def harness(self, *arguments: str) -> subprocess.CompletedProcess[str]:

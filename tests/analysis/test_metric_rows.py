@@ -22,7 +22,8 @@ from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
 from harness.analysis.view import load_view
 from harness.commands.publishing import published
-from harness.metrics import Metric, markdown_table
+from harness.metrics import Metric
+from harness.metrics.documentation import markdown_table
 from harness.records.dashboard_note import mlflow_note, note
 from harness.records.trial import attributes
 from harness.study.spec import load_study
