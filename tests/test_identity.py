@@ -253,7 +253,7 @@ EDITS = {
     "what a worker tells": ("workers/worker.py", "BEAT_SECONDS = 0.2", "BEAT_SECONDS = 0.3", set()),
     "what MLflow is told": ("records/mlflow_runs.py", "def finish(", "def finished_with(", set()),
     "how checkpoints are kept": ("training/checkpoint.py", "import", "import this\nimport", set()),
-    "a plot": ("analysis/style.py", "import", "import this\nimport", set()),
+    "a plot": ("analysis/plots/style.py", "import", "import this\nimport", set()),
     "costs": ("study/catalogue/optimizers.py", "passing=1", "passing=2", set()),
     "another optimizer": (
         "study/catalogue/optimizers.py",

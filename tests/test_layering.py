@@ -85,10 +85,15 @@ def imports_of(path: Path, *, inside_functions: bool = True) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found |= {
-                f"{node.module}.{a.name}" if node.module == "harness" else str(node.module) for a in node.names
-            }
+            found |= {imported(str(node.module), alias.name) for alias in node.names}
     return found
+
+
+def imported(module: str, name: str) -> str:
+    """The module that `from module import name` is about: `name` may be one itself."""
+    inner = PACKAGE.joinpath(*module.split(".")[1:], name)
+    whole = module.split(".")[0] == "harness" and (inner.is_dir() or inner.with_suffix(".py").exists())
+    return f"{module}.{name}" if whole else module
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

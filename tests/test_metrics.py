@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.results import TABLES, read_table
+from harness.analysis.results.files import TABLES, read_table
 from harness.analysis.tables import make_tables
 from harness.metrics import METRICS, Metric, curve_columns, metrics_at
 from harness.records.trial import attributes

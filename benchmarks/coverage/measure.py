@@ -11,10 +11,10 @@ import numpy as np
 
 from benchmarks.coverage.design import Scenario, Truth
 from benchmarks.coverage.studies import Simulated
-from harness.analysis.arms import Arm, arm_rows, collect_arms
-from harness.analysis.choosing import with_choice_errors
-from harness.analysis.effects import compare, compared_levels, judged_rows, pairs_of
-from harness.analysis.records import StudyRecord
+from harness.analysis.arms.arm import Arm, arm_rows, collect_arms
+from harness.analysis.arms.choosing import with_choice_errors
+from harness.analysis.effects.comparisons import compare, compared_levels, judged_rows, pairs_of
+from harness.analysis.results.records import StudyRecord
 from harness.metrics import Metric, compared, metrics_at
 
 OUTCOMES = {metric.short: metric for metric in compared(metrics_at("final")) if metric.short in ("fvu", "dead")}

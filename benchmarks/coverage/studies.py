@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from benchmarks.coverage.design import LATENTS, ArmTruth, Floats, Scenario
-from harness.analysis.records import CellRecord, StudyRecord
-from harness.analysis.results import POINT
+from harness.analysis.results.files import POINT
+from harness.analysis.results.records import CellRecord, StudyRecord
 from harness.metrics import curve_columns
 
 NO_CURVES = pl.DataFrame(schema=POINT | dict.fromkeys(curve_columns(), pl.Float64))

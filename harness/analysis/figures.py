@@ -18,8 +18,8 @@ from harness.analysis.plots import (
     tuning,
 )
 from harness.analysis.plots.drawable import drawable
-from harness.analysis.style import house_style, save
-from harness.analysis.view import load_view
+from harness.analysis.plots.style import house_style, save
+from harness.analysis.views.view import load_view
 
 FIGURES = {  # those that answer a study's question come first, as in the captions of `report`
     "effects": effects.draw,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.records import StudyRecord
-from harness.analysis.text import Row, mean, plural, shown
+from harness.analysis.results.records import StudyRecord
+from harness.analysis.sentences.text import Row, mean, plural, shown
 from harness.metrics import L0, Metric, compared, metrics_at
 from harness.study.identity import inert
 from harness.study.recipe import RECIPE_FIELDS

@@ -10,8 +10,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.analysis import certainty
-from harness.analysis.answer import answer
 from harness.analysis.interpretability.scores import nulls
 from harness.analysis.page.contents import LATENTS, Contents
 from harness.analysis.page.figures import first_screen, page_figures
@@ -19,11 +17,13 @@ from harness.analysis.page.latex import latex
 from harness.analysis.page.markdown import markdown
 from harness.analysis.page.provenance import provenance
 from harness.analysis.page.sections import shown_sections
-from harness.analysis.results import read_provenance
-from harness.analysis.templates import templates
-from harness.analysis.text import listed, plural
-from harness.analysis.view import View, load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.page.templates import templates
+from harness.analysis.results.files import read_provenance
+from harness.analysis.sentences import certainty
+from harness.analysis.sentences.answer import answer
+from harness.analysis.sentences.text import listed, plural
+from harness.analysis.sentences.warnings import warnings
+from harness.analysis.views.view import View, load_view
 from harness.errors import UserError
 from harness.metrics import Metric, curve_columns, metrics_at
 

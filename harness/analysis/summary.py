@@ -10,13 +10,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.answer import answer, meaning
-from harness.analysis.findings import findings, headline
-from harness.analysis.levels import levels_in
 from harness.analysis.report import facts
-from harness.analysis.text import estimate, mean, plural
-from harness.analysis.view import Row, View, load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.results.levels import levels_in
+from harness.analysis.sentences.answer import answer, meaning
+from harness.analysis.sentences.findings import findings, headline
+from harness.analysis.sentences.text import estimate, mean, plural
+from harness.analysis.sentences.warnings import warnings
+from harness.analysis.views.view import Row, View, load_view
 from harness.metrics import L0, Metric
 from harness.study.labels import show
 

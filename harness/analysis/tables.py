@@ -10,30 +10,30 @@ from typing import Any
 import polars as pl
 from polars import selectors
 
-from harness.analysis.arms import arm_rows, collect_arms, seed_rows
-from harness.analysis.choosing import with_choice_errors
-from harness.analysis.contexts import add_contexts
-from harness.analysis.effects import effect_rows
-from harness.analysis.equal import with_equal_rows
-from harness.analysis.finite import finite_curves
-from harness.analysis.frontier import frontier_rows
-from harness.analysis.interactions import interaction_rows
+from harness.analysis.arms.arm import arm_rows, collect_arms, seed_rows
+from harness.analysis.arms.choosing import with_choice_errors
+from harness.analysis.arms.learning_curves import curve_rows, with_full_windows
+from harness.analysis.arms.stacks import layer_rows
+from harness.analysis.arms.tuning import tuning_rows
+from harness.analysis.arms.variance import variance_rows
+from harness.analysis.comparability.equal_settings import with_equal_rows
+from harness.analysis.comparability.frontier import frontier_rows
+from harness.analysis.comparability.reach import reach_rows
+from harness.analysis.comparability.senses import sense_rows
+from harness.analysis.effects.comparisons import effect_rows
+from harness.analysis.effects.contexts import add_contexts
+from harness.analysis.effects.interactions import interaction_rows
 from harness.analysis.interpretability.breakdown import breakdown_rows
 from harness.analysis.interpretability.latents import SampledLatents, none_sampled, read_latents
+from harness.analysis.interpretability.nulls import above_null_rows, null_rows
+from harness.analysis.interpretability.other_studies import OtherStudy, read_other_studies
 from harness.analysis.interpretability.variance import latent_variance_rows
-from harness.analysis.learning_curves import curve_rows, with_full_windows
-from harness.analysis.levels import column, columns
-from harness.analysis.life import life_rows
-from harness.analysis.life_effects import life_effect_rows
-from harness.analysis.nulls import above_null_rows, null_rows
-from harness.analysis.other_studies import OtherStudy, read_other_studies
-from harness.analysis.reach import reach_rows
-from harness.analysis.records import CellRecord, Figures, State, StudyRecord
-from harness.analysis.results import read_cells, read_curves, read_study
-from harness.analysis.senses import sense_rows
-from harness.analysis.stacks import layer_rows
-from harness.analysis.tuning import tuning_rows
-from harness.analysis.variance import variance_rows
+from harness.analysis.life.effects import life_effect_rows
+from harness.analysis.life.rates import life_rows
+from harness.analysis.results.files import read_cells, read_curves, read_study
+from harness.analysis.results.finite import finite_curves
+from harness.analysis.results.levels import column, columns
+from harness.analysis.results.records import CellRecord, Figures, State, StudyRecord
 from harness.files import write_json
 from harness.metrics import L0, Metric, compared, metrics_at, present
 
@@ -68,7 +68,7 @@ def tables_of(
     sampled: SampledLatents | None = None,
     others: Mapping[str, OtherStudy] | None = None,
 ) -> dict[str, pl.DataFrame]:
-    """All tables by name, from records as `harness.analysis.results` reads them; nothing is read or written.
+    """All tables by name, from records as `harness.analysis.results.files` reads them; nothing is read or written.
 
     others: the studies whose baselines are nulls of this one.
     """

@@ -44,7 +44,7 @@ def _undecided(
     study: Study, store: ActivationStore, workspace: Workspace, found: Known, going: set[Key]
 ) -> set[Key]:
     """Of the arms that got to a look: those that go on, by the effects of the cells so far."""
-    from harness.analysis.undecided import undecided_arms  # polars: half a second
+    from harness.analysis.effects.undecided import undecided_arms  # polars: half a second
     from harness.sweep.export import records
 
     return undecided_arms(*records(study, found, store, workspace)) & going

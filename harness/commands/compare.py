@@ -24,7 +24,7 @@ def compare_arguments(parser: ArgumentParser) -> None:
 
 
 def compare(options: Namespace, console: Console) -> None:
-    from harness.analysis.compared import each_two, read_results, same_arms
+    from harness.analysis.studies.compared import each_two, read_results, same_arms
     from harness.commands.compare_files import write_csv, write_json
     from harness.commands.compare_table import show_comparison
 

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.compared import Both, Result, Row
-from harness.analysis.levels import levels_in
+from harness.analysis.results.levels import levels_in
+from harness.analysis.studies.compared import Both, Result, Row
 from harness.files import write_atomically
 from harness.files import write_json as write_json_file
 from harness.study.labels import describe

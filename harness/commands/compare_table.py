@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.analysis.compared import Both, Result, Row
-from harness.analysis.levels import levels_in
-from harness.analysis.reruns import Reruns, Spread
-from harness.analysis.text import change, level_name, number, plural, shown, signed
+from harness.analysis.results.levels import levels_in
+from harness.analysis.sentences.text import change, level_name, number, plural, shown, signed
+from harness.analysis.studies.compared import Both, Result, Row
+from harness.analysis.studies.reruns import Reruns, Spread
 from harness.metrics import Metric, compared, metrics_at
 from harness.study.labels import describe
 

@@ -62,7 +62,7 @@ def _export_study(options: Namespace, console: Console) -> None:
     """Export those that the format has; say why the others are left out."""
     from harness.activations.folders import replacing
     from harness.analysis.model_card import Reported, list_of_saes
-    from harness.analysis.results import read_study, read_table
+    from harness.analysis.results.files import read_study, read_table
     from harness.sweep.export import check_owner
 
     study, workspace, results = load(options)

@@ -26,7 +26,7 @@ def features(options: Namespace, console: Console) -> None:
     from harness.analysis.latent_page.cells import chosen, missing, page_cells
     from harness.analysis.latent_page.page import make_page
     from harness.analysis.page.contents import LATENTS
-    from harness.analysis.results import read_cells, read_study
+    from harness.analysis.results.files import read_cells, read_study
     from harness.sweep.export import check_owner
 
     study, workspace, results = load(options)

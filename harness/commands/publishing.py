@@ -46,7 +46,7 @@ def publish(study: Study, workspace: Workspace, results: Path, console: Console)
 def published(results: Path) -> Reported:
     """The arms, and the cells that their means are over, from the tables."""
     from harness.analysis.page.contents import LATENTS
-    from harness.analysis.results import read_table
+    from harness.analysis.results.files import read_table
     from harness.records.reported import Reported
 
     arms, seeds, curves = (read_table(results, name).to_dicts() for name in ("arms", "seeds", "curves"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.analysis.text import plural
+from harness.analysis.sentences.text import plural
 from harness.inference.clusters import ClusterVariances, half_width, latents_needed
 from harness.study.arms import ArmSpec
 from harness.study.judges import Endpoint
@@ -42,7 +42,7 @@ def precision(study: Study, asked: Interpretability, arms: Sequence[ArmSpec], re
 
 def _variances(results: Path) -> tuple[ClusterVariances, str]:
     from harness.analysis.interpretability.variance import COMPONENTS
-    from harness.analysis.results import read_table
+    from harness.analysis.results.files import read_table
 
     if (results / "tables" / "interpretability_variance.parquet").is_file():
         rows = read_table(results, "interpretability_variance").to_dicts()

@@ -88,7 +88,7 @@ class Metric:
         return f"{self.short}_verdict"
 
     def judge(self, verdict: str) -> str:
-        """`better`, `worse` or `level`, from a verdict of `harness.analysis.statistics`."""
+        """`better`, `worse` or `level`, from a verdict of `harness.analysis.effects.verdicts`."""
         if self.better is None or verdict not in ("lower", "higher"):
             return "level"
         return "better" if verdict == self.better else "worse"

@@ -14,9 +14,9 @@ from matplotlib.transforms import Bbox
 
 from harness.analysis.figures import FIGURES
 from harness.analysis.plots.drawable import drawable
-from harness.analysis.style import TALLEST, house_style
+from harness.analysis.plots.style import TALLEST, house_style
 from harness.analysis.tables import make_tables
-from harness.analysis.view import View, load_view
+from harness.analysis.views.view import View, load_view
 
 
 def view_of(results: Path) -> View:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from harness.analysis.lettering import distinct, escaped, shorten, width
 from harness.analysis.plots import arms, effects, tradeoff
-from harness.analysis.style import house_style
-from harness.analysis.view import View
+from harness.analysis.plots.lettering import distinct, escaped, shorten, width
+from harness.analysis.plots.style import house_style
+from harness.analysis.views.view import View
 from tests.analysis.pictures import faults, pictures, view_of
 from tests.analysis.synthetic_results import LARGE, write_large
 from tests.analysis.test_figures import axes_of, row_labels

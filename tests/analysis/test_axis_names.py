@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.analysis.figures import FIGURES
-from harness.analysis.results import TABLES, read_table
-from harness.analysis.style import house_style
+from harness.analysis.plots.style import house_style
+from harness.analysis.results.files import TABLES, read_table
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from harness.study.recipe import RECIPE_FIELDS
 from tests.analysis.synthetic_results import write_grid
 

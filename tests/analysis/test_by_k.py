@@ -7,10 +7,10 @@ import pytest
 
 from harness.analysis.figures import make_figures
 from harness.analysis.plots import by_k
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import make_report
-from harness.analysis.style import house_style
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import write_grid
 from tests.analysis.test_figures import axes_of
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.certainty import luck, open_choices, settling
-from harness.analysis.results import read_table
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.certainty import luck, open_choices, settling
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write, write_grid
 
 NAMES = ["none", *"abcdefgh"]

@@ -7,11 +7,11 @@ from itertools import product
 
 import pytest
 
-from harness.analysis.design_limits import design_limits
-from harness.analysis.findings import findings, headline
+from harness.analysis.sentences.design_limits import design_limits
+from harness.analysis.sentences.findings import findings, headline
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import load_view
 from harness.study.fraction import balanced
 from tests.analysis.synthetic_results import cell_record, curve_records, study_record, write
 

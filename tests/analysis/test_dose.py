@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from matplotlib.axes import Axes
 
-from harness.analysis.palette import PALETTE
 from harness.analysis.plots import dose, effects
+from harness.analysis.plots.style import house_style, save
 from harness.analysis.plots.verdicts import MARKS, mark_of
-from harness.analysis.series import series
-from harness.analysis.style import house_style, save
-from harness.analysis.view import View
+from harness.analysis.views.palette import PALETTE
+from harness.analysis.views.series import series
+from harness.analysis.views.view import View
 from harness.metrics import FVU, MCC
 from tests.analysis.pictures import faults, view_of
 from tests.analysis.synthetic_results import cell_record, study_record, write, write_grid

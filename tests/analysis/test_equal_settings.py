@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.comparability import sentences
-from harness.analysis.results import read_table
+from harness.analysis.comparability.sentences import sentences
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import View, load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import View, load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
 RATES = [0.008, 0.016, 0.032]

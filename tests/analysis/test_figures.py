@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from harness.analysis import figures
 from harness.analysis.figures import make_figures
 from harness.analysis.plots import arms, curves, effects, tradeoff, tuning
-from harness.analysis.style import HIGHER, LOWER, house_style, page, save
+from harness.analysis.plots.style import HIGHER, LOWER, house_style, page, save
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from harness.errors import UserError
 from tests.analysis.synthetic_results import write_grid
 

@@ -12,14 +12,14 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.figures import FIGURES
-from harness.analysis.findings import findings
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import make_report
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.findings import findings
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import load_view
 from harness.metrics import metrics_at
 from tests.analysis.synthetic_results import cell_record, curve_records, study_record, write
 

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.comparability import sentences
-from harness.analysis.frontier import place_all
-from harness.analysis.planes import DOMINATED, ON, PLANES, UNSURE, front
+from harness.analysis.comparability.frontier import place_all
+from harness.analysis.comparability.planes import DOMINATED, ON, PLANES, UNSURE, front
+from harness.analysis.comparability.sentences import sentences
 from harness.analysis.plots import frontier
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.plots.style import house_style
+from harness.analysis.results.files import read_table
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 from tests.analysis.test_figures import axes_of
 

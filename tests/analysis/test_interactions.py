@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.analysis import contexts, interactions
-from harness.analysis.additive_model import AdditiveModel
-from harness.analysis.arms import collect_arms
-from harness.analysis.contrasts import change_of
-from harness.analysis.findings import findings
-from harness.analysis.measured import Measured
-from harness.analysis.rectangles import rectangles
-from harness.analysis.results import read_cells, read_study, read_table
+from harness.analysis.arms.arm import collect_arms
+from harness.analysis.arms.measured import Measured
+from harness.analysis.effects import contexts, interactions
+from harness.analysis.effects.additive_model import AdditiveModel
+from harness.analysis.effects.contrasts import change_of
+from harness.analysis.effects.rectangles import rectangles
+from harness.analysis.results.files import read_cells, read_study, read_table
+from harness.analysis.sentences.findings import findings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from harness.metrics import FVU
 from tests.analysis.synthetic_results import cell_record, study_record, write, write_depth
 

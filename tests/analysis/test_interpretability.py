@@ -11,18 +11,18 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from harness.analysis.answer import answer
-from harness.analysis.arms import collect_arms
+from harness.analysis.arms.arm import collect_arms
 from harness.analysis.figures import FIGURES
 from harness.analysis.interpretability import sentences as interpretability
 from harness.analysis.interpretability.latents import HARD, balanced, read_latents
 from harness.analysis.interpretability.warnings import warnings
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import make_report
-from harness.analysis.results import read_cells, read_study, read_table
-from harness.analysis.style import house_style
+from harness.analysis.results.files import read_cells, read_study, read_table
+from harness.analysis.sentences.answer import answer
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
-from harness.analysis.view import View, load_view
+from harness.analysis.views.view import View, load_view
 from harness.errors import UserError
 from tests.analysis.pictures import faults, view_of
 from tests.analysis.synthetic_latents import add_latents

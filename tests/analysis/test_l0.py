@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.analysis.findings import findings, headline
 from harness.analysis.plots import arms, curves, effects
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import make_report
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.findings import findings, headline
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
-from harness.analysis.view import View, load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import View, load_view
 from tests.analysis.synthetic_results import cell_record, curve_records, study_record, write
 from tests.analysis.test_figures import row_labels
 

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.plots import arms, curves, effects, tuning
-from harness.analysis.records import StudyRecord
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import make_report
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.results.files import read_table
+from harness.analysis.results.records import StudyRecord
 from harness.analysis.tables import make_tables
-from harness.analysis.view import View, load_view
+from harness.analysis.views.view import View, load_view
 from tests.analysis.synthetic_results import cell_record, curve_records, study_record, write
 from tests.analysis.test_figures import row_labels
 from tests.analysis.test_many_levels import titles

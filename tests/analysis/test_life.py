@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analysis import life, life_effects
 from harness.analysis.figures import FIGURES
-from harness.analysis.hazards import Events, dispersion, rate_interval, ratio_interval
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.life import effects as life_effects
+from harness.analysis.life import rates as life
+from harness.analysis.life.hazards import Events, dispersion, rate_interval, ratio_interval
+from harness.analysis.plots.style import house_style
+from harness.analysis.results.files import read_table
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
 WINDOW, LATENTS = 100, 200

@@ -10,12 +10,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from harness.analysis.palette import PALETTE
 from harness.analysis.plots import arms, curves, effects, tradeoff, tuning
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.plots.style import house_style
+from harness.analysis.results.files import read_table
 from harness.analysis.tables import make_tables
-from harness.analysis.view import View, load_view
+from harness.analysis.views.palette import PALETTE
+from harness.analysis.views.view import View, load_view
 from tests.analysis.synthetic_results import cell_record, curve_records, study_record, write, write_grid
 from tests.analysis.test_figures import axes_of, row_labels
 

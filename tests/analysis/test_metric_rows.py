@@ -14,13 +14,13 @@ from rich.console import Console
 
 from harness import metrics
 from harness.analysis.figures import FIGURES
-from harness.analysis.findings import findings, headline
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import make_report
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.findings import findings, headline
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from harness.commands.publishing import published
 from harness.metrics import Metric
 from harness.metrics.documentation import markdown_table

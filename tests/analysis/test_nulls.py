@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.nulls import nulls_of
+from harness.analysis.arms.statistics import mean_interval
+from harness.analysis.interpretability.nulls import nulls_of
 from harness.analysis.page.shown_tables import shown_table
-from harness.analysis.results import read_table
-from harness.analysis.statistics import mean_interval
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
 SETTINGS = {"latents": 200, "window": 32, "judge": {"kind": "rules"}}

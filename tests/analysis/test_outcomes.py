@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 
 from harness.analysis.figures import FIGURES, make_figures
-from harness.analysis.findings import findings, headline
 from harness.analysis.plots import arms, effects
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import make_report
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.findings import findings, headline
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
 LAYERS = {"layers": ["none", "dense 2-2"]}

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from harness.analysis import report
-from harness.analysis.answer import answer
 from harness.analysis.page import sections
 from harness.analysis.page.latex import escaped
 from harness.analysis.page.sections import Section
 from harness.analysis.report import make_report
-from harness.analysis.sentence import Sentence, row_number
+from harness.analysis.sentences.answer import answer
+from harness.analysis.sentences.sentence import Sentence, row_number
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from harness.errors import UserError
 from tests.analysis.synthetic_results import cell_record, study_record, write, write_grid, write_large
 

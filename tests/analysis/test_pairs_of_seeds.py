@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.results import read_table
+from harness.analysis.results.files import read_table
 from harness.analysis.tables import make_tables
 from tests.analysis.synthetic_results import cell_record, study_record, write
 

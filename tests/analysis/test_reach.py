@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.findings import findings
-from harness.analysis.results import read_table
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.findings import findings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
 LAYERS = {"layers": ["none", "sparse 3"]}

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from harness.activations.massive import MEASURED
 from harness.analysis.report import make_report
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.summary import summary
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import load_view
 from harness.errors import UserError
 from tests.analysis.synthetic_results import cell_record, study_record, write, write_grid
 

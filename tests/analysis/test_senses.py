@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.budgets import between
-from harness.analysis.comparability import sentences
-from harness.analysis.results import read_table
+from harness.analysis.comparability.budgets import between
+from harness.analysis.comparability.sentences import sentences
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
 TOKENS = [1000, 2000, 4000, 8000, 12_000, 16_000, 20_000]  # the learning rate falls from 16,000 on (decay 0.2)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.statistics import mean_interval
+from harness.analysis.arms.statistics import mean_interval
 
 values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8)
 

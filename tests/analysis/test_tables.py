@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from harness.analysis.findings import findings
-from harness.analysis.results import TABLES, read_table
+from harness.analysis.results.files import TABLES, read_table
+from harness.analysis.sentences.findings import findings
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import load_view
 from harness.errors import UserError
 from tests.analysis.synthetic_results import (
     cell_record,

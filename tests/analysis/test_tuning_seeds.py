@@ -9,12 +9,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from harness.analysis.plots import tuning
+from harness.analysis.plots.style import house_style
 from harness.analysis.report import facts
-from harness.analysis.results import read_table
-from harness.analysis.style import house_style
+from harness.analysis.results.files import read_table
+from harness.analysis.sentences.warnings import warnings
 from harness.analysis.tables import make_tables
-from harness.analysis.view import View, load_view
-from harness.analysis.warnings import warnings
+from harness.analysis.views.view import View, load_view
 from harness.errors import UserError
 from tests.analysis.synthetic_results import cell_record, study_record, write
 

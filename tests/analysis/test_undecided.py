@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.analysis.undecided import undecided_arms
+from harness.analysis.effects.undecided import undecided_arms
 from tests.analysis.synthetic_results import cell_record, study_record
 
 SEEDS = [0, 1, 2]

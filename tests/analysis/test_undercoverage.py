@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.analysis import undercoverage
+from harness.analysis.sentences import undercoverage
 from harness.analysis.tables import make_tables
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import cell_record, study_record, write
 
 

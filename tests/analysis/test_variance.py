@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.analysis import variance
-from harness.analysis.results import read_table
+from harness.analysis.arms import variance
+from harness.analysis.arms.variance import two_way
+from harness.analysis.results.files import read_table
 from harness.analysis.tables import make_tables
-from harness.analysis.variance import two_way
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from tests.analysis.synthetic_results import write_grid
 
 

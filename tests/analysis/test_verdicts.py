@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.analysis.findings import findings
-from harness.analysis.records import CellRecord, StudyRecord
-from harness.analysis.results import read_curves, read_table
+from harness.analysis.results.files import read_curves, read_table
+from harness.analysis.results.records import CellRecord, StudyRecord
+from harness.analysis.sentences.findings import findings
 from harness.analysis.tables import make_tables, tables_of
-from harness.analysis.view import load_view
+from harness.analysis.views.view import load_view
 from harness.inference.looks import level
 from tests.analysis.synthetic_results import cell_record, study_record, write
 

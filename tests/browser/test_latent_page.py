@@ -14,7 +14,7 @@ from playwright.sync_api import Page
 
 from harness.analysis.latent_page.cells import page_cells
 from harness.analysis.latent_page.page import make_page
-from harness.analysis.results import read_cells, read_study
+from harness.analysis.results.files import read_cells, read_study
 from tests.analysis.synthetic_results import write_grid
 from tests.browser.screens import browser_page
 from tests.browser.test_report_page import CONTRASTS, STICKING_OUT, WIDTHS

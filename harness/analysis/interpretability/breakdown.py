@@ -9,10 +9,10 @@ from typing import Any
 
 import polars as pl
 
-from harness.analysis.arms import Arm, interval_columns
+from harness.analysis.arms.arm import Arm, interval_columns
+from harness.analysis.arms.statistics import Interval, mean_interval
 from harness.analysis.interpretability.latents import ACTIVATING, SampledLatents
-from harness.analysis.levels import columns
-from harness.analysis.statistics import Interval, mean_interval
+from harness.analysis.results.levels import columns
 
 ALL, RATE, QUANTILE, LAYER = "all", "firing rate", "quantile", "layer"
 # Where bins of firing rates end, a share of tokens; what fires on none is dead and in no bin

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from harness.analysis.arms import Arm
+from harness.analysis.arms.arm import Arm
 from harness.errors import UserError
 
 CHANCE = {"detection": 0.5, "fuzzing": 0.5, "intruder": 0.2}

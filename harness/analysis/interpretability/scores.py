@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.analysis.nulls import nulls_of
-from harness.analysis.records import Null
-from harness.analysis.view import View
+from harness.analysis.interpretability.nulls import nulls_of
+from harness.analysis.results.records import Null
+from harness.analysis.views.view import View
 from harness.metrics import Metric
 
 CHANCE = 50.0  # percent, of everything that is balanced accuracy

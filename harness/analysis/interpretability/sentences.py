@@ -7,10 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness.analysis.interpretability.breakdown import LAYER
 from harness.analysis.interpretability.scores import ANSWERED, of_latents
 from harness.analysis.interpretability.variance import COMPONENTS, MEAN, MEAN_AT_SEEDS
-from harness.analysis.level_effects import effects_by_level
-from harness.analysis.sentence import Sentence, row_number
-from harness.analysis.text import bracket, capitalized, effect_sentence, listed, number, quoted, shown, signed
-from harness.analysis.view import Row, View
+from harness.analysis.sentences.sentence import Sentence, row_number
+from harness.analysis.sentences.text import (
+    bracket,
+    capitalized,
+    effect_sentence,
+    listed,
+    number,
+    quoted,
+    shown,
+    signed,
+)
+from harness.analysis.views.level_effects import effects_by_level
+from harness.analysis.views.view import Row, View
 from harness.metrics import Metric
 
 EFFECTS = "interpretability_effects"

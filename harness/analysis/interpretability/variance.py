@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from harness.analysis.arms import Arm
+from harness.analysis.arms.arm import Arm
 from harness.analysis.interpretability.latents import CHANCE, HARD, SampledLatents, balanced
 from harness.inference.bootstrap import Clusters
 from harness.inference.nested import nested

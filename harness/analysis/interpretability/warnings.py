@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from harness.analysis.certainty import WIDER
+from harness.analysis.effects.verdicts import UNDECIDED
 from harness.analysis.interpretability.scores import ANSWERED, CHANCE, of_latents
 from harness.analysis.interpretability.variance import MEAN_AT_SEEDS
-from harness.analysis.text import capitalized, listed, number, plural, quoted
-from harness.analysis.verdicts import UNDECIDED
-from harness.analysis.view import Row, View
+from harness.analysis.sentences.certainty import WIDER
+from harness.analysis.sentences.text import capitalized, listed, number, plural, quoted
+from harness.analysis.views.view import Row, View
 from harness.inference.constants import ALPHA, t_quantile
 
 ACCEPTED = 0.5  # share of what detection has above chance that another latent's explanation has, too

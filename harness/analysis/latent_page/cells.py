@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.analysis.records import CellRecord, StudyRecord
+from harness.analysis.results.records import CellRecord, StudyRecord
 from harness.errors import UserError
 
 LATENTS, CONTEXTS, TOKENS = "latents.parquet", "contexts.parquet", "tokens.parquet"

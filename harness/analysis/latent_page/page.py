@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from harness.analysis.latent_page.blocks import BLOCK, Columns, Words, blocks_of, columns_of, packed
 from harness.analysis.latent_page.cells import PageCell, read_tokens
-from harness.analysis.records import StudyRecord
-from harness.analysis.templates import templates
+from harness.analysis.page.templates import templates
+from harness.analysis.results.records import StudyRecord
 from harness.errors import UserError
 from harness.files import write_atomically
 

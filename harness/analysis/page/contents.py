@@ -8,8 +8,8 @@ from typing import Any
 
 from harness.analysis.page.figures import PageFigure
 from harness.analysis.page.sections import ShownSection
-from harness.analysis.records import StudyRecord
-from harness.analysis.sentence import Sentence
+from harness.analysis.results.records import StudyRecord
+from harness.analysis.sentences.sentence import Sentence
 
 LATENTS = "features.html"  # beside the report, where the study asks for interpretability
 

@@ -9,8 +9,8 @@ from harness.analysis.page.contents import LATENTS, Contents
 from harness.analysis.page.figures import PageFigure
 from harness.analysis.page.sections import ShownSection
 from harness.analysis.page.shown_tables import ShownTable
-from harness.analysis.sentence import Sentence
-from harness.analysis.text import plural
+from harness.analysis.sentences.sentence import Sentence
+from harness.analysis.sentences.text import plural
 
 # What Markdown, its tables, and HTML within it would take for their own
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~$#@&!^])")

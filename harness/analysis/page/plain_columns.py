@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.analysis.levels import column
+from harness.analysis.results.levels import column
 from harness.metrics import Metric, metrics_at
 from harness.study.labels import show
 

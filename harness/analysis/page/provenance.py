@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from harness.analysis.text import plural
-from harness.analysis.view import View
+from harness.analysis.sentences.text import plural
+from harness.analysis.views.view import View
 from harness.study.labels import show
 
 Entries = dict[str, Any]

@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from harness.analysis import comparability, contexts, interactions, life, life_effects, variance
-from harness.analysis.findings import findings
+from harness.analysis.arms import variance
+from harness.analysis.comparability import sentences as comparability
+from harness.analysis.effects import contexts, interactions
 from harness.analysis.interpretability import sentences as interpretability
+from harness.analysis.life import effects as life_effects
+from harness.analysis.life import rates as life
 from harness.analysis.page.shown_tables import ShownTable, shown_table
-from harness.analysis.sentence import Sentence
-from harness.analysis.view import View
+from harness.analysis.sentences.findings import findings
+from harness.analysis.sentences.sentence import Sentence
+from harness.analysis.views.view import View
 
 MOST_SENTENCES = 12  # of a section; the others are folded
 MOST_ROWS = 20  # of a table that is not folded

@@ -6,10 +6,10 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from harness.analysis.levels import column, levels_in
 from harness.analysis.page.plain_columns import Cell, Column, plain_columns, words
-from harness.analysis.text import bracket, count, plural, signed
-from harness.analysis.view import Row, View
+from harness.analysis.results.levels import column, levels_in
+from harness.analysis.sentences.text import bracket, count, plural, signed
+from harness.analysis.views.view import Row, View
 from harness.metrics import FVU, L0, Metric
 from harness.study.labels import describe, show
 

@@ -11,16 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.comparability.l0 import spread
 from harness.analysis.interpretability.scores import of_latents
-from harness.analysis.l0 import spread
-from harness.analysis.lettering import distinct, shorten
-from harness.analysis.levels import Key
-from harness.analysis.palette import PALETTE
+from harness.analysis.plots.lettering import distinct, shorten
 from harness.analysis.plots.notes import WIDE, axis_label, definitions_note, measured_note
 from harness.analysis.plots.scales import bounded, clip_arrows, ends_of, possible, robust_limits
-from harness.analysis.style import INK, SOFT, grid, page
-from harness.analysis.text import listed, mean
-from harness.analysis.view import Row, View
+from harness.analysis.plots.style import INK, SOFT, grid, page
+from harness.analysis.results.levels import Key
+from harness.analysis.sentences.text import listed, mean
+from harness.analysis.views.palette import PALETTE
+from harness.analysis.views.view import Row, View
 from harness.metrics import FVU, Metric
 
 ROW = 0.235  # inches

@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.levels import column
-from harness.analysis.palette import MARKERS, PALETTE
 from harness.analysis.plots.scales import Ends, ends_of, logarithmic, name_ticks, robust_limits
-from harness.analysis.style import grid, page
-from harness.analysis.view import Row, View, unique
+from harness.analysis.plots.style import grid, page
+from harness.analysis.results.levels import column
+from harness.analysis.views.palette import MARKERS, PALETTE
+from harness.analysis.views.view import Row, View, unique
 from harness.metrics import metrics_at
 
 HEIGHT, ROOM = 3.6, 8.8  # inches: a panel, and the body's width

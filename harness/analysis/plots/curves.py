@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.analysis.l0 import MOST_ACTIVE
-from harness.analysis.levels import Key
+from harness.analysis.comparability.l0 import MOST_ACTIVE
 from harness.analysis.plots.panels import background, left_out, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, logarithmic, robust_limits
-from harness.analysis.text import count, listed
-from harness.analysis.view import Row, View
+from harness.analysis.results.levels import Key
+from harness.analysis.sentences.text import count, listed
+from harness.analysis.views.view import Row, View
 from harness.metrics import Metric, curve_columns
 
 HEIGHT = 2.0  # inches

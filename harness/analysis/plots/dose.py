@@ -13,9 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.lettering import distinct, shorten
-from harness.analysis.levels import Key, Level, column, unambiguous
-from harness.analysis.palette import MARKERS, PALETTE
+from harness.analysis.plots.lettering import distinct, shorten
 from harness.analysis.plots.notes import WIDE, axis_label, definitions_note
 from harness.analysis.plots.scales import (
     LOG_RATIO,
@@ -26,11 +24,13 @@ from harness.analysis.plots.scales import (
     robust_limits,
     spread,
 )
+from harness.analysis.plots.style import LEGEND_ENTRY, PALE, SOFT, grid, page
 from harness.analysis.plots.verdicts import MARKS, mark_of
-from harness.analysis.series import Series, series
-from harness.analysis.style import LEGEND_ENTRY, PALE, SOFT, grid, page
-from harness.analysis.text import listed
-from harness.analysis.view import MOST_HUES, Row, View, unique
+from harness.analysis.results.levels import Key, Level, column, unambiguous
+from harness.analysis.sentences.text import listed
+from harness.analysis.views.palette import MARKERS, PALETTE
+from harness.analysis.views.series import Series, series
+from harness.analysis.views.view import MOST_HUES, Row, View, unique
 from harness.metrics import Metric
 
 HEIGHT = 2.5  # inches

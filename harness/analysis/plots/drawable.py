@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
-from harness.analysis.lettering import distinct, escaped, width
-from harness.analysis.records import StudyRecord
-from harness.analysis.view import View
+from harness.analysis.plots.lettering import distinct, escaped, width
+from harness.analysis.results.records import StudyRecord
+from harness.analysis.views.view import View
 
 LONGEST = 40  # letters of a level's or an axis' name
 

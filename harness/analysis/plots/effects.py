@@ -10,17 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from harness.analysis.comparability.l0 import against, unequal
 from harness.analysis.interpretability.scores import ANSWERED, of_latents
-from harness.analysis.l0 import against, unequal
-from harness.analysis.lettering import distinct, shorten
-from harness.analysis.level_effects import LevelEffect, effects_by_level
+from harness.analysis.plots.lettering import distinct, shorten
 from harness.analysis.plots.notes import WIDE, axis_label, definitions_note, measured_note
 from harness.analysis.plots.scales import clip_arrows, ends_of, robust_limits
+from harness.analysis.plots.style import INK, PALE, SOFT, grid, page
 from harness.analysis.plots.verdicts import legend, mark_of
-from harness.analysis.series import series
-from harness.analysis.style import INK, PALE, SOFT, grid, page
-from harness.analysis.text import listed, plural, signed
-from harness.analysis.view import Row, View, unique
+from harness.analysis.sentences.text import listed, plural, signed
+from harness.analysis.views.level_effects import LevelEffect, effects_by_level
+from harness.analysis.views.series import series
+from harness.analysis.views.view import Row, View, unique
 from harness.metrics import FVU, Metric
 
 ROW = 0.215  # inches

@@ -10,16 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.l0 import TOLERANCE
-from harness.analysis.levels import column, levels_in
-from harness.analysis.palette import MARKERS
-from harness.analysis.planes import DOMINATED, ON, PLANES, TUNING, UNSURE, Plane, front
+from harness.analysis.comparability.l0 import TOLERANCE
+from harness.analysis.comparability.planes import DOMINATED, ON, PLANES, TUNING, UNSURE, Plane, front
 from harness.analysis.plots.labels import label_points
 from harness.analysis.plots.panels import colour_legend
 from harness.analysis.plots.scales import LOG_RATIO, bounded, dead_axis, ends_of, logarithmic, robust_limits
-from harness.analysis.style import PALE, SOFT, page
-from harness.analysis.text import count, listed, plural
-from harness.analysis.view import Row, View, unique
+from harness.analysis.plots.style import PALE, SOFT, page
+from harness.analysis.results.levels import column, levels_in
+from harness.analysis.sentences.text import count, listed, plural
+from harness.analysis.views.palette import MARKERS
+from harness.analysis.views.view import Row, View, unique
 from harness.metrics import DEAD, FVU, L0
 from harness.study.labels import describe
 

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from harness.analysis.interpretability.scores import ANSWERED, CHANCE, brief_note, latents_note, nulls, of_latents
-from harness.analysis.palette import PALETTE
 from harness.analysis.plots.panels import arm_marker, colour_legend, marker_legend
 from harness.analysis.plots.scales import LOG_RATIO, bounded, ends_of, logarithmic, possible, robust_limits
-from harness.analysis.records import Null
-from harness.analysis.style import PALE, SOFT, grid, page
-from harness.analysis.text import number
-from harness.analysis.view import Row, View
+from harness.analysis.plots.style import PALE, SOFT, grid, page
+from harness.analysis.results.records import Null
+from harness.analysis.sentences.text import number
+from harness.analysis.views.palette import PALETTE
+from harness.analysis.views.view import Row, View
 from harness.metrics import FVU, Metric
 
 SHOWN = ("detection", "detection_alive", *ANSWERED[1:])

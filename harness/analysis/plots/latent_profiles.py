@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from harness.analysis.interpretability.breakdown import FEWEST, QUANTILE, RATE, RATE_BINS, RATES
 from harness.analysis.interpretability.scores import CHANCE, latents_note
-from harness.analysis.levels import Key
 from harness.analysis.plots.panels import background, left_out, small_multiples
 from harness.analysis.plots.scales import Ends, robust_limits
-from harness.analysis.style import SOFT
-from harness.analysis.view import Row, View
+from harness.analysis.plots.style import SOFT
+from harness.analysis.results.levels import Key
+from harness.analysis.views.view import Row, View
 
 HEIGHT = 2.0  # inches
 WIDTH = 0.5  # of a bin, in which points of several arms stand beside each other

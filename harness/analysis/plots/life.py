@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from harness.analysis.levels import Key
-from harness.analysis.palette import PALETTE
 from harness.analysis.plots.panels import small_multiples
 from harness.analysis.plots.scales import logarithmic
-from harness.analysis.style import PALE
-from harness.analysis.text import count
-from harness.analysis.view import Row, View
+from harness.analysis.plots.style import PALE
+from harness.analysis.results.levels import Key
+from harness.analysis.sentences.text import count
+from harness.analysis.views.palette import PALETTE
+from harness.analysis.views.view import Row, View
 
 HEIGHT = 2.0  # inches
 HAZARDS = {

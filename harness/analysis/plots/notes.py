@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from harness.analysis.interpretability.scores import brief_note, latents_note
-from harness.analysis.view import View
+from harness.analysis.views.view import View
 from harness.metrics import Metric
 
 WIDE = 2  # panels side by side; more of them are narrow

@@ -15,11 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.lettering import distinct
-from harness.analysis.levels import Key
-from harness.analysis.palette import PALETTE
-from harness.analysis.style import LEGEND_ENTRY, PALE, SOFT, grid, page
-from harness.analysis.view import Row, View
+from harness.analysis.plots.lettering import distinct
+from harness.analysis.plots.style import LEGEND_ENTRY, PALE, SOFT, grid, page
+from harness.analysis.results.levels import Key
+from harness.analysis.views.palette import PALETTE
+from harness.analysis.views.view import Row, View
 
 COLUMNS = (4, 3)  # at most
 CROWDED = 0.7  # the height of a panel with one arm in it, or of one of many

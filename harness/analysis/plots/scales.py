@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
-from harness.analysis.lettering import width
+from harness.analysis.plots.lettering import width
 from harness.metrics import DEAD, Metric
 
 Ends: TypeAlias = tuple[float | None, float | None]

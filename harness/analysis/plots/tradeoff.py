@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.analysis.lettering import distinct, shorten
-from harness.analysis.palette import PALETTE
 from harness.analysis.plots.labels import Point, label_points
+from harness.analysis.plots.lettering import distinct, shorten
 from harness.analysis.plots.panels import arm_marker, colour_legend, marker_legend
 from harness.analysis.plots.scales import bounded, dead_axis, ends_of, possible, robust_limits
-from harness.analysis.style import SOFT, grid, page
-from harness.analysis.text import number
-from harness.analysis.view import Row, View
+from harness.analysis.plots.style import SOFT, grid, page
+from harness.analysis.sentences.text import number
+from harness.analysis.views.palette import PALETTE
+from harness.analysis.views.view import Row, View
 from harness.metrics import DEAD, FVU
 
 HEIGHT, TALL = 3.9, 4.6  # inches

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from harness.analysis.levels import Key, column
 from harness.analysis.plots.panels import background, left_out, small_multiples
 from harness.analysis.plots.scales import LOG_RATIO, bounded, logarithmic, robust_limits
-from harness.analysis.style import INK, SOFT
-from harness.analysis.text import plural
-from harness.analysis.view import Row, View, unique
+from harness.analysis.plots.style import INK, SOFT
+from harness.analysis.results.levels import Key, column
+from harness.analysis.sentences.text import plural
+from harness.analysis.views.view import Row, View, unique
 from harness.metrics import FVU
 from harness.study.labels import describe, show
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
-from harness.analysis.style import HIGHER, LEVEL, LOWER
+from harness.analysis.plots.style import HIGHER, LEVEL, LOWER
 from harness.metrics import Metric
 
 

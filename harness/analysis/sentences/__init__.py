@@ -1,0 +1,1 @@
+"""What the tables say, in words: the answer, the findings, and what weakens them."""
