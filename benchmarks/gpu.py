@@ -1,7 +1,8 @@
 """A step on a GPU: whether it is right, whether it repeats its bits, whether it waits, what it takes and where.
 
 In one process. What a GPU machine needs is torch, Triton and what a cell imports; sparsify takes part where it is
-installed. `make gpu` writes the page `docs/gpu.md`; it takes two minutes.
+installed, and twelve cells are fed by a language model where `transformers` is. `make gpu` writes the page
+`docs/gpu.md`; it takes four minutes.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import gc
 import statistics
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks import gpu_bits, gpu_peers
+from benchmarks import gpu_bits, gpu_cohorts, gpu_memory, gpu_peers, gpu_shortlist
 from benchmarks.shape import LR, QUICK, Batches, Shape, activations
 from benchmarks.table import Value, table
 from benchmarks.turns import Effort
@@ -50,34 +52,84 @@ VARIANTS: dict[str, tuple[dict[str, Any], float | None]] = {  # -> fields of the
     "dense 2-4-4-2": ({"layers": "dense 2-4-4-2"}, 9.0),
     "three sparse layers": ({"layers": "sparse 3"}, 2.8),
     "three, all of it each": ({"layers": "sparse 3 each"}, 6.0),
-    "aux-k, 384 of a quarter dead": ({"aux_k": 384, "dead_window": 10**8}, None),
+    "aux-k, 384 of a quarter dead": ({"aux_k": 384, "dead_window": 10**8, "lr": 1e-6}, 2.8),
+    "aux-k, 32 of a quarter dead": ({"aux_k": 32, "dead_window": 10**8, "lr": 1e-6}, 2.8),
+    "aux-k, none dead": ({"aux_k": 384, "dead_window": 10**10, "lr": 1e-6}, None),
     "Muon": ({"optimizer": "muon"}, 3.8),
 }
 LONG = 10**9  # tokens: schedules are in their flat part
 FIRST = 5  # steps nobody looks at: kernels are compiled, a graph is captured
+NAMES = ("steps", "variants", "profile", "shortlist", "bits", "memory", "cohorts", "stream")  # of the tables
+STREAMED = 20.0  # seconds
 OPERATORS = 12  # that are shown, of those with most time
 FULL = Effort(rounds=5, steps=10, threads=2)
 SHORT = Effort(rounds=1, steps=1, threads=2)
 
 
-def section(effort: Effort, *, quick: bool) -> str:
-    """All tables, or that there is no GPU; `quick` makes do with a CPU."""
+def section(
+    effort: Effort,
+    *,
+    quick: bool,
+    only: Sequence[str] | None = None,
+    seconds: float = STREAMED,
+    text: tuple[Path, Path] | None = None,
+) -> str:
+    """All tables, or those of some names, or that there is no GPU; `quick` makes do with a CPU.
+
+    A table that fails says so in its place. seconds: of the streamed pass. text: what is streamed, a parquet file
+    and the folder of a tokenizer.
+    """
     if not (torch.cuda.is_available() or quick):
         return "Left out: torch finds no GPU on this machine.\n"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sizes, main = (QUICK, QUICK[0]) if quick else (SIZES, MAIN)
     torch.manual_seed(0)
-    parts: dict[str, Callable[[], str]] = {
-        f"A step of a top-k SAE, {', '.join(PRECISIONS)}": lambda: by_precision(sizes, effort, device),
-        f"Other SAEs and optimizers, {main}, {PROFILED}": lambda: by_variant(main, effort, device),
-        f"Kernels of a step of {main} in {PROFILED}": lambda: by_operator(main, effort, device),
-        "The same bits": lambda: gpu_bits.bits(device, quick=quick),
+    parts: dict[str, tuple[str, Callable[[], str]]] = {
+        "steps": (
+            f"A step of a top-k SAE, {', '.join(PRECISIONS)}",
+            lambda: by_precision(sizes, effort, device),
+        ),
+        "variants": (
+            f"Other SAEs and optimizers, {main}, {PROFILED}",
+            lambda: by_variant(main, effort, device),
+        ),
+        "profile": (f"Kernels of a step of {main} in {PROFILED}", lambda: by_operator(main, effort, device)),
+        "shortlist": (
+            "The k largest in float32, found in float16",
+            lambda: gpu_shortlist.shortlists(sizes[:3], device),
+        ),
+        "bits": ("The same bits", lambda: gpu_bits.bits(device, quick=quick)),
+        "memory": ("Memory", lambda: gpu_memory.section(device, quick=quick)),
+        "cohorts": ("A sweep's cohorts", lambda: gpu_cohorts.cohorts(device, quick=quick)),
+        "stream": (
+            "Twelve cells on one streamed pass of GPT-2",
+            lambda: _stream(device, seconds, text, quick=quick),
+        ),
     }
     page = ""
-    for title, make in parts.items():
-        print(f"{title} ...", file=sys.stderr, flush=True)
-        page += f"### {title}\n\n{make()}\n"
+    for name, (title, make) in parts.items():
+        if only is None or name in only:
+            print(f"{title} ...", file=sys.stderr, flush=True)
+            page += f"### {title}\n\n{_made(make)}\n"
     return page
+
+
+def _stream(device: torch.device, seconds: float, text: tuple[Path, Path] | None, *, quick: bool) -> str:
+    """The only table that needs language models."""
+    try:
+        from benchmarks import gpt2_stream, gpu_stream
+    except ImportError as missing:
+        return f"Not measured: no {missing.name}.\n"
+    return gpu_stream.section(gpt2_stream.QUICK if quick else gpt2_stream.FULL, device, seconds, text)
+
+
+def _made(make: Callable[[], str]) -> str:
+    """The table, or why there is none: the others are worth having all the same."""
+    try:
+        return make()
+    except Exception as failure:
+        traceback.print_exc()
+        return f"FAILED: {type(failure).__name__}: {failure}\n"
 
 
 def by_precision(sizes: Sequence[Shape], effort: Effort, device: torch.device) -> str:
@@ -85,7 +137,8 @@ def by_precision(sizes: Sequence[Shape], effort: Effort, device: torch.device) -
     rows: list[list[Value]] = []
     for shape, wanted in zip(sizes, WANTED, strict=False):
         batch = _batches(shape, device)
-        times: dict[str, list[Value]] = {"product alone, ms": [], "step, ms": [], "memory at its peak, MiB": []}
+        names = ("product alone, ms", "step, ms", "memory at its peak, MiB", "as plan says, MiB")
+        times: dict[str, list[Value]] = {name: [] for name in names}
         for precision in PRECISIONS:
             ms, peak = _measured(_cell(shape, precision, device), batch, effort, device)
             times["product alone, ms"].append(
@@ -93,6 +146,7 @@ def by_precision(sizes: Sequence[Shape], effort: Effort, device: torch.device) -
             )
             times["step, ms"].append(ms)
             times["memory at its peak, MiB"].append(peak)
+            times["as plan says, MiB"].append(_planned(shape, precision))
         name = str(shape)
         rows += [[name, what, *each] for what, each in times.items()]
         if (peer := gpu_peers.sparsify(shape, device)) is not None:
@@ -111,8 +165,13 @@ def by_variant(shape: Shape, effort: Effort, device: torch.device) -> str:
         )
         ms, peak = _measured(_cell(shape, PROFILED, device, changes), batch, effort, device)
         waits = gpu_bits.waits(_cell(shape, PROFILED, device, changes)(), batch())
-        rows.append([name, ms, wanted, peak, ", ".join(waits) or "none"])
-    return table(["", "ms", "wanted", "MiB", "waits"], rows)
+        rows.append([name, ms, wanted, peak, _planned(shape, PROFILED, changes), ", ".join(waits) or "none"])
+    return table(["", "ms", "wanted", "MiB", "as plan says", "waits"], rows)
+
+
+def _planned(shape: Shape, precision: str, changes: dict[str, Any] | None = None) -> int:
+    """MiB at a step's peak that `harness plan` expects."""
+    return round(gpu_memory.predicted(shape, {"precision": precision, **(changes or {})}).step / 2**20)
 
 
 def by_operator(shape: Shape, effort: Effort, device: torch.device) -> str:
@@ -147,16 +206,8 @@ def _cell(
     shape: Shape, precision: str, device: torch.device, changes: dict[str, Any] | None = None, graph: bool = True
 ) -> Callable[[], Step]:
     """What makes a cell and gives its step, as a worker takes it, on batches [B, D]."""
-    recipe = Recipe(
-        latents=shape.latents,
-        k=shape.k,
-        batch=shape.batch,
-        tokens=LONG,
-        lr=LR,
-        warmup=0.0,
-        precision=cast(Any, precision),
-        **(changes or {}),
-    )
+    given = {"latents": shape.latents, "k": shape.k, "batch": shape.batch, "tokens": LONG, "lr": LR, "warmup": 0.0}
+    recipe = Recipe(**{**given, "precision": precision, **(changes or {})})
 
     def made() -> Step:
         cell = Cell(recipe, shape.width, device)
@@ -170,11 +221,10 @@ def _cell(
 
 
 def _quarter_dead(cell: Cell) -> None:
-    """A quarter of the latents cannot fire, and has not for long."""
-    quarter = cell.sae.latents // 4
-    cell.last_fired[:quarter] = -(10**9)
+    """Every fourth latent is too weak to fire, as long as it hardly learns, and has not for long."""
+    cell.last_fired[::4] = cell.restarted[::4] = -(10**9)
     with torch.no_grad():
-        cell.sae.stack()[0].bias[:quarter] = -100.0
+        cell.sae.stack()[0].encoder[::4] *= 0.01
 
 
 def _product(shape: Shape, precision: str, device: torch.device) -> Callable[[], Step]:
@@ -235,9 +285,17 @@ def main() -> None:
     """Print the page, or write it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, on a CPU if need be")
+    parser.add_argument("--only", choices=NAMES, action="append", help="a table; may be given several times")
+    parser.add_argument("--seconds", type=float, default=STREAMED, help="of the streamed pass (default: 20)")
+    parser.add_argument("--text", type=Path, help="a parquet file with a column `text`, to be streamed")
+    parser.add_argument("--tokenizer", type=Path, help="the folder of a tokenizer for it")
     parser.add_argument("--out", type=Path, help="file to write (default: the terminal)")
     options = parser.parse_args()
-    body = section(SHORT if options.quick else FULL, quick=options.quick)
+    if (options.text is None) != (options.tokenizer is None):
+        parser.error("--text and --tokenizer: expected both or none")
+    text = (options.text, options.tokenizer) if options.text else None
+    effort = SHORT if options.quick else FULL
+    body = section(effort, quick=options.quick, only=options.only, seconds=options.seconds, text=text)
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
     page = f"# A step on a GPU\n\nMeasured {time.strftime('%F')} on {name}, torch {torch.__version__}.\n\n{body}"
     if options.out:

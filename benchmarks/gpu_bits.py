@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from benchmarks.table import Value, table
+from harness.sae.gpu import shortlist
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
 
@@ -29,12 +30,20 @@ RECIPES: dict[str, dict[str, Any]] = {
     "dense encoder, linear penalty": {"layers": "dense_encoder 2", "penalty": 0.1, "penalty_on": "linear"},
     "three sparse layers": {"layers": "sparse 3"},
     "aux-k": {"aux_k": 64, "aux_weight": 1.0, "dead_window": 1024},
+    "aux-k, three sparse layers, bfloat16": {
+        "layers": "sparse 3",
+        "aux_k": 64,
+        "aux_weight": 1.0,
+        "dead_window": 1024,
+        "precision": "bfloat16",
+    },
     "resampling": {"resample": 8192, "dead_window": 1024},
     "k decay": {"k_start": 64},
     "uncentred": {"inputs": "uncentred"},
     "unit norm": {"inputs": "unit_norm"},
     "AdamW, free norms": {"optimizer": "adamw", "decoder_norm": "free"},
     "Muon": {"optimizer": "muon"},
+    "Muon, dense 2-2, bfloat16": {"optimizer": "muon", "layers": "dense 2-2", "precision": "bfloat16"},
     "SOAP": {"optimizer": "soap"},
     "schedule-free Adam": {"optimizer": "schedule_free_adam"},
     "Signum": {"optimizer": "signum"},
@@ -45,6 +54,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def bits(device: torch.device, *, quick: bool) -> str:
     """Whether all of a cell's state has the same bits; variance unexplained on the GPU and on the CPU."""
+    shortlist.WORK = 0  # else layers as small as these have none
     steps = 4 if quick else STEPS
     batches = torch.split(_activations(steps * BATCH), BATCH)
     rows: list[list[Value]] = []

@@ -23,10 +23,11 @@ SAY = 0.5  # seconds between two messages that the disk is full
 Result = TypeVar("Result")
 
 
-def write_atomically(path: Path, content: bytes, *, wait: bool = True) -> None:
+def write_atomically(path: Path, *content: bytes, wait: bool = True) -> None:
     """Write a file that is either as before or complete, whenever the process or the machine dies.
 
-    Makes its folder if there is none. wait: for space, if the disk is full; otherwise that raises OSError.
+    Makes its folder if there is none. content: its parts, one behind the other. wait: for space, if the disk is
+    full; otherwise that raises OSError.
     """
     write = partial(_write, path, content)
     retry_while_disk_is_full(path, write) if wait else write()
@@ -43,12 +44,12 @@ def write_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
     write_atomically(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.tmp")
     try:
         with beside.open("wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
     except OSError:

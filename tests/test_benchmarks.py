@@ -41,11 +41,21 @@ def test_the_section_for_a_gpu_needs_what_a_cell_needs_and_does_with_a_cpu():
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "| d, latents, k, batch |  | float32 | tf32 | bfloat16 |" in page
     assert "| top-k, float32 | the same | the same |" in page
+    assert "| ratio (wanted: 0.95) | " in page
+    assert "| 3 cells, 32, 256, 8, 256: at once | ms per cell's step |" in page
     for row in ("product alone, ms", "step, ms", "memory at its peak, MiB", "wanted, ms"):
         assert f"| 32, 256, 8, 256 | {row} |" in page
     operators = page.rstrip().partition("| operator |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(operators) == gpu.OPERATORS + 1
     assert any(line.startswith("| aten::") for line in operators)
+
+
+def test_twelve_cells_on_a_streamed_pass_are_timed_alone_and_beside_the_model():
+    command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--only", "stream", "--seconds", "0.2"]
+    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "| text to tokens alone, random words | " in page
+    assert "| all together, 0.2 s | " in page
+    assert "| first window as stored | the same bits |" in page
 
 
 def test_without_a_gpu_its_section_says_so_in_a_line(monkeypatch):

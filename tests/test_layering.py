@@ -47,12 +47,14 @@ BASE = {
     "yaml_file",
 }
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
-TRITON = {f"harness.sae.gpu.{name}" for name in ("adam", "gathers", "jumprelu", "selection")}  # and none else
+KERNELS = ("adam", "candidates", "dead", "errors", "gathers", "jumprelu", "muon", "selection")
+TRITON = {f"harness.sae.gpu.{name}" for name in KERNELS}  # and none else
 LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
 # The core reads recipes, not studies, and rows of activations, wherever they come from.
 CATALOGUE = "harness.study.catalogue"  # what there is to choose from, and where its code is
 SHARED = {"harness.study.recipe", "harness.study.curve"}
-SHARED |= {"harness.files", "harness.optimizers.muon", "harness.errors", "harness.activations.store"}
+SHARED |= {"harness.files", "harness.optimizers.gram", "harness.optimizers.muon", "harness.errors"}
+SHARED |= {"harness.activations.store"}
 MEASURING = {"harness.metrics", "harness.fingerprint"}  # for evaluation alone: a new metric is no new training
 
 

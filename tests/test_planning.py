@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.estimates.estimate import Estimate
-from harness.estimates.machine import cpu
+from harness.estimates.machine import cpu, model_speed
 from harness.estimates.spending import size
 from harness.estimates.sweep import cells_left, wall
 from harness.estimates.times import StepTimes, kind
@@ -19,6 +22,7 @@ from harness.study.arms import arms
 from harness.study.known import known
 from harness.study.recipe import Recipe
 from harness.study.spec import Study, load_study
+from harness.study.step_time import DEVICES
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 from tests.conftest import WIDTH
@@ -163,9 +167,22 @@ def test_steps_are_timed_where_that_is_asked_and_nothing_is_written(small_study,
 def test_what_a_named_gpu_costs(small_study, capsys):
     text = planned(capsys, small_study, "--device", "H100", "--workers", "4", "--price", "3600")
     (hours, price) = re.findall(r"price: about ([\d.]+) \(([\d.e-]+) GPU-hours at 3600\)", text)[0]
-    assert "with 4 × NVIDIA H100 (SXM) (estimated: an H200's steps (docs/gpu.md)" in text
+    assert "with 4 × NVIDIA H100 (SXM) (estimated from an H200's steps and some measured on one" in text
     assert float(hours) == pytest.approx(3600 * float(price), rel=0.01)
     assert "memory: the largest cell needs" in text
+
+
+def test_two_workers_on_one_gpu_share_its_time_and_its_memory(small_study, capsys, monkeypatch):
+    monkeypatch.setattr(import_module("harness.commands.plan"), "count_gpus", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
+    one, two = (planned(capsys, small_study, "--workers", count, "--price", "3600") for count in "12")
+    assert "with 1 × NVIDIA H100 80GB HBM3" in one
+    assert "with 2 workers on 1 × NVIDIA H100 80GB HBM3" in two
+    prices = [float(re.findall(r"price: about ([\d.]+)", text)[0]) for text in (one, two)]
+    assert prices[1] == pytest.approx(prices[0], rel=0.1)  # both prepare cells at the same time
+    room = [float(re.findall(r"of ([\d.]+) GB that there is for cells", text)[0]) for text in (one, two)]
+    assert room[1] == pytest.approx(room[0] / 2, rel=0.05)
 
 
 def refusal(capsys, *arguments: str) -> str:
@@ -207,7 +224,7 @@ def test_a_stored_source_says_that_it_is_larger_than_the_disk(original, capsys):
     assert "9 of 12 blocks run, 128.3 MFLOP per token" in text
     assert "11.5 TB on disk" in text
     assert "activations.disk allows 50 GB, so that `harness prepare` refuses to make them" in text
-    making = 7.501e9 * 128.3e6 / (0.4 * 67e12)  # seconds: the model's passes over the text, in float32
+    making = 7.501e9 * 128.3e6 / model_speed(DEVICES["h100"], 4)  # seconds of passes, in float32
     (hours, minutes) = re.findall(r"about (\d+)h(\d+)m to make them", text)[0]
     assert 60 * int(hours) + int(minutes) == pytest.approx(making / 60, abs=2)
     assert "activations included" in text
@@ -220,8 +237,28 @@ def test_a_streamed_source_runs_its_model_beside_the_cells(original, capsys):
     assert "15,000,000,000 in all (once for every cohort" in text  # two seeds, whose cells see other batches
     (share,) = re.findall(r"batches\): (\d+)% of the sweep's time", text)
     (hours, minutes) = re.findall(r"about (\d+)h(\d+)m with 1 × NVIDIA H100", text)[0]
-    model = 15e9 * 128.3e6 / (0.4 * 67e12)
+    model = 15e9 * 128.3e6 / model_speed(DEVICES["h100"], 4)
     assert model / (3600 * int(hours) + 60 * int(minutes)) == pytest.approx(int(share) / 100, abs=0.04)
+
+
+def test_twelve_cells_and_the_tokens_of_the_original_take_a_night(tmp_path, monkeypatch, capsys):
+    """On one H100, in bfloat16. The text's cost of time is its model's."""
+    shutil.copytree(Path(__file__).parents[1] / "studies" / "original", tmp_path / "studies")
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "config.json").write_text(json.dumps(GPT2))
+    monkeypatch.chdir(tmp_path)
+    for source in Path("studies/sources").glob("gpt2_*.yaml"):
+        source.write_text(source.read_text().replace("openai-community/gpt2", "gpt2"))
+    text = planned(capsys, Path("studies/learning_rates.yaml"), "--device", "h100", "--price", "2.5")
+    assert "= 12 cells" in text
+    assert "7,500,000,000 in all" in text
+    (hours,) = re.findall(r"about (\d+)h\d+m with 1 × NVIDIA H100", text)
+    (beside,) = re.findall(r"and with the cells beside it ([\d,]+);", text)
+    assert int(hours) <= 9
+    assert float(beside.replace(",", "")) > 240_000
+    whole = planned(capsys, Path("studies/original.yaml"), "--device", "h100", "--price", "2.5")
+    assert "= 24 cells" in whole
+    assert re.search(r"about [\d.]+ days with 1 × NVIDIA H100", whole)  # dense layers and a penalty, in float32
 
 
 def test_the_cost_of_a_model_that_is_not_here_is_not_known_and_the_rest_is(original, capsys):

@@ -118,7 +118,7 @@ def _capture(source: Pretrained, maker: WindowMaker, folder: Path) -> dict[str, 
     writing: Future[None] | None = None
     with ThreadPoolExecutor(1) as writer:
         for split, index, names in track(missing, len(missing), f"capture windows of {source.name}"):
-            windows = maker.window(split, index)
+            windows = [rows.cpu().numpy() for rows in maker.window(split, index)]
             if writing is not None:
                 writing.result()
             writing = writer.submit(_write, folder, names, windows, done)

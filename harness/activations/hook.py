@@ -99,7 +99,7 @@ def _places(source: Docstrings) -> list[ReadAt]:
 def hidden_states(model: Any, hooks: Sequence[Hook], ids: Tensor, mask: Tensor | None = None) -> list[Any]:
     """What each hook reads [batch, context, width] in one pass on token ids [batch, context].
 
-    mask: which of them are no padding [batch, context]; None: all.
+    mask: which of them are no padding [batch, context]; None: all. On the CPU, else a GPU is waited for.
 
     Modules after the last of them do not run. None for a module that is never called; `check_hooks` checks that
     the others read tensors.
@@ -114,9 +114,10 @@ def hidden_states(model: Any, hooks: Sequence[Hook], ids: Tensor, mask: Tensor |
         if len(read) == len(hooks):
             raise _Reached
 
+    padding = {name: given.to(ids.device) for name, given in padding_arguments(model, mask).items()}
     handles = [_register(hook, partial(keep, number)) for number, hook in enumerate(hooks)]
     try:
-        model(input_ids=ids, use_cache=False, **padding_arguments(model, mask))
+        model(input_ids=ids, use_cache=False, **padding)
     except _Reached:
         pass
     finally:

@@ -6,11 +6,10 @@ import math
 from collections.abc import Iterator
 from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.activations.contexts import ContextReader, WindowOfContexts
@@ -22,8 +21,11 @@ from harness.activations.stream_file import StreamFile
 from harness.activations.text import text_fingerprint
 from harness.errors import UserError
 from harness.fingerprint import code_fingerprint
+from harness.sae.products import SETTING
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from harness.activations.documents import Split
 
 CODE = ("harness.activations.windows:WindowMaker.window",)  # roots of what decides a window's bits
@@ -38,11 +40,11 @@ def code_of_windows() -> str:
 
 
 class Pass(NamedTuple):
-    """What one forward pass reads: the contexts [batch, context] and the kept positions among all of them."""
+    """What one forward pass reads: token ids [batch, context], and the places that are kept of them all."""
 
     contexts: slice
     ids: Tensor
-    mask: Tensor | None
+    mask: Tensor | None  # on the CPU
     kept: Tensor
 
 
@@ -82,52 +84,62 @@ class WindowMaker:
             )
         return self._readers[split]
 
-    def window(self, split: Split, index: int) -> list[NDArray[Any]]:
+    def window(self, split: Split, index: int) -> list[Tensor]:
         """Activations [tokens, width] of window `index` in the store's dtype, and targets if there are any.
 
-        In the order of the text. Raises IndexError where there is no such window, UserError where the text is too
-        short or a value cannot be kept.
+        On the device, in the order of the text; on a GPU nothing of them goes through the host, which waits once
+        at the end. Raises IndexError where there is no such window, UserError where the text is too short or a
+        value cannot be kept.
         """
         contexts = self.reader(split).window(index)
         self._check_ids(contexts)
         self._try_hooks(contexts)
         tokens, dtype = int(contexts.kept.sum()), getattr(torch, self.spec.dtype)
-        pinned = self.device.type == "cuda"
-        kept = [_pages(tokens, p.width, dtype, pinned=pinned) for p in self.spec.places]
-        unfit: list[Tensor] = []  # read at the end only, since that waits for the GPU
+        kept = [_room(tokens, place.width, dtype, self.device) for place in self.spec.places]
+        largest: list[Tensor] = []  # of each pass, not finite where one of its values is not
         done = 0
         for one in self._passes(contexts):
             here = slice(done, done := done + len(one.kept))
             for rows, read in zip(kept, self._rows(one), strict=True):
-                cast = read.to(dtype)
-                rows[here].copy_(cast, non_blocking=True)
-                unfit.append(~torch.isfinite(cast).all())
-        if unfit and bool(torch.stack([flag.to(unfit[0].device) for flag in unfit]).any()):
+                rows[here].copy_(read, non_blocking=True)
+                largest.append(torch.linalg.vector_norm(rows[here], math.inf))
+        if largest and not bool(torch.isfinite(torch.stack(largest)).all()):  # which waits for a GPU
             raise self._unfit(contexts, split, index)
-        return [rows.numpy() for rows in kept]  # complete: the flags were computed behind the copies
+        return kept
 
     def _passes(self, contexts: WindowOfContexts) -> Iterator[Pass]:
         """The forward passes of a window: always the same contexts together."""
-        at = self._embeddings.device
-        for start in range(0, len(contexts.ids), self.spec.contexts_per_pass):
-            here = slice(start, start + self.spec.contexts_per_pass)
-            ids = torch.from_numpy(contexts.ids[here]).to(at, non_blocking=True)
+        ids = self._sent(contexts.ids)
+        places = self._sent(np.flatnonzero(contexts.kept))
+        ends = np.cumsum(contexts.kept.sum(1))  # of each context, among the places
+        size, length = self.spec.contexts_per_pass, contexts.ids.shape[1]
+        for start in range(0, len(ids), size):
+            here = slice(start, start + size)
             mask = None if contexts.mask is None else torch.from_numpy(contexts.mask[here])
-            kept = torch.from_numpy(np.flatnonzero(contexts.kept[here]))
             padded = mask is not None and not bool(mask.all())
-            yield Pass(here, ids, mask.to(at) if mask is not None and padded else None, kept)
+            kept = places[ends[start - 1] if start else 0 : ends[here][-1]] - start * length
+            yield Pass(here, ids[here], mask if padded else None, kept)
+
+    def _sent(self, numbers: NDArray[np.int64]) -> Tensor:
+        """Numbers of a whole window where the model's first layer is, sent while the host goes on."""
+        at = self._embeddings.device
+        if at.type == "meta":  # accelerate brings the weights when they are used
+            at = self.device
+        there = torch.from_numpy(numbers)
+        return there.pin_memory().to(at, non_blocking=True) if at.type == "cuda" else there.to(at)
 
     @torch.inference_mode()
     def _rows(self, one: Pass) -> list[Tensor]:
         """What the hooks read at the kept positions [kept, width]."""
-        read = hidden_states(self.model, self.hooks, one.ids, one.mask)
+        with SETTING:  # cells in tf32, which step meanwhile, change it for a moment
+            read = hidden_states(self.model, self.hooks, one.ids, one.mask)
         return [states.flatten(0, 1).index_select(0, one.kept.to(states.device)) for states in read]
 
     def _try_hooks(self, contexts: WindowOfContexts) -> None:
         """Raise UserError if a hook reads anything but activations of the width that the source file says."""
         if self._tried:
             return
-        ids = torch.from_numpy(contexts.ids[:TRIED]).to(self._embeddings.device)
+        ids = self._sent(contexts.ids[:TRIED])
         check_read(self.spec.places, self.hooks, hidden_states(self.model, self.hooks, ids), ids, self.spec.error)
         self._tried = True
 
@@ -167,13 +179,13 @@ class WindowMaker:
         return self.spec.error(("activations", "hook"), message)
 
 
-def _pages(tokens: int, width: int, dtype: torch.dtype, *, pinned: bool) -> Tensor:
-    """Room for a window [tokens, width]: pinned memory, or pages of its own.
+def _room(tokens: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Room for a window [tokens, width] on the device; on a CPU, pages of its own.
 
     Those go back to the kernel with the window. From the C library's heap, which workers keep, each window would
     leave a hole of its own size, and other allocations would settle in it.
     """
-    if pinned:
-        return torch.empty(tokens, width, dtype=dtype, pin_memory=True)
+    if device.type != "cpu":
+        return torch.empty(tokens, width, dtype=dtype, device=device)
     pages = mmap(-1, max(1, tokens * width * dtype.itemsize))
     return torch.frombuffer(pages, dtype=dtype, count=tokens * width).view(tokens, width)

@@ -9,7 +9,6 @@ from rich.console import Console
 from harness.commands.cells import known_cells, store_of
 from harness.commands.command import load
 from harness.commands.sweeping import (
-    CHECKPOINT_SECONDS,
     EXIT_CODES,
     check_paths,
     engine_of,
@@ -26,7 +25,7 @@ file); for the others, the tables say which figures are not measured."""
 def evaluate_arguments(parser: ArgumentParser) -> None:
     parser.description = f"{parser.description}\n\n{EVALUATED}\n\n{EXIT_CODES}"
     sweep_arguments(parser)
-    parser.set_defaults(checkpoint_seconds=CHECKPOINT_SECONDS)
+    parser.set_defaults(checkpoint_seconds=None)
 
 
 def evaluate(options: Namespace, console: Console) -> None:

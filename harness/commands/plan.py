@@ -92,20 +92,21 @@ def _machine(options: Namespace, widths: Widths) -> Machine:
         raise UserError("--device: expected 'cpu', or a GPU by name, since torch finds no GPU here")
     if not gpus:
         return cpu(widths, options.workers or max(1, cpu_count() // options.threads), options.threads)
-    return _gpu_here(widths, options.workers or gpus)
+    return _gpus_here(widths, options.workers or gpus, gpus)
 
 
-def _gpu_here(widths: Widths, workers: int) -> Machine:
+def _gpus_here(widths: Widths, workers: int, gpus: int) -> Machine:
     import torch
 
-    from harness.estimates.machine import gpu
+    from harness.estimates.machine import gpu, sharing
     from harness.study.step_time import DEVICES
 
     name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
     known = next((key for key in DEVICES if key.upper() in name), None)
     machine = gpu(known or "a100", widths, workers)
     basis = machine.basis if known else f"no figures for {name}: estimated as for an A100; use --measure"
-    return replace(machine, label=f"{workers} × {name}", device=name, memory=memory, basis=basis)
+    label = f"{workers} × {name}" if workers <= gpus else f"{workers} workers on {gpus} × {name}"
+    return sharing(replace(machine, label=label, device=name, memory=memory, basis=basis), gpus)
 
 
 def _estimate(

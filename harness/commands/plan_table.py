@@ -110,7 +110,7 @@ def _row(study: Study, arm: ArmSpec, estimate: Estimate) -> list[str]:
     )
     tuning = [_range(arm.tuning_cells, arm.most_tuning_cells)] if study.tuning_seeds else []
     counts = [*tuning, _range(arm.reported_cells, arm.most_reported_cells)]
-    price = _cost(study, arm.recipes[0])
+    price = _cost(study, arm.recipes[0], on_gpu=not estimate.machine.is_cpu)
     numbers = [*counts, *(f"{number:,}" for number in (price.parameters, price.flops_per_token, price.tokens))]
     time = duration(fmean(estimate.cell(recipe) for recipe in arm.recipes))
     return [*levels, tuned, *numbers, f"{price.bytes / 2**20:.0f} MiB", time]
@@ -120,10 +120,10 @@ def _range(least: int, most: int) -> str:
     return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
-def _cost(study: Study, recipe: Recipe) -> Cost:
+def _cost(study: Study, recipe: Recipe, *, on_gpu: bool = False) -> Cost:
     """The cost of one of its cells."""
     stored = study.source.stored
-    return cost(recipe, stored.width, study.known_features, stored.target_width)
+    return cost(recipe, stored.width, study.known_features, stored.target_width, on_gpu=on_gpu)
 
 
 def _words(axis: str, level: Scalar) -> str:

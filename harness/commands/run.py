@@ -10,7 +10,6 @@ from harness.commands.cells import known_cells, store_of
 from harness.commands.command import load, seconds
 from harness.commands.prepare import prepare_missing
 from harness.commands.sweeping import (
-    CHECKPOINT_SECONDS,
     EXIT_CODES,
     check_paths,
     engine_of,
@@ -18,6 +17,7 @@ from harness.commands.sweeping import (
     sweep_arguments,
 )
 from harness.output import dispensable_output
+from harness.study import checkpoint_times
 
 
 def run_arguments(parser: ArgumentParser) -> None:
@@ -26,8 +26,8 @@ def run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-seconds",
         type=seconds,
-        default=CHECKPOINT_SECONDS,
-        help=f"time between two checkpoints (default: {CHECKPOINT_SECONDS:g})",
+        help=f"time between two checkpoints (default: {checkpoint_times.SECONDS:g}, or more where they would take "
+        f"over {100 * checkpoint_times.SHARE:g} %% of the time)",
     )
     parser.add_argument(
         "--train-again",

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harness.workspace import Workspace
 
 
-CHECKPOINT_SECONDS = 30.0
 CELLS_FAILED = 3  # exit code: DVC then takes the stage as failed, and runs it again
 EXIT_CODES = """exit codes:
   0    every cell has a result (diverged and pruned cells have one, too)

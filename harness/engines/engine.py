@@ -18,7 +18,7 @@ class Options:
     workers: int
     threads: int  # per worker
     devices: tuple[str, ...]  # slots use them in turn
-    checkpoint_seconds: float
+    checkpoint_seconds: float | None  # see `Job`
     patience_seconds: float  # of listening, after which a worker without any message counts as hung
     cohort: int | None = None  # most cells that a worker trains together
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-SHARE = 0.8  # of what is free now: others use the machine too, and the need is an estimate
+# Of what is free now: others use the machine too, and the need is an estimate. On a GPU the rest is also for what
+# torch's allocator reserves beyond what tensors take.
+SHARE = 0.8
+UNUSED, SETTLING = 0.95, 10  # share of a GPU that is free where nobody uses it; seconds at most
 PROCESS = 600 * 2**20  # bytes that a worker uses before its first cell: libraries, and on a GPU its context
 
 # For each version of control groups: folder, limit, usage, and the part of it that the kernel would reclaim.
@@ -18,28 +23,52 @@ GROUPS = {
 KILLS = {"": ("", "memory.events"), "memory": ("memory", "memory.oom_control")}  # folder, file of the count
 
 
-def bytes_per_worker(devices: Sequence[str], workers: int, shared: int) -> list[int]:
-    """Bytes for the cells of each worker; worker w uses device w modulo the number of devices.
+class Share(NamedTuple):
+    """A worker's part of a device. cells: bytes by which its cohorts are chosen.
+
+    limit: bytes beyond which torch gives it nothing on a GPU that it shares with other workers, so that a cell
+    that needs more than was expected takes nothing from theirs; None: whatever there is.
+    """
+
+    cells: int
+    limit: int | None = None
+
+
+def shares(devices: Sequence[str], workers: int, shared: int) -> list[Share]:
+    """That of each worker; worker w uses device w modulo the number of devices.
 
     shared: bytes that a worker needs in addition, for all its cells together.
     """
     free = {device: free_bytes(device) for device in dict.fromkeys(devices)}
     used = [devices[worker % len(devices)] for worker in range(workers)]
-    return [share(free[device], used.count(device), shared) for device in used]
+    return [share(device, free[device], used.count(device), shared) for device in used]
 
 
-def share(free: int, workers: int, shared: int) -> int:
-    """Bytes for the cells of each of `workers` workers that share `free` bytes."""
-    return max(0, int(SHARE * free / workers) - PROCESS - shared)
+def share(device: str, free: int, workers: int, shared: int) -> Share:
+    """That of each of `workers` workers that share `free` bytes of a device."""
+    cells = max(0, int(SHARE * free / workers) - PROCESS - shared)
+    limited = device != "cpu" and workers > 1
+    return Share(cells, max(0, free // workers - PROCESS) if limited else None)
 
 
 def free_bytes(device: str) -> int:
     """Free memory of `cpu`, or of a GPU such as `cuda:0`."""
-    if device == "cpu":
-        return free_ram()
+    return free_ram() if device == "cpu" else _settled(device)
+
+
+def _settled(device: str) -> int:
+    """Of a GPU. Where more becomes free, as when workers of a sweep that was killed are ending, waits for it."""
     import torch
 
-    return int(torch.cuda.mem_get_info(device)[0])
+    free, total = torch.cuda.mem_get_info(device)
+    for _ in range(SETTLING):
+        if free > UNUSED * total:
+            break
+        time.sleep(1)
+        before, (free, _) = free, torch.cuda.mem_get_info(device)
+        if free <= before:
+            break
+    return int(free)
 
 
 def free_ram(system: Path = Path("/")) -> int:

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from harness.engines.engine import Event
-from harness.engines.free_memory import oom_kills
+from harness.engines.free_memory import Share, oom_kills
 from harness.files import retry_while_disk_is_full
 from harness.workers.job import Job
 
@@ -24,28 +25,28 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", 
 
 
 class Pool:
-    """An engine with one slot per entry of `room`: bytes for the slot's cells."""
+    """An engine with one slot per entry of `shares`."""
 
-    def __init__(self, free_bytes: Sequence[int], threads: int, log: Path) -> None:
-        self._free_bytes = free_bytes
+    def __init__(self, shares: Sequence[Share], threads: int, log: Path) -> None:
+        self._shares = shares
         self._environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(threads)}
         self._log = log
         self._selector = selectors.DefaultSelector()
-        self._workers: list[subprocess.Popen[bytes] | None] = [None] * len(free_bytes)
-        self._unread = [b""] * len(free_bytes)
+        self._workers: list[subprocess.Popen[bytes] | None] = [None] * len(shares)
+        self._unread = [b""] * len(shares)
         self._oom_kills = oom_kills()
         self._hung: set[int] = set()  # slots whose workers `kill` has killed
-        for slot in range(len(free_bytes)):
+        for slot in range(len(shares)):
             self._start(slot)  # a worker takes seconds to start
 
     def free_bytes(self, slot: int) -> int:
-        return self._free_bytes[slot]
+        return self._shares[slot].cells
 
     def submit(self, slot: int, job: Job) -> None:
         worker = self._workers[slot] or self._start(slot)
         assert worker.stdin is not None
         try:
-            worker.stdin.write(job.to_line().encode())
+            worker.stdin.write(replace(job, limit=self._shares[slot].limit).to_line().encode())
             worker.stdin.flush()
         except BrokenPipeError:
             pass  # the worker has ended: that is an event, after which its cells are handed out again

@@ -89,8 +89,9 @@ class Host:
         if other := other_code(roots, code):
             expected = "expected the training and measuring code of the machine that runs the sweep"
             raise UserError(f"{here}: {expected}; here {other}")
-        self._pool = Pool([0], self._threads, log)
-        return share(free_bytes(device), _workers_here(), shared)
+        mine = share(device, free_bytes(device), _workers_here(), shared)
+        self._pool = Pool([mine], self._threads, log)
+        return mine.cells
 
     def turn(self, number: int, jobs: list[Job]) -> list[Event]:
         """Pass on jobs and wait for messages of the worker. A repeated turn only returns its answer again."""

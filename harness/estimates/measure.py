@@ -84,7 +84,8 @@ def measure(
 def _ask(asked: dict[str, Any], machine: Machine) -> list[list[dict[str, Any]]]:
     """The lines that each worker answers. Raises UserError if one of them ends early."""
     environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(machine.threads)}
-    devices = ["cpu" if machine.is_cpu else f"cuda:{number}" for number in range(machine.workers)]
+    workers = range(machine.workers)
+    devices = ["cpu" if machine.is_cpu else f"cuda:{worker % machine.gpus}" for worker in workers]
     clocks = [_start(environment) for _ in devices]
     try:
         for clock, device in zip(clocks, devices, strict=True):

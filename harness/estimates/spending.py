@@ -11,6 +11,7 @@ from harness.estimates.sweep import Left, passes
 from harness.progress import duration
 from harness.sources.model_cost import ModelCost
 from harness.sources.source import Source
+from harness.study.concurrency import cells_at_once
 from harness.study.memory import together
 from harness.study.plan import cost
 from harness.sweep.cohorts import LARGEST
@@ -42,6 +43,11 @@ def size(number: float) -> str:
         number /= 1000
         unit += 1
     return f"{number:.3g} {UNITS[unit]}"
+
+
+def _rounded(number: float) -> str:
+    """To three digits, as in 301,000."""
+    return f"{float(f'{number:.3g}'):,.0f}"
 
 
 def _model(estimate: Estimate) -> Iterator[str]:
@@ -80,11 +86,12 @@ def _activations(estimate: Estimate, left: Sequence[Left], prepared: bool) -> It
         )
     if estimate.streams and estimate.model is not None and left:
         sweep, run_over = estimate.sweep(left), passes(left)
-        rate = float(f"{estimate.model_speed / estimate.model.flops_per_token:.3g}")
+        alone = estimate.model_speed / estimate.model.flops_per_token
+        beside = run_over / (sweep.seconds * estimate.machine.workers)
         yield (
-            f"stream: the model makes {rate:,.0f} tokens per second and worker, {run_over:,.0f} in all (once for "
-            f"every cohort of up to {LARGEST} cells with the same batches): "
-            f"{sweep.model / sweep.seconds:.0%} of the sweep's time"
+            f"stream: on each worker the model makes {_rounded(alone)} tokens per second alone, and with the "
+            f"cells beside it {_rounded(beside)}; {run_over:,.0f} in all (once for every cohort of up to "
+            f"{LARGEST} cells with the same batches): {sweep.model / sweep.seconds:.0%} of the sweep's time"
         )
 
 
@@ -96,9 +103,11 @@ def _memory(estimate: Estimate, left: Sequence[Left]) -> Iterator[str]:
     model = estimate.model.bytes if estimate.model is not None and estimate.streams else 0
     room = SHARE * estimate.machine.memory - PROCESS - model
     sizes = (stored.width, estimate.study.known_features, stored.target_width)
-    needs = [cost(recipe, *sizes).memory for recipe in {recipe for cell in left for recipe in cell.recipes}]
-    largest = max(needs, key=lambda need: need.alone)
-    fitting = sum(together([largest] * number) <= room for number in range(1, LARGEST + 1))
+    recipes = {recipe for cell in left for recipe in cell.recipes}
+    needs = {recipe: cost(recipe, *sizes, on_gpu=True).memory for recipe in recipes}
+    like, largest = max(needs.items(), key=lambda need: need[1].alone)
+    cohorts = ([like] * number for number in range(1, LARGEST + 1))
+    fitting = sum(together([largest] * len(cells), cells_at_once(cells)) <= room for cells in cohorts)
     text = f"memory: the largest cell needs {size(largest.alone)} of {size(max(room, 0))} that there is for cells"
     if fitting:
         yield f"{text} on a GPU; {fitting} like it train together" + (" at most" if fitting == LARGEST else "")
@@ -109,7 +118,7 @@ def _memory(estimate: Estimate, left: Sequence[Left]) -> Iterator[str]:
 def _money(estimate: Estimate, left: Sequence[Left], prepared: bool, price: float) -> str:
     machine = estimate.machine
     before = 0.0 if prepared else estimate.training_model() + estimate.making()
-    together = 1 if machine.is_cpu else machine.workers  # what has a price: this machine, or each GPU
+    together = 1 if machine.is_cpu else machine.gpus  # what has a price: this machine, or each GPU
     hours = (before + estimate.sweep(left).seconds) * together / HOUR
     of = "hours of this machine" if machine.is_cpu else "GPU-hours"
     what = "" if prepared else ", activations included"

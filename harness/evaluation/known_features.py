@@ -113,7 +113,10 @@ def _total(codes: Sequence[Codes], latents: int, values: Sequence[Tensor]) -> Te
     """Sum of each latent's values, given for the entries of every block: [N], float64."""
     total = torch.zeros(latents, dtype=torch.float64, device=values[0].device)
     for block, of_block in zip(codes, values, strict=True):
-        total.index_add_(0, block.latents, of_block.double())
+        if total.is_cuda:  # where index_add_ adds in any order
+            total.index_put_((block.latents.long(),), of_block.double(), accumulate=True)
+        else:
+            total.index_add_(0, block.latents, of_block.double())
     return total
 
 

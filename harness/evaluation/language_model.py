@@ -152,7 +152,7 @@ class LanguageModelRun:
         """The log-probabilities [n, V] with rows [t, D] at the kept positions of the batch."""
 
         def put(states: Tensor) -> Tensor:
-            return states.masked_scatter(batch.kept[..., None], rows.to(states.dtype))
+            return states.masked_scatter(batch.kept[..., None].to(states.device), rows.to(states))
 
         with _first_states(self._replaces, put):
             return self._log_probs(batch)
@@ -207,7 +207,7 @@ def _batches(ids: Tensor, kept: Tensor, mask: Tensor | None, logits: int) -> Ite
 
 def _taking(inputs: list[Tensor], kept: Tensor) -> Callable[[Tensor], None]:
     def take(states: Tensor) -> None:
-        inputs.append(states[kept].float())
+        inputs.append(states[kept.to(states.device)].float().to(kept.device))
 
     return take
 

@@ -125,9 +125,9 @@ def _predictions(text: Text, spots: _Spots, effects: Tensor) -> tuple[Tensor, Te
     padding = padding_arguments(opened.model, mask)
 
     def without(states: Tensor) -> Tensor:
-        here = torch.arange(len(states), device=device)
+        here, there = torch.arange(len(states), device=states.device), positions.to(states.device)
         changed = states.clone()
-        changed[here, positions] = (states[here, positions].float() - effects).to(states.dtype)
+        changed[here, there] = (states[here, there].float() - effects.to(states.device)).to(states.dtype)
         return changed
 
     own = log_probs_at(opened.model, ids, positions, padding)

@@ -94,7 +94,7 @@ def _activations(opened: OpenedModel, text: HeldOutText, device: str) -> tuple[T
         for start in range(0, len(text.ids), size):
             here = slice(start, start + size)
             ids, kept = (torch.from_numpy(part[here]) for part in (text.ids, text.kept))
-            mask = None if text.mask is None else torch.from_numpy(text.mask[here]).to(device)
+            mask = None if text.mask is None else torch.from_numpy(text.mask[here])
             for file, states in zip(files, hidden_states(opened.model, hooks, ids.to(device), mask), strict=True):
                 file.write(states.cpu()[kept].float())
         x, *targets = (file.rows() for file in files)

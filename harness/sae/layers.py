@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -73,10 +73,25 @@ class DenseDecoder(nn.Module):
             self.weight_out = nn.Parameter(weight)
         self.bias_out = nn.Parameter(torch.zeros(width))
 
+    @property
+    def first_bias(self) -> Tensor:
+        """What is added to the rows before all else: [first width]."""
+        return self.bias_out if self.bias_in is None else self.bias_in
+
     def forward(self, rows: Tensor) -> Tensor:
-        if self.weight_out is None or self.bias_in is None:
-            return rows + self.bias_out
-        x = (rows + self.bias_in).relu()
+        return self.behind(rows + self.first_bias)
+
+    def behind(self, rows: Tensor) -> Tensor:
+        """What comes of rows that have the first bias."""
+        if self.weight_out is None:
+            return rows
+        x = rows.relu()
         for block in self.blocks:
             x = block(x)
         return linear(x, self.weight_out, self.bias_out)
+
+    def beyond_none(self, rows: Tensor) -> Tensor:
+        """What it makes of rows [B, first width], less what it makes of a row of zeros: [B, width]."""
+        if self.weight_out is None:
+            return rows
+        return cast(Tensor, self(rows) - self(torch.zeros_like(rows[:1])))

@@ -24,7 +24,15 @@ from harness.sae.layers import DenseDecoder, DenseEncoder
 from harness.sae.roles import Role
 from harness.sae.shortlist import pays, top_k_of_product
 from harness.sae.sizes import apportion, layer_widths
-from harness.sae.sparse import SparseCode, active_entries, decode, normalise_rows, pre_activations, project_rows
+from harness.sae.sparse import (
+    SparseCode,
+    active_entries,
+    decode,
+    normalise_rows,
+    pre_activations,
+    project_rows,
+    rounded,
+)
 from harness.sae.sparsifiers import Sparsifier
 from harness.sae.support import Support
 
@@ -102,18 +110,20 @@ class Coder(nn.Module):
         """The code of what the sparse layer sees: x [B, W]."""
         dense = None
         with torch.no_grad():
+            rounded_x = rounded(x)
             if self.shortlist and pays(x, self.latents, self.sparsifier.k):
                 entries, indices = top_k_of_product(x, self.encoder, self.bias, self.sparsifier.k)
                 entries, support = entries.flatten(), Support.of_rows(indices, self.latents)
             else:
-                dense = pre_activations(x, self.encoder, self.bias)
+                dense = pre_activations(rounded_x, self.encoder, self.bias)
                 entries, support = self.sparsifier.select(dense)
-        active = active_entries(x, self.encoder, self.bias, entries, support)
+        active = active_entries(x, self.encoder, self.bias, entries, support, rounded_x)
         return SparseCode(self.sparsifier.values(active, support), active, support, dense)
 
     def decode(self, values: Tensor, support: Support) -> Tensor:
         """The reconstruction [B, D] of a code."""
-        rows: Tensor = self.decoder_mlp(decode(values, support, self.decoder))
+        mlp = self.decoder_mlp
+        rows = mlp.behind(decode(values, support, self.decoder, mlp.first_bias))
         return rows.to(self.decoder.dtype)  # added layers end in autocast's precision
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from harness.sae import gpu
+from harness.sae import dead_latents, gpu
 from harness.sae.model import SAE, Coder, CoderOutput, SAEOutput
 from harness.sae.sparse import active_entries, positive_means, pre_activations
 from harness.sae.support import Support
@@ -134,6 +134,8 @@ def _missed_of_variance(sae: SAE, means: Sequence[Tensor]) -> Tensor:
 
 
 def _aux_k(coder: Coder, part: CoderOutput, dead: Tensor, k: int) -> list[Tensor]:
+    if dead_latents.takes(coder, part):
+        return dead_latents.mean_squares(coder, part, dead, k)
     with torch.no_grad():
         error = part.residual
         of_error = [error.square().mean(), error.mean(0)]

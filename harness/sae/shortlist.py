@@ -1,10 +1,10 @@
 """The exact top-k of pre-activations most of which are only known roughly.
 
 Candidates come from a product of lower precision, which takes half of the time or less: in int16, by a kernel of
-our own, or in bfloat16 where that is faster or no kernel can be. They are computed again in float32. The kernels
-take as many for each token as a bound on the rounding demands. The plain-PyTorch version takes a fixed number and
-proves by the same bound that no other latent is among the k largest; a token without proof has its product in
-float32.
+our own, or in bfloat16 where that is faster or no kernel can be; on a GPU in float16. They are computed again in
+float32. The kernels take as many for each token as a bound on the rounding demands. The plain-PyTorch version
+takes a fixed number and proves by the same bound that no other latent is among the k largest; a token without
+proof has its product in float32.
 
 Shape letters: B tokens, N latents, W width, K selected latents per token.
 """
@@ -16,7 +16,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from harness.sae import native
+from harness.sae import gpu, native
+from harness.sae.gpu import shortlist as on_gpu
 from harness.sae.support import Support
 from harness.sae.topk import top_k
 
@@ -28,7 +29,9 @@ EXACT = 2.0**-22  # for each term of a sum in float32, relative to its size, wit
 
 
 def pays(x: Tensor, latents: int, k: int) -> bool:
-    """Whether a shortlist is faster for x [B, W]: measured on CPUs (docs/benchmarks.md), not yet on GPUs."""
+    """Whether a shortlist is faster for x [B, W]: measured on CPUs (docs/benchmarks.md)."""
+    if gpu.holds(x):
+        return on_gpu.pays(x, latents, k)
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
         return False
     if native.usable(x) and native.has_int16():
@@ -49,6 +52,8 @@ def top_k_of_product(x: Tensor, weight: Tensor, bias: Tensor, k: int) -> tuple[T
     x [B, W], weight [N, W], bias [N], all float32. Which of entries that differ by float32's rounding alone is
     taken is not specified.
     """
+    if gpu.holds(x):
+        return on_gpu.top_k_of_product(x, weight, bias, k)
     compiled = native.usable(x, weight, bias)
     if compiled and native.has_int16():
         return native.top_k_of_product(x, weight, bias, k)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from harness.sae import gpu, native
+from harness.sae.row_norms import RowNorms
 from harness.sae.support import FullSupport, Support, products
 
 
@@ -67,7 +68,7 @@ class SparseCode:
         return self.support.dense(self.values)
 
 
-def _rounded(rows: Tensor) -> Tensor:
+def rounded(rows: Tensor) -> Tensor:
     """Rows as they are read, in bfloat16 where a GPU's products are: half as many bytes; sums are float32's.
 
     A parameter may have a copy of itself that is kept up to date (`harness.training.fused_adam`).
@@ -76,6 +77,11 @@ def _rounded(rows: Tensor) -> Tensor:
         return rows
     kept: Tensor | None = getattr(rows, "rounded", None)
     return rows.detach().bfloat16() if kept is None else kept
+
+
+def _norms_of(weight: Tensor) -> RowNorms | None:
+    """Where the norms of its gradient's rows may be put, if a parameter has such a place."""
+    return getattr(weight, "row_norms", None)
 
 
 class _Active(torch.autograd.Function):
@@ -94,11 +100,12 @@ class _Active(torch.autograd.Function):
         support: Support,
         read: tuple[Tensor, Tensor],
     ) -> Tensor:
+        ctx.norms = _norms_of(weight)
         x, weight = read  # as they are gathered; gradients are those of x and weight
         ctx.save_for_backward(x, weight)
         ctx.support = support
         if entries.dtype != bias.dtype and not isinstance(support, FullSupport):
-            return support.inner_products(x, weight) + bias[support.indices]
+            return support.inner_products(x, weight, bias)
         return entries.view_as(entries)
 
     @staticmethod
@@ -107,27 +114,29 @@ class _Active(torch.autograd.Function):
         support: Support = ctx.support
         grad = grad.contiguous()
         grad_x = support.weighted_rows(grad, weight) if ctx.needs_input_grad[0] else None
-        return grad_x, support.weighted_tokens(grad, x), support.totals(grad), None, None, None
+        return grad_x, *support.weighted_tokens_and_totals(grad, x, ctx.norms), None, None, None
 
 
 class _Decode(torch.autograd.Function):
-    """Codes to rows: the sum of the active latents' decoder rows, weighted by their values."""
+    """Codes to rows: a bias, and the sum of the active latents' decoder rows, weighted by their values."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, weight: Tensor, support: Support, read: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, weight: Tensor, bias: Tensor, support: Support, read: Tensor) -> Tensor:
+        ctx.norms = _norms_of(weight)
         weight = read  # as it is gathered; the gradient is that of weight
         ctx.save_for_backward(values, weight)
         ctx.support = support
-        return support.weighted_rows(values, weight)
+        return support.weighted_rows(values, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         values, weight = ctx.saved_tensors
         support: Support = ctx.support
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
         grad = grad.contiguous().to(weight.dtype)
         grad_values = support.inner_products(grad, weight) if ctx.needs_input_grad[0] else None
-        grad_weight = support.weighted_tokens(values, grad) if ctx.needs_input_grad[1] else None
-        return grad_values, grad_weight, None, None
+        grad_weight = support.weighted_tokens(values, grad, ctx.norms) if ctx.needs_input_grad[1] else None
+        return grad_values, grad_weight, grad_bias, None, None
 
 
 class _PositiveMeans(torch.autograd.Function):
@@ -157,12 +166,17 @@ class _PositiveMeans(torch.autograd.Function):
 def pre_activations(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W^T + b without gradient: x [B, D], weight [N, D], bias [N] -> [B, N], of the precision of autocast."""
     with torch.no_grad():
-        return torch.addmm(bias, x, _rounded(weight).T)
+        return torch.addmm(bias, x, rounded(weight).T)
 
 
-def active_entries(x: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, support: Support) -> Tensor:
-    """The `entries` [A] of x W^T + b [B, N] in `support`, made differentiable in x, weight and bias."""
-    read = (_rounded(x), _rounded(weight))
+def active_entries(
+    x: Tensor, weight: Tensor, bias: Tensor, entries: Tensor, support: Support, rounded_x: Tensor | None = None
+) -> Tensor:
+    """The `entries` [A] of x W^T + b [B, N] in `support`, made differentiable in x, weight and bias.
+
+    rounded_x: what `rounded` makes of x, where that is there already.
+    """
+    read = (rounded(x) if rounded_x is None else rounded_x, rounded(weight))
     return cast(Tensor, _Active.apply(x, weight, bias, entries, support, read))  # type: ignore[no-untyped-call]
 
 
@@ -174,7 +188,7 @@ def positive_means(x: Tensor, weight: Tensor, bias: Tensor, pre_activations: Ten
     return cast(Tensor, _PositiveMeans.apply(x, weight, bias, pre_activations))  # type: ignore[no-untyped-call]
 
 
-def decode(values: Tensor, support: Support, weight: Tensor) -> Tensor:
-    """Sum of the active latents' rows of weight [N, W], weighted by values [A]: [B, W]."""
-    read = _rounded(weight)
-    return cast(Tensor, _Decode.apply(values, weight, support, read))  # type: ignore[no-untyped-call]
+def decode(values: Tensor, support: Support, weight: Tensor, bias: Tensor) -> Tensor:
+    """The bias [W], and the sum of the active latents' rows of weight [N, W], weighted by values [A]: [B, W]."""
+    read = rounded(weight)
+    return cast(Tensor, _Decode.apply(values, weight, bias, support, read))  # type: ignore[no-untyped-call]

@@ -17,24 +17,28 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from harness.sae import gpu, native
+from harness.sae.gpu.active import Entries
+from harness.sae.row_norms import RowNorms
 
 
 class Support:
     """Which entries of a batch's [B, N] are computed on, token after token, and the same ordered by latent.
 
-    indices: latents [A]. starts: each token's first entry [B].
+    indices: latents [A]. starts: each token's first entry [B]. per_token: entries for each token where all have as
+    many, else 0.
     """
 
-    def __init__(self, indices: Tensor, starts: Tensor, latents: int) -> None:
+    def __init__(self, indices: Tensor, starts: Tensor, latents: int, per_token: int = 0) -> None:
         self.indices = indices
         self.starts = starts
         self.latents = latents
+        self.per_token = per_token
 
     @classmethod
     def of_rows(cls, rows: Tensor, latents: int) -> Support:
         """As many latents for each token: rows [B, K]."""
         starts = torch.arange(rows.shape[0], device=rows.device) * rows.shape[1]
-        return cls(rows.flatten(), starts, latents)
+        return cls(rows.flatten(), starts, latents, rows.shape[1])
 
     @classmethod
     def of_places(cls, places: Tensor, shape: torch.Size) -> Support:
@@ -55,13 +59,14 @@ class Support:
         """order [A] of the entries by latent, their tokens [A], each latent's first entry [N]."""
         if self.indices.device.type == "cpu" and native.library() is not None:
             return native.by_latent(self.indices, self.tokens, self.latents)
-        order = self._sorted.indices
-        return order, self.tokens[order], _firsts(self._sorted.values, self.latents)
+        ordered, order = torch.sort(self.indices.int(), stable=True)  # on GPUs, int32 sorts twice as fast
+        return order, self.tokens[order], _firsts(ordered, self.latents)
 
     @cached_property
-    def _sorted(self) -> torch.return_types.sort:
-        """The latents [A] in their order, and which entries they are of. On GPUs, int32 sorts twice as fast."""
-        return torch.sort(self.indices.int(), stable=True)
+    def _entries(self) -> Entries:
+        """As a GPU's kernels take them."""
+        tokens = None if self.per_token else self.tokens
+        return Entries(self.indices, self.starts, self.latents, self.per_token, tokens)
 
     def dense(self, values: Tensor) -> Tensor:
         """The values [A] of the entries, and zeros: [B, N]."""
@@ -88,43 +93,62 @@ class Support:
         counts = torch.zeros_like(self.starts).index_add_(0, self.tokens, kept.to(self.starts.dtype))
         return Support(self.indices[kept], counts.cumsum(0) - counts, self.latents)
 
-    def weighted_rows(self, values: Tensor, weight: Tensor) -> Tensor:
-        """Sum over a token's active latents of value · weight row: values [A], weight [N, W] -> [B, W]."""
-        if for_kernels(values, weight):
-            return gpu.weighted_rows(values, weight, self.indices, self.starts)
-        return embedding_bag(self.indices, weight, self.starts, per_sample_weights=values, mode="sum")
+    def weighted_rows(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Sum over a token's active latents of value · weight row: values [A], weight [N, W] -> [B, W].
 
-    def weighted_tokens(self, values: Tensor, rows: Tensor) -> Tensor:
-        """Sum over a latent's active tokens of value · token row: values [A], rows [B, W] -> [N, W]."""
-        order, tokens, starts = self._by_latent
+        bias [W]: what is added to each.
+        """
+        if for_kernels(values, weight) and (bias is None or for_kernels(bias)):
+            return self._entries.weighted_rows(values, weight, bias)
+        sums = embedding_bag(self.indices, weight, self.starts, per_sample_weights=values, mode="sum")
+        return sums if bias is None else sums + bias
+
+    def weighted_tokens(self, values: Tensor, rows: Tensor, norms: RowNorms | None = None) -> Tensor:
+        """Sum over a latent's active tokens of value · token row: values [A], rows [B, W] -> [N, W].
+
+        norms: where its norms may be put.
+        """
         if gpu.usable(values, rows):
-            return gpu.weighted_tokens(values, rows, order, tokens, self._sorted.values, starts)
+            return self._entries.weighted_tokens(values, rows, norms)[0]
+        order, tokens, starts = self._by_latent
         if native.usable(values, rows):
             return native.weighted_tokens(values, rows, order, tokens, starts)
         return embedding_bag(tokens, rows, starts, per_sample_weights=values[order], mode="sum")
+
+    def weighted_tokens_and_totals(
+        self, values: Tensor, rows: Tensor, norms: RowNorms | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both at once: [N, W] and [N]."""
+        if gpu.usable(values, rows):
+            return self._entries.weighted_tokens(values, rows, norms)
+        return self.weighted_tokens(values, rows), self.totals(values)
 
     def totals(self, values: Tensor) -> Tensor:
         """Sum of a latent's values over the tokens: values [A] -> [N]."""
         if not gpu.holds(values):
             return values.new_zeros(self.latents).index_add_(0, self.indices, values)
-        order, _, starts = self._by_latent
-        if for_kernels(values):
-            return gpu.totals(values, order, starts)
-        # index_add_ adds in any order on a GPU
+        order, _, starts = self._by_latent  # index_add_ adds in any order on a GPU
         return embedding_bag(order, values.unsqueeze(1), starts, mode="sum").squeeze(1)
 
     def fired(self, values: Tensor) -> Tensor:
-        """Number of tokens on which a latent's value is above 0: values [A] -> [N], float."""
+        """Number of tokens on which a latent's value is above 0: values [A] -> [N], float; without gradient."""
+        if gpu.usable(values):
+            return self._entries.fired(values)
         return self.totals((values > 0).to(values.dtype))
 
-    def inner_products(self, rows: Tensor, weight: Tensor) -> Tensor:
-        """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [A]."""
+    def inner_products(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Each token's row times its active weight rows: rows [B, W], weight [N, W] -> [A].
+
+        bias [N]: of each latent, to be added.
+        """
         rows = rows.contiguous()
         if gpu.usable(rows, weight):
-            return gpu.inner_products(rows, weight, self.indices, self.starts)
+            return self._entries.inner_products(rows, weight, bias)
         if native.usable(rows, weight):
-            return native.inner_products(rows, weight, self.indices, self.starts)
-        return products(rows, weight, self.indices, self.starts, self.tokens)
+            sums = native.inner_products(rows, weight, self.indices, self.starts)
+        else:
+            sums = products(rows, weight, self.indices, self.starts, self.tokens)
+        return sums if bias is None else sums + bias[self.indices]
 
 
 class FullSupport(Support):
@@ -163,11 +187,17 @@ class FullSupport(Support):
     def first(self, values: Tensor, latents: int) -> tuple[Tensor, Support]:
         return values * (torch.arange(self.latents, device=values.device) < latents), self
 
-    def weighted_rows(self, values: Tensor, weight: Tensor) -> Tensor:
-        return (values @ weight.to(values.dtype)).to(torch.promote_types(values.dtype, torch.float32))
+    def weighted_rows(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        sums = (values @ weight.to(values.dtype)).to(torch.promote_types(values.dtype, torch.float32))
+        return sums if bias is None else sums + bias
 
-    def weighted_tokens(self, values: Tensor, rows: Tensor) -> Tensor:
+    def weighted_tokens(self, values: Tensor, rows: Tensor, norms: RowNorms | None = None) -> Tensor:
         return (values.T @ rows.to(values.dtype)).to(torch.promote_types(values.dtype, torch.float32))
+
+    def weighted_tokens_and_totals(
+        self, values: Tensor, rows: Tensor, norms: RowNorms | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.weighted_tokens(values, rows), self.totals(values)
 
     def fired(self, values: Tensor) -> Tensor:
         if gpu.usable(values):
@@ -177,8 +207,9 @@ class FullSupport(Support):
     def totals(self, values: Tensor) -> Tensor:
         return values.sum(0, dtype=torch.promote_types(values.dtype, torch.float32))
 
-    def inner_products(self, rows: Tensor, weight: Tensor) -> Tensor:
-        return rows @ weight.to(rows.dtype).T
+    def inner_products(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        products = rows @ weight.to(rows.dtype).T
+        return products if bias is None else products + bias
 
 
 def for_kernels(*tensors: Tensor) -> bool:

@@ -46,10 +46,6 @@ CORE = (
 )
 
 
-def _fused(recipe: Recipe) -> bool:
-    return OPTIMIZERS[recipe.optimizer].fused
-
-
 def _kaiming(recipe: Recipe) -> bool:
     return recipe.initial_weights == "kaiming"
 
@@ -75,7 +71,6 @@ ONLY_IF: dict[str, Callable[[Recipe], bool]] = {
     "harness.training.cell:Cell.calibrate": _calibrated,
     "harness.training.data:Data.training": _calibrated,
     "harness.training.trainer:CALIBRATION_TOKENS": _calibrated,
-    "harness.training.fused_adam:FusedAdam": _fused,
     "harness.training.resampling:resample": _resamples,
     "harness.training.resampling:sources": _resamples,
 }
@@ -146,6 +141,8 @@ def _switch(recipe: Recipe, name: str, member: Spec) -> str:
 def roots(recipe: Recipe) -> Roots:
     """The definitions that train it; what they reach is its code."""
     more = [name for name, runs in ONLY_IF.items() if runs(recipe)]
+    if (fused := OPTIMIZERS[recipe.optimizer].fused) is not None:
+        more.append(fused)
     return (*CORE, *more, *sorted(member.build for member in members_of(recipe)))
 
 

@@ -2,7 +2,8 @@
 
 In a cohort one cell steps at a time, so that what they keep adds up and what they need in passing does not. The
 factors below, and those of the catalogue's members, are measured (torch 2.13 on a CPU), and
-tests/study/test_memory.py holds them against real peaks.
+tests/study/test_memory.py holds them against real peaks. A GPU has an account of its own:
+harness/study/gpu_memory.py.
 """
 
 from __future__ import annotations
@@ -33,15 +34,21 @@ FEATURE, READ, CODE, PAIR, BLOCK = 4, 4, 20, 17, 20
 
 @dataclass(frozen=True)
 class Memory:
-    """Of one cell, in bytes. kept: as long as it trains. passing: while it has its turn."""
+    """Of one cell, in bytes.
+
+    kept: as long as it trains. passing: while it has its turn. graph: on a GPU, what its graph keeps for the next
+    replay, where other cells' graphs may use it in between. step: in all, at the peak of a training step.
+    """
 
     kept: int
     passing: int
+    graph: int = 0
+    step: int = 0
 
     @property
     def alone(self) -> int:
         """What the cell needs without any other."""
-        return self.kept + self.passing
+        return together([self])
 
 
 class KnownFeatures(NamedTuple):
@@ -57,10 +64,11 @@ class KnownFeatures(NamedTuple):
         return FEATURE * self.tokens * self.features + max(read, codes + max(pairs, evaluation))
 
 
-def together(cells: Iterable[Memory]) -> int:
-    """Bytes that these cells need as a cohort."""
+def together(cells: Iterable[Memory], at_once: int = 1) -> int:
+    """Bytes that these cells need as a cohort. at_once: how many of them have their turns at the same time."""
     members = list(cells)
-    return sum(cell.kept for cell in members) + max((cell.passing for cell in members), default=0)
+    turns = [sorted(each)[-at_once:] for each in ([c.graph for c in members], [c.passing for c in members])]
+    return sum(cell.kept for cell in members) + sum(map(sum, turns))
 
 
 def of_worker(held_out: int, window: int, width: int, itemsize: int, language_model: int = 0) -> int:
@@ -86,7 +94,7 @@ def memory(
     known: KnownFeatures | None = None,
     target_width: int | None = None,
 ) -> Memory:
-    """Of a cell with so many parameters and so many latents in all its layers.
+    """Of a cell on a CPU with so many parameters and so many latents in all its layers.
 
     width: of the activations that it reconstructs, or from which it predicts targets of `target_width`.
     """
@@ -96,7 +104,7 @@ def memory(
     step = FLOAT * (parameters * (1 + optimizer.passing) + recipe.batch * per_token)
     evaluation = FLOAT * (parameters + EVALUATED * per_token)  # of a copy of the weights
     compared = known.bytes(latents, recipe.k, evaluation) if known else 0
-    return Memory(kept, round(max(step, evaluation, compared, COPIES * kept)))
+    return Memory(kept, round(max(step, evaluation, compared, COPIES * kept)), step=kept + round(step))
 
 
 def _per_token(recipe: Recipe, width: int, latents: int, target_width: int | None) -> float:

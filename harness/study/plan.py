@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from harness.study.catalogue import SPARSIFIERS
 from harness.study.catalogue.shapes import Shapes
 from harness.study.flops import coders, flops_per_token
+from harness.study.gpu_memory import gpu_memory
 from harness.study.memory import KnownFeatures, Memory, memory
 from harness.study.recipe import Recipe
 from harness.study.step_time import CPU_CORE, StepWork, step_work
@@ -34,15 +35,22 @@ class Cost:
         return CPU_CORE.seconds(self.step) * self.tokens / self.batch
 
 
-def cost(recipe: Recipe, width: int, known: KnownFeatures | None = None, target_width: int | None = None) -> Cost:
+def cost(
+    recipe: Recipe,
+    width: int,
+    known: KnownFeatures | None = None,
+    target_width: int | None = None,
+    *,
+    on_gpu: bool = False,
+) -> Cost:
     """Cost of training `recipe` on activations of `width` dimensions, and of comparing it with known features.
 
-    target_width: of what a transcoder predicts; None for an SAE.
+    target_width: of what a transcoder predicts; None for an SAE. on_gpu: whether its memory is a GPU's.
     """
     found = coders(recipe, width, target_width)
     latents = sum(shapes.latents for shapes in found)
     parameters = sum(_parameters(recipe, shapes) for shapes in found)
-    needed = memory(recipe, width, parameters, latents, known, target_width)
+    needed = (gpu_memory if on_gpu else memory)(recipe, width, parameters, latents, known, target_width)
     flops = flops_per_token(recipe, width, target_width)
     step = step_work(recipe, width, target_width)
     return Cost(parameters, flops, recipe.steps * recipe.batch, needed, step, recipe.batch)

@@ -8,10 +8,10 @@ twice as fast or slow, so `harness plan --measure` or cells that are done replac
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from harness.study.catalogue import SPARSIFIERS, terms_of
+from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, terms_of
 from harness.study.flops import coders, products
 from harness.study.recipe import Recipe
 
@@ -90,15 +90,21 @@ class Device:
     products: dict[str, float]  # by the recipe's precision
     bandwidth: float
     memory: int
-    measured: bool = False  # whether the fractions below are those of this GPU
+    relative: float | None = None  # time of a step to that on an H200, where that was measured
 
-    def step_speed(self, precision: str) -> StepSpeed:
-        """Of a step in this precision."""
+    def seconds(self, recipe: Recipe, width: int, target_width: int | None = None) -> float:
+        """Of a training step; for the arguments see `step_work`."""
+        if self.relative is not None:
+            return self.relative * DEVICES[MEASURED].seconds(recipe, width, target_width)
+        return self._step_speed(recipe.precision).seconds(_work_on_a_gpu(recipe, width, target_width))
+
+    def _step_speed(self, precision: str) -> StepSpeed:
         product = 1 / (ACHIEVED * self.products[precision])
+        rough = "bfloat16" if precision == "float32" else precision  # float16 is as fast
         byte = 1 / self.bandwidth
         return StepSpeed(
             StepWork(
-                shortlisted=product,
+                shortlisted=1 / (ACHIEVED * self.products[rough]),
                 dense=product,
                 gathered=GATHERED_BYTES * byte,
                 update=1 / (ACHIEVED_UPDATE * self.products["bfloat16"]),
@@ -112,8 +118,25 @@ class Device:
         )
 
 
-# Fitted to the 23 steps that docs/gpu.md lists, of an H200: what part of the data sheet's products is reached, and
-# what memory traffic the other kinds of work come to at the data sheet's bandwidth.
+def _work_on_a_gpu(recipe: Recipe, width: int, target_width: int | None) -> StepWork:
+    """As `step_work`, but that Muon's iterations are on Gram matrices, and that aux-k takes a second selection and
+    four dense products over the dead."""
+    work = step_work(replace(recipe, aux_k=None), width, target_width)
+    if OPTIMIZERS[recipe.optimizer].fused:
+        work = work._replace(update=GRAM * work.update)
+    if not recipe.aux_k:
+        return work
+    every = products(recipe, width, target_width).pre_activations
+    return work._replace(
+        shortlisted=0.0,
+        dense=work.dense + work.shortlisted + 4 * DEAD * every / ACHIEVED_BY_TRITON,
+        selected=2 * work.selected,
+    )
+
+
+# Fitted to the steps that docs/gpu.md lists, of this GPU: what part of the data sheet's products is reached, and
+# what memory traffic the other kinds of work come to at the data sheet's bandwidth. Assumed of the others.
+MEASURED = "h200"
 ACHIEVED = 0.76
 ACHIEVED_UPDATE = 0.24  # Muon's small products
 GATHERED_BYTES = 1.7  # for each FLOP with an active latent's row
@@ -122,17 +145,18 @@ LOOKED_AT_BYTES = 20.0
 PARAMETER_BYTES = 42.0  # weight, gradient and moments, read and written
 ROW_BYTES = 64.0
 CODER_SECONDS = 2.7e-4  # kernels too small to fill the GPU
+GRAM = 0.25  # of Muon's FLOPs, by what its step takes
+DEAD = 0.25  # of all latents, where aux-k is planned
+ACHIEVED_BY_TRITON = 0.55  # of cuBLAS's products: 410 to 470 TFLOP/s on an H100 (docs/gpu_h100.md)
 
 DEVICES = {
-    "h200": Device(
-        "NVIDIA H200",
-        {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
-        4.8e12,
-        141 * 10**9,
-        measured=True,
-    ),
+    "h200": Device("NVIDIA H200", {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12}, 4.8e12, 141 * 10**9),
     "h100": Device(
-        "NVIDIA H100 (SXM)", {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12}, 3.35e12, 80 * 10**9
+        "NVIDIA H100 (SXM)",
+        {"bfloat16": 989e12, "tf32": 494.5e12, "float32": 67e12},
+        3.35e12,
+        80 * 10**9,
+        relative=1.1,  # of seven kinds, by one code on both: 1.04 to 1.15 (docs/gpu_h100.md)
     ),
     "a100": Device(
         "NVIDIA A100 80GB (SXM)", {"bfloat16": 312e12, "tf32": 156e12, "float32": 19.5e12}, 2.04e12, 80 * 10**9

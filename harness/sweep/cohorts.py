@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.study.cells import CellSpec
+from harness.study.concurrency import cells_at_once
 from harness.study.memory import together
 from harness.study.plan import Cost
 
@@ -70,14 +71,16 @@ class CohortQueue:
     def _fits(self, cell: CellSpec, cohort: Sequence[CellSpec], limits: Limits) -> bool:
         if not cohort:
             return True
-        costs = [self._costs[member.id] for member in (*cohort, cell)]
+        members = (*cohort, cell)
+        costs = [self._costs[member.id] for member in members]
+        at_once = cells_at_once([member.recipe for member in members]) if costs[0].memory.graph else 1
         return (
             len(cohort) < limits.cells
             and batches_of(cell) == batches_of(cohort[0])
             and not self._goes_alone(cell)
             and not self._goes_alone(cohort[0])
             and sum(cost.work for cost in costs) - costs[-1].work / 2 <= limits.work
-            and together(cost.memory for cost in costs) <= limits.bytes
+            and together((cost.memory for cost in costs), at_once) <= limits.bytes
         )
 
     def _goes_alone(self, cell: CellSpec) -> bool:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from harness.activations.store import ActivationStore
 from harness.engines.engine import Engine, Options
-from harness.engines.free_memory import bytes_per_worker
+from harness.engines.free_memory import shares
 from harness.engines.pool import Pool
 from harness.evaluation.measurements import COMMON_ROOTS, measurements
 from harness.files import retry_while_disk_is_full, write_atomically, write_json
@@ -59,7 +59,7 @@ Start = Callable[[Options, Path, int, Roots], Engine]
 
 def start_here(options: Options, log: Path, shared: int, roots: Roots) -> Pool:
     """Workers on this machine, whose code is this process'."""
-    return Pool(bytes_per_worker(options.devices, options.workers, shared), options.threads, log)
+    return Pool(shares(options.devices, options.workers, shared), options.threads, log)
 
 
 class Sweep:
@@ -303,7 +303,8 @@ class Sweep:
 
     def _costs(self, cells: list[CellSpec]) -> dict[str, Cost]:
         sizes = (self.store.width, self.study.known_features, self.study.source.stored.target_width)
-        return {cell.id: cost(cell.recipe, *sizes) for cell in cells}
+        on_gpu = self.options.devices[0] != "cpu"
+        return {cell.id: cost(cell.recipe, *sizes, on_gpu=on_gpu) for cell in cells}
 
     def _take_up(self, cells: list[CellSpec]) -> tuple[dict[str, CellSpec], dict[str, Cost]]:
         """Add cells and count those with a result. Returns the others by id, and the costs of all."""

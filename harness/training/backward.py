@@ -33,6 +33,7 @@ class StepOutput(NamedTuple):
     """What a step saw, without gradient."""
 
     error: Tensor  # mean squared error
+    squares: Tensor  # the sum of the target's squares
     firings: Tensor  # tokens that each latent fired on, [N]
     sources: list[LossSamples]  # of each coder, if asked for
 
@@ -62,17 +63,15 @@ def backward(
             _backward(recipe, sae, part, len(part.x) / len(x), dead, gradients_by_statistic, keep_sources)
             for part in parts
         ]
+    if len(seen) == 1:
+        return seen[0]
     coders = zip(*(part.sources for part in seen), strict=True)
     return StepOutput(
         torch.stack([part.error for part in seen]).sum(),
+        torch.linalg.vector_norm(x if target is None else target).square(),
         torch.stack([part.firings for part in seen]).sum(0),
-        [LossSamples(*map(_joined, zip(*coder, strict=True))) for coder in coders],
+        [LossSamples(*map(torch.cat, zip(*coder, strict=True))) for coder in coders],
     )
-
-
-def _joined(parts: tuple[Tensor, ...]) -> Tensor:
-    """One after the other; what is whole already is not copied."""
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 class _MicroBatch(NamedTuple):
@@ -97,9 +96,11 @@ def _backward(
 ) -> StepOutput:
     """Of one micro-batch, with this share of the batch's tokens."""
     output = _output(recipe, sae, part)
-    loss, error = loss_of(recipe, sae, output, part.target, dead, gradients_by_statistic)
-    torch.autograd.backward(loss * share)
-    return StepOutput(error * share, fired(output), sources(output) if keep else [])
+    loss, error, squares = loss_of(recipe, sae, output, part.target, dead, gradients_by_statistic)
+    torch.autograd.backward(loss if share == 1 else loss * share)
+    return StepOutput(
+        error if share == 1 else error * share, squares, fired(output), sources(output) if keep else []
+    )
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ coders.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
@@ -23,7 +23,7 @@ from harness.study.catalogue import OPTIMIZERS, SPARSIFIERS, architecture, parse
 from harness.study.recipe import Recipe, check_transcoder
 from harness.training.backward import Indivisible, StepOutput, backward
 from harness.training.centring import Centring
-from harness.training.fused_adam import FusedAdam
+from harness.training.fused_adam import RATES
 from harness.training.graph import Graph
 from harness.training.inputs import inputs_of
 from harness.training.loss import active_at, resamples_at
@@ -31,6 +31,7 @@ from harness.training.metrics import EVALUATION_BATCH, WINDOWS
 from harness.training.optimizers import averaged_weights, build_optimizers, clip, learning_rate, set_learning_rate
 from harness.training.resampling import LossSamples, resample
 from harness.training.state import pack, unpack
+from harness.training.step_numbers import StepNumbers
 
 
 def initial_sae(recipe: Recipe, width: int, target_width: int | None = None) -> SAE:
@@ -93,6 +94,9 @@ class Cell:
         self.micro_batches = micro_batches
         self.evaluation_batch = EVALUATION_BATCH // micro_batches  # tokens
         self.sae = sae.to(device)
+        if recipe.aux_k and gpu.holds(self.sae.decoders()[0]):  # there it looks through all pre-activations
+            for coder in self.sae.stack():
+                coder.shortlist = False
         self.inputs = inputs_of(recipe)
         self.centring = (centring or Centring.none(width)).to(device)
         self.target_centring = self.centring  # that of what it reconstructs
@@ -100,14 +104,14 @@ class Cell:
             self.target_centring = (target_centring or Centring.none(target_width)).to(device)
         self.optimizers = build_optimizers(recipe, self.sae)
         unit = self.sae.decoders() if recipe.decoder_norm == "unit" else []
-        fused = OPTIMIZERS[recipe.optimizer].fused and recipe.decoder_norm != "unit_per_dimension"
-        fits = fused and FusedAdam.fits(self.optimizers, unit)
+        fused = OPTIMIZERS[recipe.optimizer].load_fused()
+        fits = fused and recipe.decoder_norm != "unit_per_dimension" and fused.fits(self.optimizers, unit)
         read = [p for c in sae.stack() for p in (c.encoder, c.decoder)] if recipe.precision == "bfloat16" else []
-        self._fused = FusedAdam(self.optimizers, unit, recipe.gradient_clip, read) if fits else None
+        self._fused = fused(self.optimizers, unit, recipe.gradient_clip, read) if fits else None
         captured = device.type == "cuda" and gpu.kernels() is not None and micro_batches == 1
         self._graph = Graph(self.sae.parameters()) if captured else None
         self.step_index = 0
-        self._now = torch.zeros((), dtype=torch.int64, device=device)  # tokens before a step, for its work
+        self._numbers = StepNumbers(recipe.batch, RATES if fits else 0, device)
         self.last_fired = torch.zeros(sae.latents, dtype=torch.int64, device=device)  # [N]: token count then
         self.restarted = torch.zeros_like(self.last_fired)  # [N]: token count at the last resampling
         self.was_silent = torch.zeros_like(self.last_fired, dtype=torch.bool)  # [N]: when last drained
@@ -173,10 +177,8 @@ class Cell:
         Does not wait for a GPU, but for a step after which latents are resampled.
         """
         recipe = self.recipe
-        seen, wanted = self.inputs.there(x, self.centring).x, self._wanted(target)
-        batch: tuple[Tensor, ...] = (seen,) if wanted is None else (seen, wanted)
+        batch = (x,) if target is None or not self.sae.is_transcoder else (x, target)
         self.sae.set_active(active_at(self.step_index, recipe))
-        self._now.fill_(self.tokens)
         self._schedule()
         if resamples_at(self.step_index + 1, recipe):
             sources = self._work(*batch, keep_sources=True).sources
@@ -196,25 +198,30 @@ class Cell:
         self.tokens_summed += tokens
 
     def _schedule(self) -> None:
-        lr = learning_rate(self.step_index, self.recipe)
-        set_learning_rate(self.optimizers, lr)
+        set_learning_rate(self.optimizers, learning_rate(self.step_index, self.recipe))
+        self._numbers.prepare(self.step_index, self._rates)
         if self._fused is not None:
-            self._fused.schedule(lr, self.step_index + 1)
+            self._fused.round_again()
+
+    def _rates(self, step: int) -> Sequence[float]:
+        """Those of a step (0-based) that its work reads on the device."""
+        return () if self._fused is None else self._fused.rates_of(learning_rate(step, self.recipe), step + 1)
 
     def _work(self, x: Tensor, target: Tensor | None = None, *, keep_sources: bool = False) -> StepOutput:
         """What of a step can be one graph on a GPU: gradients, counters, and the update where it is fused."""
+        given, wanted = self.inputs.there(x, self.centring).x, self._wanted(target)
         seen = backward(
             self.recipe,
             self.sae,
-            x,
-            self._dead_after(self._now),
-            target=target,
+            given,
+            self._dead_after(self._numbers.tokens),
+            target=wanted,
             micro_batches=self.micro_batches,
             keep_sources=keep_sources,
         )
-        self._count(x if target is None else target, seen)
+        self._count(given if wanted is None else wanted, seen)
         if self._fused is not None:
-            self._fused.update()
+            self._fused.update(self._numbers)
         return seen
 
     def _update(self) -> None:
@@ -237,10 +244,9 @@ class Cell:
 
     @torch.no_grad()
     def _count(self, target: Tensor, seen: StepOutput) -> None:
-        # The batch of a recipe is whole, so that this is the number of tokens after the step.
-        self.last_fired.copy_(torch.where(seen.firings > 0, self._now + self.recipe.batch, self.last_fired))
-        squares = torch.linalg.vector_norm(target).square()
-        self.sums += torch.stack([seen.error * target.numel(), squares, seen.firings.sum()])
+        self._numbers.count()
+        self.last_fired.copy_(torch.where(seen.firings > 0, self._numbers.tokens, self.last_fired))
+        self.sums += torch.stack([seen.error * target.numel(), seen.squares, seen.firings.sum()])
 
     def _resample(self, sources: list[LossSamples]) -> None:
         # A generator of its own for every time, so that a resumed cell draws what it would have drawn.

@@ -31,9 +31,11 @@ class Centring(NamedTuple):
         std = None if self.std is None else self.std.to(device)
         return Centring(self.mean.to(device), self.scale.to(device), std)
 
-    def centre(self, rows: Tensor) -> Tensor:
-        """Rows [B, D] in float32, centred and scaled, in memory of their own."""
-        return rows.to(torch.float32, copy=True).sub_(self.mean).div_(self.scale)
+    def centre(self, rows: Tensor, into: Tensor | None = None) -> Tensor:
+        """Rows [B, D] in float32, centred and scaled, in memory of their own or that of `into` [B, D]."""
+        if into is None:
+            return rows.to(torch.float32, copy=True).sub_(self.mean).div_(self.scale)
+        return torch.sub(rows, self.mean, out=into).div_(self.scale)
 
     def restore(self, rows: Tensor) -> Tensor:
         """Back to the language model's units: [B, D]."""

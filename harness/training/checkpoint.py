@@ -31,7 +31,7 @@ class Checkpoints:
         """Write a checkpoint and drop all but the newest two."""
         all_tensors = {**tensors, **self.about}
         content = save({name: t.detach().cpu().contiguous() for name, t in all_tensors.items()})
-        write_atomically(self.folder / f"{step:09}.safetensors", content + hashlib.sha256(content).digest())
+        write_atomically(self.folder / f"{step:09}.safetensors", content, hashlib.sha256(content).digest())
         for old in self._paths()[KEEP:]:
             old.unlink()
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from functools import partial
+from itertools import cycle
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+import torch
+
 from harness.training.stream import Batch
+from harness.training.streams import forked
 from harness.training.trainer import NextBatch
 
 Rows = Callable[[int], Batch]  # step (0-based) -> activations, as they are stored
@@ -24,16 +29,20 @@ class Stopped(Exception):
 class Cohort(Generic[End]):
     """Cells by name; each yields the step whose batch it waits for and is sent a NextBatch, as in `train`.
 
-    ended: called with what a cell returned, as soon as it has.
+    ended: called with what a cell returned, as soon as it has. streams: of a GPU, on which cells run that take the
+    same step, each always on the same one; without any they run one after the other.
     """
 
     def __init__(
         self,
         cells: Mapping[str, Generator[int, NextBatch, End]],
         ended: Callable[[str, End], Any] = lambda *_: None,
+        streams: Sequence[torch.cuda.Stream] = (),
     ) -> None:
         self._cells = cells
         self._ended = ended
+        self._streams = streams
+        self._stream_of = dict(zip(cells, cycle(streams), strict=False))
         self.waiting: dict[str, int] = {}  # cell -> step
 
     def train(
@@ -43,48 +52,57 @@ class Cohort(Generic[End]):
         beat: Callable[[], Any] = lambda: None,
         centred: Callable[[Batch], Batch] = lambda rows: rows,
         steps: int | None = None,
+        share: float = 1.0,
     ) -> None:
         """Bring all cells to their ends. Every batch is made once; a cell that is further on waits for the others.
 
         read: gets the rows of a step, a thread of its own those of the next one. seconds: time between two
-        checkpoints, of all cells after the same step. beat: called after every turn, and while a batch is
-        waited for; it raises Stopped to end. That, and what `read` raises, is raised in every cell that waits.
+        checkpoints, of all cells after the same step; or more, so that they take no larger `share` of the time.
+        beat: called after every turn, and while a batch is waited for; it raises Stopped to end. That, and what
+        `read` raises, is raised in every cell that waits.
         centred: makes of rows what cells train on, in this thread: another that calculates gets threads of its own
         from OpenMP, which take the cores from the step. steps: of the longest cell; nothing is read behind them.
         """
         for name in self._cells:
-            self._advance(name, self._cells[name].__next__)
-        saved = time.monotonic()
+            with forked(self._streams):  # the first one may open what all of them read
+                self._advance(name, self._cells[name].__next__)
+        saved, pause = time.monotonic(), seconds
         with Prefetcher(read, steps) as rows:
             while self.waiting:
                 step = min(self.waiting.values())
-                save = time.monotonic() - saved >= seconds
+                took: list[float] = []  # of each cell, by its checkpoint
+                save = time.monotonic() - saved >= pause
                 try:
-                    turn = NextBatch(centred(rows(step, beat)), save)
+                    turn = NextBatch(centred(rows(step, beat)), took.append if save else None)
                 except Exception as failure:
                     self._interrupt(failure)
                     continue
                 self._step_cells(step, turn, beat)
                 if save:
-                    saved = time.monotonic()
+                    saved, pause = time.monotonic(), max(seconds, sum(took) * (1 / share - 1))
 
     def _step_cells(self, step: int, turn: NextBatch, beat: Callable[[], Any]) -> None:
-        for name in [name for name, at in self.waiting.items() if at == step]:
-            self._advance(name, partial(self._cells[name].send, turn))
-            try:
-                beat()
-            except Stopped as stop:
-                self._interrupt(stop)
-                return
+        with forked(self._streams):
+            for name in [name for name, at in self.waiting.items() if at == step]:
+                self._advance(name, partial(self._cells[name].send, turn))
+                try:
+                    beat()
+                except Stopped as stop:
+                    self._interrupt(stop)
+                    return
 
     def _interrupt(self, reason: Exception) -> None:
         for name in list(self.waiting):
             self._advance(name, partial(self._cells[name].throw, reason))
 
     def _advance(self, name: str, how: Callable[[], int]) -> None:
+        stream = self._stream_of.get(name)
         try:
-            self.waiting[name] = how()
+            with nullcontext() if stream is None else torch.cuda.stream(stream):
+                self.waiting[name] = how()
         except StopIteration as end:
+            if stream is not None:
+                stream.synchronize()  # what has been measured may be kept for others
             self.waiting.pop(name, None)
             self._ended(name, end.value)
 

@@ -18,13 +18,12 @@ from harness.errors import UserError
 from harness.study.recipe import Recipe
 from harness.training.centring import Centring
 from harness.training.metrics import HeldOut
-from harness.training.stream import Batch, Order, Piece
+from harness.training.stream import Batch, Order, Piece, WindowOrder
 from harness.training.windows import Windows
 
-MakeWindow = Callable[
-    [int], Sequence[NDArray[Any]]
-]  # number -> inputs [tokens, width], and targets if there are any
-OpenStream = Callable[[Path, torch.device], MakeWindow]  # from the folder of a streamed store
+MakeWindow = Callable[[int], Sequence[Tensor]]  # number -> inputs [tokens, width], and targets if there are any
+OpenStream = Callable[[Path, torch.device], MakeWindow]  # from a streamed store's folder
+FIRST = -1  # priority of a GPU's stream: before others, whose priority is 0
 
 
 class Data:
@@ -41,11 +40,14 @@ class Data:
         self.device = device
         self._store = ActivationStore.open(path)
         self._open_stream = open_stream
-        self._windows: Windows[Sequence[Any]] = Windows(self._window)
+        self._windows: Windows[int, Sequence[Any]] = Windows(self._window)
+        self._orders: Windows[WindowOrder, Any] = Windows(self._order)
         self._one_reader = Lock()  # a cohort that ends does not wait for the batch that it reads ahead
         gpu = device.type == "cuda"
         self._copies = torch.cuda.Stream(device) if gpu else None  # type: ignore[no-untyped-call]
-        self._making = torch.cuda.Stream(device) if gpu else None  # type: ignore[no-untyped-call]
+        # A language model's kernels are launched one by one, steps as graphs, several of which wait for the GPU.
+        # It has work at any time if a kernel that has just been launched goes first.
+        self._making = torch.cuda.Stream(device, FIRST) if gpu else None  # type: ignore[no-untyped-call]
         targets = self._store.targets
         self.centring = _centring(self._store, device)
         self.target_centring = self.centring if targets is None else _centring(targets, device)
@@ -68,16 +70,20 @@ class Data:
         with self._one_reader:
             rows = self._joined([self._rows(piece) for piece in pieces])
             following, needed = order.next_window(step)
-            self._windows.keep(pieces[-1].window, *([following] if needed < recipe.steps else []))
+            kept = [pieces[-1].order, *([following] if needed < recipe.steps else [])]
+            self._orders.keep(*kept)
+            self._windows.keep(*dict.fromkeys(one.window for one in kept))
         return Batch(rows[0], rows[-1])
 
-    def centred(self, rows: Batch) -> Batch:
-        """What is trained on: activations in float32, centred and scaled.
+    def centred(self, rows: Batch, into: Batch | None = None) -> Batch:
+        """What is trained on: activations in float32, centred and scaled; in the memory of `into`, if it is given.
 
-        In memory of their own, not where numpy put them: a product's last bits can depend on the alignment.
+        Else in memory of their own, not where numpy put them: a product's last bits can depend on the alignment.
         """
-        x = self.centring.centre(rows.input)
-        return Batch(x, x if rows.target is rows.input else self.target_centring.centre(rows.target))
+        x = self.centring.centre(rows.input, into and into.input)
+        if rows.target is rows.input:
+            return Batch(x, x)
+        return Batch(x, self.target_centring.centre(rows.target, into and into.target))
 
     def training(self, tokens: int) -> Tensor:
         """The first `tokens` training inputs, centred and scaled; those of the first window if it has fewer."""
@@ -98,13 +104,21 @@ class Data:
     def _window(self, number: int) -> Sequence[Any]:
         """A training window: inputs and, if there are any, targets; on a GPU there, else as arrays."""
         if self._store.has_window(number):
-            made = self._store.read_window(number)
-        elif self._making is None:
+            stored = self._store.read_window(number)
+            return stored if self._copies is None else [self._put(rows) for rows in stored]
+        if self._making is None or self._copies is None:
+            return [rows.numpy() for rows in self._stream(number)]
+        with torch.cuda.stream(self._making):
             made = list(self._stream(number))
-        else:
-            with torch.cuda.stream(self._making):
-                made = list(self._stream(number))
-        return made if self._copies is None else [self._put(rows) for rows in made]
+            self._making.synchronize()
+        for rows in made:
+            rows.record_stream(torch.cuda.default_stream(self.device))  # which batches are gathered on
+        return made
+
+    def _order(self, order: WindowOrder) -> Any:
+        """The rows of a window in this order, where the window is: all of its batches' at once."""
+        rows = order.rows()
+        return rows if self._copies is None else self._put(rows)
 
     @cached_property
     def _stream(self) -> MakeWindow:
@@ -115,21 +129,20 @@ class Data:
 
     def _rows(self, piece: Piece) -> list[Any]:
         """Of inputs and targets, those of a batch that are in one window."""
-        window = self._windows(piece.window)
+        window, places = self._windows(piece.order.window), self._orders(piece.order)[piece.start : piece.stop]
         if self._copies is None:
-            return [rows.take(piece.rows, axis=0) for rows in window]  # faster than rows[piece.rows]
-        with torch.cuda.stream(self._copies):
-            places = torch.from_numpy(piece.rows).pin_memory().to(self.device, non_blocking=True)
-            return [rows.index_select(0, places) for rows in window]
+            return [rows.take(places, axis=0) for rows in window]  # faster than rows[places]
+        return [rows.index_select(0, places) for rows in window]
 
     def _joined(self, parts: Sequence[Sequence[Any]]) -> list[Tensor]:
-        """Inputs and targets of a batch from those of its pieces."""
+        """Inputs and targets of a batch from those of its pieces.
+
+        On a GPU in the stream that this thread and those that train have in common, so that nobody waits for them.
+        """
         if self._copies is None:
             whole = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
             return [torch.from_numpy(rows) for rows in whole]
-        with torch.cuda.stream(self._copies):
-            joined = [torch.cat(rows) for rows in zip(*parts, strict=True)]
-        return [self._ready(rows) for rows in joined]
+        return list(parts[0]) if len(parts) == 1 else [torch.cat(rows) for rows in zip(*parts, strict=True)]
 
     def _put(self, rows: NDArray[Any]) -> Tensor:
         """Rows on the device, ready to be used by any thread."""
@@ -142,10 +155,11 @@ class Data:
         return self._ready(there)
 
     def _ready(self, there: Tensor) -> Tensor:
-        """What the stream of copies makes, when it is made, to be used by kernels of steps."""
+        """What the stream of copies makes, when it is made, for the stream of this thread and that of batches."""
         assert self._copies is not None
         self._copies.synchronize()
-        there.record_stream(torch.cuda.default_stream(self.device))
+        for stream in (torch.cuda.current_stream(self.device), torch.cuda.default_stream(self.device)):
+            there.record_stream(stream)
         return there
 
 
@@ -161,6 +175,7 @@ class Batches:
         """`recipe`: that of the longest of the cells."""
         self._data = data
         self._recipe = recipe
+        self._place: Batch | None = None  # of batches on a GPU
 
     @property
     def steps(self) -> int:
@@ -172,8 +187,10 @@ class Batches:
         return self._data().read(self._recipe, step)
 
     def centred(self, rows: Batch) -> Batch:
-        """See `Data.centred`."""
-        return self._data().centred(rows)
+        """See `Data.centred`. On a GPU each batch takes the place of the one before, where graphs read it."""
+        made = self._data().centred(rows, self._place)
+        self._place = made if made.input.is_cuda else None
+        return made
 
 
 @lru_cache(maxsize=1)

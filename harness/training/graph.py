@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from operator import is_
 from typing import Any
 
 import torch
@@ -23,6 +24,8 @@ class Graph:
     What changes from step to step must be in tensors of its own, but for what `like` stands for. parameters: those
     whose gradients the work leaves to others. It knows nothing of whose work it is: a graph that hung in a circle
     would be destroyed whenever the garbage collector likes, which spoils another's capture.
+
+    Graphs of several streams can be replayed at once: each has the memory of its stream, of which it is captured.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -33,11 +36,14 @@ class Graph:
         """Start again: tensors that the work reads were replaced."""
         self._like: Hashable = None
         self._taken = 0
+        self._batch: Sequence[Tensor] = ()  # of the step before; where the graph reads it
+        self._copies = False  # whether that is a place of its own
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, work: Callable[..., Any], batch: Sequence[Tensor], like: Hashable) -> None:
         """Take one step on the tensors of a batch, each [B, D].
 
+        Where every batch comes in the same tensors they are read there, else copied.
         like: what must be as in the steps before for their graph to be this one's.
         """
         if like != self._like:
@@ -45,25 +51,47 @@ class Graph:
             self._like = like
         if self._graph is None and self._taken < FIRST:
             self._taken += 1
+            self._batch = batch
             work(*batch)
             return
+        if not self._copies and not all(map(is_, self._batch, batch)):
+            self._batch, self._copies, self._graph = [x.clone() for x in batch], True, None
         if self._graph is None:
-            self._batch = [x.clone() for x in batch]  # where the graph reads them
             self._graph = self._captured(work)
             self._gradients = [p.grad for p in self._parameters]
-        for place, x in zip(self._batch, batch, strict=True):
-            place.copy_(x)
+        if self._copies:
+            for place, x in zip(self._batch, batch, strict=True):
+                place.copy_(x)
         self._graph.replay()
         for p, gradient in zip(self._parameters, self._gradients, strict=True):
             p.grad = gradient
 
     def _captured(self, work: Callable[..., Any]) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        pool = _anchor(self._batch[0].device).pool()
-        # The thread that reads ahead goes on meanwhile.
-        with _no_garbage(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with _capturing(self._batch[0].device) as graph:
             work(*self._batch)
         return graph
+
+
+@contextmanager
+def _capturing(device: torch.device) -> Iterator[torch.cuda.CUDAGraph]:
+    """What is launched within on this device becomes a graph, for its current stream.
+
+    On that stream, or one for all graphs of the default stream, on which nothing can be captured: so products of
+    graphs that are replayed at once never have one workspace (cuBLAS has one for each stream).
+    """
+    stream = torch.cuda.current_stream(device)
+    if stream == torch.cuda.default_stream(device):
+        stream = _beside_default(device)
+    pool, graph = _anchor(stream).pool(), torch.cuda.CUDAGraph()
+    # The thread that reads ahead goes on meanwhile.
+    with _no_garbage(), torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        yield graph
+
+
+@cache
+def _beside_default(device: torch.device) -> torch.cuda.Stream:
+    """torch would take a stream of the current device, which need not be this one, and capture nothing."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -79,13 +107,18 @@ def _no_garbage() -> Iterator[None]:
             gc.enable()
 
 
+def forget_shared_memory() -> None:
+    """Share no more memory with the graphs so far. Once they are gone, `torch.cuda.empty_cache` gives it back."""
+    _anchor.cache_clear()
+
+
 @cache
-def _anchor(device: torch.device) -> torch.cuda.CUDAGraph:
-    """A graph whose memory all others share: one is replayed at a time, and none leaves anything there.
+def _anchor(stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+    """A graph whose memory all of a stream share: one is replayed at a time, and none leaves anything there.
 
     It is kept, since torch fails where memory of graphs that are all gone is to be shared once more.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        torch.zeros(1, device=device)
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        torch.zeros(1, device=stream.device)
     return graph

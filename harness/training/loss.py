@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
 
 from harness.sae.model import SAE, SAEOutput
 from harness.sae.penalties import BatchStatistic, aux_k_error, prefix_error
+from harness.sae.squared_error import squared_error
 from harness.study.catalogue import parse_shares, terms_of
 from harness.study.recipe import Recipe
 
@@ -19,6 +20,14 @@ Term = (
 )  # or what makes it of a recipe and of what is dead
 
 
+class Loss(NamedTuple):
+    """Three numbers."""
+
+    loss: Tensor  # with gradient
+    error: Tensor  # the mean squared error in it
+    squares: Tensor  # the sum of the target's squares
+
+
 def loss_of(
     recipe: Recipe,
     sae: SAE,
@@ -26,21 +35,22 @@ def loss_of(
     target: Tensor,
     dead: Tensor,
     gradients_by_statistic: Sequence[StatisticGradient] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The loss, with gradient, and the mean squared error in it: two numbers.
+) -> Loss:
+    """The loss, with gradient, and what it is made of.
 
     target [B, D]: what it is to reconstruct, which is what an SAE saw; dead [latents]: those silent for the dead
     window. gradients_by_statistic: for a part of a batch, the gradients with respect to the whole batch's means
     (`statistic_gradients`); the parts' gradients, weighted by their tokens, are then those of the whole.
     """
-    error = loss = mse_loss(output.reconstruction, target)
+    error, squares = squared_error(output.reconstruction, target)
+    loss = error
     for number, (weight, term) in enumerate(terms_with_weights(recipe, dead)):
         if gradients_by_statistic is None:
             loss = loss + weight * term(sae, output)
         else:
             parts = zip(gradients_by_statistic[number], term.means(sae, output), strict=True)
             loss = loss + weight * torch.stack([(pull * mean).sum() for pull, mean in parts]).sum()
-    return loss, error.detach()
+    return Loss(loss, error.detach(), squares)
 
 
 def aux_k(recipe: Recipe, dead: Tensor) -> BatchStatistic:

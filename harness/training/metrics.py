@@ -11,15 +11,16 @@ its inputs), N latents of all coders, L coders.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from harness.sae.model import SAEOutput
 
+Figures = TypeVar("Figures")
 Coding = Callable[[Tensor, Tensor], SAEOutput]  # what an SAE makes of a batch [B, I] with its target [B, D]
 EVALUATION_BATCH = 2048  # tokens; bounds the memory of the [B, N] pre-activations
 # Tokens within which a latent is to fire, besides the recipe's own window; docs/definitions.md says whose they are
@@ -90,29 +91,39 @@ class HeldOut:
 
 def fired(output: SAEOutput) -> Tensor:
     """Number of tokens that each latent fired on, coder after coder: [N]."""
-    return torch.cat([part.code.fired() for part in output.coders])
+    firings = [part.code.fired() for part in output.coders]
+    return torch.cat(firings) if len(firings) > 1 else firings[0]
 
 
-def _output(code: Coding, held_out: HeldOut) -> Iterator[tuple[int, Tensor, SAEOutput]]:
-    """Batch after batch: its first token, its targets, and what the SAE makes of it."""
-    for start in range(0, len(held_out.x), held_out.batch):
+def _of_batches(
+    figures: Callable[[int, Tensor, SAEOutput], Figures], code: Coding, held_out: HeldOut
+) -> list[Figures]:
+    """The figures of each batch, from its first token, its targets, and what the SAE makes of it.
+
+    What it made of a batch is gone when the next one is coded.
+    """
+
+    def of_batch(start: int) -> Figures:
         stop = start + held_out.batch
         x, target = held_out.x[start:stop], held_out.target[start:stop]
-        yield start, target, code(x, target)
+        return figures(start, target, code(x, target))
+
+    return [of_batch(start) for start in range(0, len(held_out.x), held_out.batch)]
 
 
 @torch.no_grad()
 def code_all(code: Coding, held_out: HeldOut) -> Pass:
     """Code all held-out tokens."""
-    errors, of_dimensions, firings, remainders, firsts = [], [], [], [], []
     latents: tuple[int, ...] = ()
-    for start, target, output in _output(code, held_out):
-        errors.append(_errors(target, output))
-        of_dimensions.append((target - output.reconstruction).square().sum(0).double())
-        firings.append(fired(output))
-        remainders.append(_remainders(output))
-        firsts.append(_first_fired(output, start, len(held_out.x)))
+
+    def figures(start: int, target: Tensor, output: SAEOutput) -> tuple[Tensor, ...]:
+        nonlocal latents
         latents = tuple(part.code.support.latents for part in output.coders)
+        of_dimensions = (target - output.reconstruction).square().sum(0).double()
+        first_fired = _first_fired(output, start, len(held_out.x))
+        return _errors(target, output), of_dimensions, fired(output), _remainders(output), first_fired
+
+    errors, of_dimensions, firings, remainders, firsts = zip(*_of_batches(figures, code, held_out), strict=True)
     return Pass(
         errors=torch.cat(errors).double(),
         dimension_errors=torch.stack(of_dimensions).sum(0),
@@ -126,8 +137,11 @@ def code_all(code: Coding, held_out: HeldOut) -> Pass:
 @torch.no_grad()
 def curve_figures(code: Coding, held_out: HeldOut) -> dict[str, float]:
     """Those of `reconstruction_figures`, without the rest of a `Pass`, which takes a third of its time."""
-    passed = [(_errors(target, output), fired(output)) for _, target, output in _output(code, held_out)]
-    errors, firings = zip(*passed, strict=True)
+
+    def figures(start: int, target: Tensor, output: SAEOutput) -> tuple[Tensor, Tensor]:
+        return _errors(target, output), fired(output)
+
+    errors, firings = zip(*_of_batches(figures, code, held_out), strict=True)
     return reconstruction_figures(torch.cat(errors).double(), torch.stack(firings).double().sum(0), held_out)
 
 

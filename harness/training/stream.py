@@ -7,7 +7,6 @@ arms are paired; and a resumed cell needs nothing but its step number to go on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -25,11 +24,25 @@ class Batch(NamedTuple):
     target: Tensor
 
 
+class WindowOrder(NamedTuple):
+    """In which order an epoch goes through a window of so many tokens."""
+
+    tokens: int
+    seed: int
+    epoch: int
+    window: int
+
+    def rows(self) -> NDArray[np.int64]:
+        """Places in the window, from 0: [tokens]."""
+        return np.random.default_rng([self.seed, self.epoch, self.window]).permutation(self.tokens)
+
+
 class Piece(NamedTuple):
     """Rows of one window, in the order in which a batch has them."""
 
-    window: int
-    rows: NDArray[np.int64]  # places in the window, from 0
+    order: WindowOrder
+    start: int  # of those in this order, from 0
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -64,29 +77,26 @@ class Order:
         epoch, place = divmod(step, self.batches)
         start, stop = place * self.batch, (place + 1) * self.batch
         return [
-            Piece(window, self._rows(epoch, window, start, stop))
+            self._piece(epoch, window, start, stop)
             for window in range(start // self.window, self._last_window(place) + 1)
         ]
 
-    def _rows(self, epoch: int, window: int, start: int, stop: int) -> NDArray[np.int64]:
+    def _piece(self, epoch: int, window: int, start: int, stop: int) -> Piece:
         """Those of a window that are at the places [start, stop) of an epoch's sequence."""
-        first = window * self.window
-        order = _permutation(min(self.window, self.tokens - first), self.seed, epoch, window)
-        return order[max(0, start - first) : stop - first]
+        order, first = self._window_order(epoch, window), window * self.window
+        return Piece(order, max(0, start - first), min(order.tokens, stop - first))
 
-    def next_window(self, step: int) -> tuple[int, int]:
+    def _window_order(self, epoch: int, window: int) -> WindowOrder:
+        return WindowOrder(min(self.window, self.tokens - window * self.window), self.seed, epoch, window)
+
+    def next_window(self, step: int) -> tuple[WindowOrder, int]:
         """The window that is needed next, behind those of the batch at `step`, and the step that needs it."""
         epoch, place = divmod(step, self.batches)
         window = self._last_window(place) + 1
         if (needed := window * self.window // self.batch) < self.batches:
-            return window, epoch * self.batches + needed
-        return 0, (epoch + 1) * self.batches
+            return self._window_order(epoch, window), epoch * self.batches + needed
+        return self._window_order(epoch + 1, 0), (epoch + 1) * self.batches
 
     def _last_window(self, place: int) -> int:
         """The window of the last token in the batch at this place of an epoch."""
         return ((place + 1) * self.batch - 1) // self.window
-
-
-@lru_cache(maxsize=4)
-def _permutation(tokens: int, seed: int, epoch: int, window: int) -> NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch, window]).permutation(tokens)

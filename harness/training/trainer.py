@@ -33,7 +33,7 @@ class NextBatch(NamedTuple):
     """What a waiting cell is sent."""
 
     batch: Batch  # activations, centred and scaled; other cells see them too
-    save: bool  # whether to checkpoint after the step
+    save: Callable[[float], Any] | None  # takes the seconds of a checkpoint after the step; None: none is wanted
 
 
 class Stopwatch:
@@ -90,8 +90,10 @@ def train(
         cell.step(*turn.batch)
         if cell.step_index in logged:
             point(curve_point(cell, curve_set if cell.step_index in held_out else None))
-        if turn.save:
+        if turn.save is not None:
+            started = time.monotonic()
             save(cell, checkpoints, clock, points)
+            turn.save(time.monotonic() - started)
     with cell.evaluating():
         _calibrate(cell, samples, CALIBRATION_TOKENS)
 

@@ -6,22 +6,23 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+Key = TypeVar("Key")
 Window = TypeVar("Window")
 
 
-class Windows(Generic[Window]):
-    """Windows by their number, as `make` makes them in a thread of its own.
+class Windows(Generic[Key, Window]):
+    """Windows by their numbers, or what belongs to them, as `make` makes them in a thread of its own.
 
     It keeps those that it was last told to keep, two as a rule: that thread makes one while another is used.
     """
 
-    def __init__(self, make: Callable[[int], Window]) -> None:
+    def __init__(self, make: Callable[[Key], Window]) -> None:
         self._make = make
         self._thread = ThreadPoolExecutor(1, "window")
-        self._kept: dict[int, Future[Window]] = {}
+        self._kept: dict[Key, Future[Window]] = {}
 
-    def __call__(self, number: int) -> Window:
-        """The window of this number; waits for it. Raises what `make` raised for it."""
+    def __call__(self, number: Key) -> Window:
+        """That of this number; waits for it. Raises what `make` raised for it."""
         if number not in self._kept:
             self.keep(number)
         try:
@@ -30,8 +31,8 @@ class Windows(Generic[Window]):
             del self._kept[number]  # another attempt may succeed
             raise
 
-    def keep(self, *numbers: int) -> None:
-        """Forget all other windows, then begin to make those of these that are not there."""
+    def keep(self, *numbers: Key) -> None:
+        """Forget all others, then begin to make those of these that are not there."""
         for number in self._kept.keys() - set(numbers):
             self._kept.pop(number).cancel()
         for number in numbers:

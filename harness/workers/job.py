@@ -22,12 +22,13 @@ class Job:
     activations: str
     device: str
     threads: int
-    checkpoint_seconds: float
+    checkpoint_seconds: float | None  # between two; None: see `harness.study.checkpoint_times`
     micro_batches: int = 1  # into which each batch is split
     pruned_by: str | None = None  # see CellFolder
     fingerprint: str | None = None  # of the activations with which the sweep started
     points: int = POINTS  # of the curves of cells that start
     measurements: Sequence[Measurement] = ()  # those that every cell must have
+    limit: int | None = None  # bytes that its worker may take of a GPU; None: whatever there is
 
     def to_line(self) -> str:
         return json.dumps(asdict(self)) + "\n"

@@ -96,6 +96,8 @@ def _model(config: dict[str, Any], asked: Asked, device: torch.device) -> dict[s
     """Of a forward pass through the first blocks of a language model with random weights."""
     from transformers import AutoConfig, AutoModel
 
+    from harness.activations.pretrained_model import fuse_gelu
+
     kind = config["model_type"]
     made = AutoConfig.for_model(kind, **{name: v for name, v in config.items() if name != "model_type"})
     made.num_hidden_layers = BLOCKS
@@ -104,6 +106,8 @@ def _model(config: dict[str, Any], asked: Asked, device: torch.device) -> dict[s
     if hasattr(made, "layer_types") and made.layer_types:
         made.layer_types = made.layer_types[:BLOCKS]
     model = AutoModel.from_config(made).to(device=device, dtype=getattr(torch, asked.dtype)).eval()
+    if device.type == "cuda":
+        fuse_gelu(model)  # as where it makes activations
     contexts = max(1, TOKENS_AT_ONCE // asked.context)
     ids = torch.randint(0, made.vocab_size, (contexts, asked.context), device=device)
 

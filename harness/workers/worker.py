@@ -21,13 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness.evaluation.language_model import open_run
 from harness.files import when_full
 from harness.sae import native
+from harness.study import checkpoint_times
+from harness.study.concurrency import cells_at_once
 from harness.study.recipe import Recipe
 from harness.training.cohort import Cohort, Stopped
 from harness.training.data import Batches, MakeWindow, open_data
+from harness.training.graph import forget_shared_memory
+from harness.training.streams import streams_of
 from harness.workers.cell_folder import CellFolder
 from harness.workers.failures import End
 from harness.workers.job import Job
@@ -86,6 +91,11 @@ class Messages:
 def run_job(job: Job, messages: Messages) -> None:
     """Train the cells of a job to their ends and measure them, or until SIGTERM."""
     torch.set_num_threads(job.threads)
+    device = torch.device(job.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # what names no device is then there, too
+    if device.type != "cpu":
+        _share_gpu(device, job.limit)
     data = partial(open_data, job.activations, job.device, job.fingerprint, open_stream)
     language_model = partial(open_run, job.activations, job.device)
     recipes = {Path(folder): Recipe(**recipe) for folder, recipe in job.cells.items()}
@@ -116,14 +126,26 @@ def run_job(job: Job, messages: Messages) -> None:
                 micro_batches=job.micro_batches,
             )
             messages.end(path.name, how)
-    cohort = Cohort(cells, messages.end)
+    at_once = cells_at_once(recipes.values()) if job.micro_batches == 1 else 1
+    cohort = Cohort(cells, messages.end, streams_of(device, at_once))
     cohort.train(
         batches.read,
-        job.checkpoint_seconds,
+        checkpoint_times.SECONDS if job.checkpoint_seconds is None else job.checkpoint_seconds,
         lambda: messages.beat(cohort.waiting, longest.batch),
         batches.centred,
         batches.steps,
+        checkpoint_times.SHARE if job.checkpoint_seconds is None else 1.0,
     )
+
+
+def _share_gpu(device: torch.device, limit: int | None) -> None:
+    """Take no more of a GPU than `limit` bytes, and begin with no memory of cells of earlier jobs."""
+    gc.collect()  # cells and their optimizers hang together in circles
+    forget_shared_memory()
+    torch.cuda.empty_cache()
+    if limit is not None:
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device.index)  # None: the current one
 
 
 def open_stream(store: Path, device: torch.device) -> MakeWindow:
@@ -132,9 +154,10 @@ def open_stream(store: Path, device: torch.device) -> MakeWindow:
 
     maker = WindowMaker.open(store, device)
 
-    def window(number: int) -> list[Any]:
+    def window(number: int) -> list[Tensor]:
         made = maker.window("train", number)
-        _give_back_memory()
+        if device.type == "cpu":
+            _give_back_memory()
         return made
 
     return window

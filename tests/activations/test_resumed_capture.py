@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from harness.activations import capture_windows as capturing
 from harness.activations.capture_windows import capture_windows
@@ -93,7 +93,7 @@ def test_after_a_kill_only_what_is_missing_is_made_and_the_bits_are_the_same(
     made: list[int] = []
     window = WindowMaker.window
 
-    def counted(maker: WindowMaker, split: Split, index: int) -> list[NDArray[Any]]:
+    def counted(maker: WindowMaker, split: Split, index: int) -> list[Tensor]:
         made.append(index)
         return window(maker, split, index)
 
@@ -118,7 +118,7 @@ def test_shards_of_another_source_with_the_same_windows_are_taken_over(
     made: list[tuple[Split, int]] = []
     window = WindowMaker.window
 
-    def counted(maker: WindowMaker, split: Split, index: int) -> list[NDArray[Any]]:
+    def counted(maker: WindowMaker, split: Split, index: int) -> list[Tensor]:
         made.append((split, index))
         return window(maker, split, index)
 
@@ -199,7 +199,7 @@ def test_a_window_has_the_same_bits_in_any_order_and_from_another_process(source
     for index in (7, 2, WINDOWS - 1, 0, 2):
         stop = min(64 * (index + 1), store.tokens("train"))
         for rows, kept in zip(maker.window("train", index), (store, store.targets), strict=True):
-            assert rows.dtype == np.float16
+            assert rows.dtype == torch.float16
             assert np.array_equal(rows, kept.read("train", 64 * index, stop))
     with pytest.raises(IndexError):
         maker.window("train", WINDOWS)

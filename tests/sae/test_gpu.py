@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from harness.sae import gpu
+from harness.sae.row_norms import RowNorms
 from harness.sae.sparse import normalise_rows, positive_means, project_rows
+from harness.sae.squared_error import squared_error
 from harness.sae.support import FullSupport, Support
 from harness.sae.topk import largest, top_k
 from harness.training.cell import Cell
@@ -79,11 +81,20 @@ def test_the_largest_of_a_batch_are_exactly_so_many():
 
 
 # Some have latents with more entries than one program adds up; the last ones have rows of several blocks.
+SHAPES = [
+    (5, 11, 0.3, 3),
+    (0, 5, 0.5, 4),
+    (3, 7, 0.0, 5),
+    (140, 3, 0.8, 2),
+    (70, 2, 1.0, 2),
+    (3, 4, 0.8, 1100),
+    (3, 4, 0.8, 4100),
+    (2, 3, 0.8, 384),
+]
+
+
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize(
-    ("batch", "latents", "share", "width"),
-    [(5, 11, 0.3, 3), (0, 5, 0.5, 4), (3, 7, 0.0, 5), (140, 3, 0.8, 2), (70, 2, 1.0, 2), (3, 4, 0.8, 1100)],
-)
+@pytest.mark.parametrize(("batch", "latents", "share", "width"), SHAPES)
 def test_gathers_are_those_of_the_dense_code(batch, latents, share, width, dtype):
     mask = torch.rand(batch, latents, generator=torch.Generator().manual_seed(1)) < share
     mask[:, 1:2] = False  # a latent that never fires
@@ -94,10 +105,84 @@ def test_gathers_are_those_of_the_dense_code(batch, latents, share, width, dtype
     weight, rows = numbers(latents, width).to(dtype), numbers(batch, width).to(dtype)
     assert gpu.usable(weight, rows, values)
     near(support.weighted_rows(values, weight), code @ weight.double())
+    near(support.weighted_rows(values, weight, numbers(width)), code @ weight.double() + numbers(width))
     near(support.weighted_tokens(values, rows), code.T @ rows.double())
+    for ours, wanted in zip(
+        support.weighted_tokens_and_totals(values, rows), (code.T @ rows.double(), code.sum(0)), strict=True
+    ):
+        near(ours, wanted)
     near(support.inner_products(rows, weight), (rows.double() @ weight.double().T)[mask])
+    bias = numbers(latents)
+    near(support.inner_products(rows, weight, bias), (rows.double() @ weight.double().T + bias)[mask])
     near(support.totals(values), code.sum(0))
     near(support.fired(values), (code > 0).sum(0))
+
+
+@pytest.mark.parametrize(("batch", "latents", "k"), [(6, 9, 3), (70, 2, 1), (66, 3, 3), (0, 4, 2)])
+def test_where_all_tokens_have_as_many_active_latents_sums_are_the_same(batch, latents, k):
+    chosen = torch.rand(batch, latents, generator=torch.Generator().manual_seed(2)).topk(k, 1).indices.to(DEVICE)
+    ours = Support.of_rows(chosen, latents)
+    other = Support(ours.indices, ours.starts, latents)
+    values, weight, rows = numbers(batch * k), numbers(latents, 4), numbers(batch, 4)
+    assert torch.equal(ours.weighted_rows(values, weight), other.weighted_rows(values, weight))
+    assert torch.equal(ours.weighted_tokens(values, rows), other.weighted_tokens(values, rows))
+    assert torch.equal(ours.inner_products(rows, weight), other.inner_products(rows, weight))
+
+
+@pytest.mark.parametrize("across", [False, True])
+@pytest.mark.parametrize(("batch", "width"), [(5, 3), (140, 6)])
+def test_the_norms_of_a_gradient_come_with_it(across, batch, width):
+    weight = torch.nn.functional.normalize(numbers(3, width), dim=1)
+    chosen = torch.arange(2 * batch, device=DEVICE).view(batch, 2) % 2  # the third latent never fires
+    norms = RowNorms(weight, across=across)
+    support = Support.of_rows(chosen, 3)
+    gradient = support.weighted_tokens(numbers(2 * batch), numbers(batch, width, seed=1), norms)
+    along = (gradient * weight).sum(1)
+    rest = gradient - along.unsqueeze(1) * weight if across else gradient
+    torch.testing.assert_close(norms.squares, rest.square().sum(1), rtol=1e-4, atol=1e-3)
+    if across:
+        near(norms.along, along)
+    assert norms.are_of(gradient)
+    assert not norms.are_of(gradient)  # they are taken once
+
+
+def test_norms_of_a_gradient_that_something_was_added_to_are_not_its():
+    weight = numbers(3, 4)
+    norms = RowNorms(weight, across=False)
+    support = Support.of_rows(torch.tensor([[0], [2]], device=DEVICE), 3)
+    support.weighted_tokens(numbers(2), numbers(2, 4), norms).add_(1)
+    gradient = support.weighted_tokens(numbers(2), numbers(2, 4), norms)
+    gradient += 1
+    assert not norms.are_of(gradient)
+    wide = support.weighted_tokens(numbers(2), numbers(2, 4100), norms)  # rows of several blocks
+    assert not norms.are_of(wide)
+
+
+@pytest.mark.parametrize(
+    ("changes", "encoder", "decoder"),
+    [({}, True, True), ({"aux_k": 3}, False, False), ({"prefixes": "0.25-0.5"}, True, False)],
+)
+def test_an_update_takes_the_norms_of_gradients_that_have_one_source(monkeypatch, changes, encoder, decoder):
+    asked = []
+    are_of = RowNorms.are_of
+    monkeypatch.setattr(RowNorms, "are_of", lambda norms, p: asked.append(are_of(norms, p)) or asked[-1])
+    one = cell(**changes)
+    one.step(DATA[:8].to(DEVICE))
+    assert asked == [encoder, decoder]
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (3, 5000), (0, 4)])
+@pytest.mark.parametrize("factor", [1.0, -3.0])
+def test_an_error_brings_its_gradient_and_the_squares_of_the_target(shape, factor):
+    rows, target = numbers(*shape).requires_grad_(), numbers(*shape, seed=1)
+    error, squares = squared_error(rows, target)
+    (ours,) = torch.autograd.grad(factor * error, rows)
+    wanted = torch.nn.functional.mse_loss(rows.double(), target.double())
+    (theirs,) = torch.autograd.grad(factor * wanted, rows)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(squares, target.square().sum())
+    if len(rows):
+        near(error, wanted)
 
 
 def test_sums_have_gradients_where_they_are_recorded():
@@ -182,6 +267,7 @@ CELLS = [
     {"layers": "dense 2-2", "sparsifier": "jumprelu", "penalty": 0.1, "gradient_clip": 1e-3},
     {"sparsifier": "batchtopk", "prefixes": "0.25-0.5", "gradient_clip": None},
     {"sparsifier": "relu", "aux_k": 3, "dead_window": 10**6, "optimizer": "muon"},
+    {"layers": "dense 2-2", "aux_k": 5, "aux_weight": 1.0, "dead_window": 8, "optimizer": "muon"},
 ]
 
 

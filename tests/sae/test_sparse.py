@@ -88,13 +88,13 @@ def test_a_row_of_zeros_stays_one():
 def test_entries_reconstructions_and_gradients_are_those_of_the_dense_layer(batch, latents, share):
     mask, support = ragged(batch, latents, share)
     generator = torch.Generator().manual_seed(0)
-    x, encoder, bias, decoder = arguments = [
+    x, encoder, bias, decoder, shift = arguments = [
         torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-        for shape in ((batch, 6), (latents, 6), (latents,), (latents, 9))
+        for shape in ((batch, 6), (latents, 6), (latents,), (latents, 9), (9,))
     ]
     entries = active_entries(x, encoder, bias, pre_activations(x, encoder, bias)[mask], support)
-    sparse = decode(entries.relu(), support, decoder)
-    dense = ((x @ encoder.T + bias).relu() * mask) @ decoder
+    sparse = decode(entries.relu(), support, decoder, shift)
+    dense = ((x @ encoder.T + bias).relu() * mask) @ decoder + shift
     assert torch.allclose(sparse, dense)
     ours = torch.autograd.grad((sparse - 1).square().sum(), arguments)
     theirs = torch.autograd.grad((dense - 1).square().sum(), arguments)
@@ -105,13 +105,12 @@ def test_entries_reconstructions_and_gradients_are_those_of_the_dense_layer(batc
 def test_gradients_agree_with_finite_differences():
     mask, support = ragged(4, 12, 0.3)
     generator = torch.Generator().manual_seed(1)
-    shapes = ((4, 5), (12, 5), (12,), (12, 3))
+    shapes = ((4, 5), (12, 5), (12,), (12, 3), (3,))
     arguments = [torch.randn(*s, generator=generator, dtype=torch.float64).requires_grad_() for s in shapes]
 
-    def layer(x, encoder, bias, decoder):
-        return decode(
-            active_entries(x, encoder, bias, pre_activations(x, encoder, bias)[mask], support), support, decoder
-        )
+    def layer(x, encoder, bias, decoder, shift):
+        entries = active_entries(x, encoder, bias, pre_activations(x, encoder, bias)[mask], support)
+        return decode(entries, support, decoder, shift)
 
     def means(x, encoder, bias):
         return positive_means(x, encoder, bias, pre_activations(x, encoder, bias))

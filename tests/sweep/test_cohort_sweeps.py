@@ -12,6 +12,7 @@ import pytest
 
 from harness.cli import main
 from harness.commands.sweeping import CELLS_FAILED
+from harness.engines.free_memory import Share
 from tests.conftest import make_workspace
 from tests.sweep.recorded import assert_each_cell_once, mlflow_runs, trials
 from tests.sweep.test_sweep import FILES, points, records, wait_until, workers_of
@@ -78,7 +79,7 @@ def test_a_cell_that_is_too_large_fails_alone_and_harms_no_other(small_study, da
     with (
         monkeypatch.context() as patch
     ):  # as if the memory model were wrong: the large cell is in a cohort at first
-        patch.setattr("harness.sweep.controller.bytes_per_worker", lambda *_: [10**20])
+        patch.setattr("harness.sweep.controller.shares", lambda *_: [Share(10**20)])
         assert exit_code(arguments) == CELLS_FAILED
     small, large, other = records(Path(), "cells.jsonl")
     assert (small["state"], large["state"], other["state"]) == ("complete", "failed", "complete")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from harness.cli import main
 from harness.engines.engine import Event
+from harness.engines.free_memory import Share
 from harness.engines.pool import Pool
 from harness.locks import exclusive
 from harness.records.mlflow_runs import MlflowRuns
@@ -78,7 +79,7 @@ def test_a_worker_has_time_to_start_before_its_silence_counts():
 def test_workers_that_hang_have_one_grace_together(tmp_path):
     this = SimpleNamespace(pid=os.getpid())
     others = set(workers_of(this))  # what earlier tests left to this process, such as a resource tracker
-    pool = Pool([0] * 4, 1, tmp_path / "log")
+    pool = Pool([Share(0)] * 4, 1, tmp_path / "log")
     workers = set(workers_of(this)) - others
     assert len(workers) == 4
     for worker in workers:

@@ -50,7 +50,9 @@ def batches(step: int) -> Batch:
 
 def rows_of(order: Order, step: int) -> torch.Tensor:
     """The places in the store of a batch's tokens."""
-    return torch.from_numpy(np.concatenate([p.window * order.window + p.rows for p in order.pieces(step)]))
+    pieces = order.pieces(step)
+    rows = [piece.order.window * order.window + piece.order.rows()[piece.start : piece.stop] for piece in pieces]
+    return torch.from_numpy(np.concatenate(rows))
 
 
 class Killed(Exception):

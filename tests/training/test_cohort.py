@@ -100,6 +100,25 @@ def test_checkpoints_of_a_cohort_are_of_one_step(tmp_path):
     assert saved["wide"] == saved["inputs centred"] == [f"{step:09}" for step in (STEPS - 1, STEPS)]
 
 
+def test_checkpoints_that_take_long_are_rare(monkeypatch):
+    """A turn takes a second here, and checkpoints of both cells six, which are to be a fifth of the time."""
+    now, saved = [0.0], []
+    monkeypatch.setattr("harness.training.cohort.time.monotonic", lambda: now[0])
+
+    def training(name: str) -> Any:
+        for step in range(56):
+            turn = yield step
+            now[0] += 0.5
+            if turn.save is not None:
+                saved.append(step)
+                now[0] += 3
+                turn.save(3.0)
+
+    cells = {name: training(name) for name in ("one", "two")}
+    Cohort(cells).train(batches, 5.0, share=0.2)
+    assert saved == [5, 5, 30, 30, 55, 55]  # the first after five seconds, the next after 24
+
+
 @pytest.mark.parametrize("at", [0, 3, 11])
 def test_a_cell_that_fails_leaves_the_others_as_they_would_be_alone(tmp_path, at):
     """By an error of its own in mid-step, by a loss that is no number, and out of memory for real."""

@@ -25,8 +25,9 @@ def test_a_loss_is_the_mean_squared_error_and_the_terms_with_a_weight(term):
     sae, x = build("sparse 2", changes.get("sparsifier", "topk")).double(), activations().double()
     output, dead = sae(x), torch.arange(sae.latents) % 2 == 0
     error = (x - output.reconstruction).square().mean()
-    ours, within = loss_of(recipe(**changes), sae, output, x, dead)
+    ours, within, squares = loss_of(recipe(**changes), sae, output, x, dead)
     assert torch.allclose(within, error)
+    assert torch.allclose(squares, x.square().sum())
     assert not within.requires_grad
     assert torch.allclose(ours, error + expected(sae, output, x, dead))
     assert (ours > error) == (term != "none")

@@ -44,22 +44,21 @@ def test_a_batch_is_a_function_of_its_step(order, step):
         generator = np.random.default_rng([order.seed, epoch, window])
         whole += [*first + generator.permutation(min(order.window, order.tokens - first))]
     assert whole[place * order.batch :][: order.batch] == rows_of(order, step).tolist()
-    assert sum(len(piece.rows) for piece in order.pieces(step)) == order.batch
+    assert sum(piece.stop - piece.start for piece in order.pieces(step)) == order.batch
 
 
 @given(orders, st.integers(0, 100))
 def test_the_next_window_is_the_first_that_is_not_in_the_batch(order, step):
-    last = order.pieces(step)[-1].window
-    window, needed = order.next_window(step)
+    last = order.pieces(step)[-1].order
+    following, needed = order.next_window(step)
     assert needed > step
-    assert {piece.window for between in range(step + 1, needed) for piece in order.pieces(between)} <= {last}
-    assert window in [piece.window for piece in order.pieces(needed)][:2]
+    assert {piece.order for between in range(step + 1, needed) for piece in order.pieces(between)} <= {last}
+    assert following in [piece.order for piece in order.pieces(needed)][:2]
 
 
 def test_epochs_windows_and_seeds_have_orders_of_their_own():
     def order(seed, epoch, window):
-        rows = Order(10, seed, 100, 50).pieces(epoch * 10 + window * 5)[0].rows
-        return tuple(rows)
+        return tuple(Order(10, seed, 100, 50).pieces(epoch * 10 + window * 5)[0].order.rows())
 
     found = {order(*one) for one in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]}
     assert len(found) == 4

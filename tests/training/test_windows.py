@@ -77,7 +77,7 @@ def test_a_stream_gives_the_batches_that_a_store_gives(tmp_path):
 
     def open_stream(path: Path, device: torch.device):
         opened.append(path)
-        return lambda number: activations("train", number)
+        return lambda number: [torch.from_numpy(rows) for rows in activations("train", number)]
 
     whole = Data(stored(tmp_path / "stored"), CPU)
     stream = Data(streamed(tmp_path / "streamed"), CPU, open_stream)
@@ -102,6 +102,29 @@ def test_shards_decide_nothing(tmp_path, shard):
         seen, wanted = data.read(RECIPE, step)
         assert wanted is seen
         assert torch.equal(seen, torch.from_numpy(rows)[rows_of(order, step)])
+
+
+class OnDevice(Data):
+    """As on a GPU, where windows and their orders lie: batches are gathered there."""
+
+    def _put(self, rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.array(rows))
+
+
+@pytest.mark.parametrize("targets", [True, False])
+def test_batches_that_are_gathered_on_a_device_are_those_of_a_cpu(tmp_path, targets):
+    path = stored(tmp_path / "it", targets=targets)
+    there, here = OnDevice(path, CPU), Data(path, CPU)
+    there._copies = True  # type: ignore[assignment]
+    place, places = None, set()
+    for step in range(RECIPE.steps):
+        rows, expected = there.read(RECIPE, step), here.read(RECIPE, step)
+        assert (rows.target is rows.input) == (not targets)
+        place = there.centred(rows, place)
+        for ours, theirs in zip((*rows, *place), (*expected, *here.centred(expected)), strict=True):
+            assert torch.equal(ours, theirs)
+        places |= {rows.data_ptr() for rows in place}
+    assert len(places) == 1 + targets
 
 
 def test_a_stream_of_which_nothing_can_be_made_is_refused_where_it_ends(tmp_path):
@@ -161,11 +184,11 @@ def test_no_window_is_made_twice_nor_behind_the_last_step(size, first):
     for step in range(first, recipe.steps):
         pieces = order.pieces(step)
         for piece in pieces:
-            windows(piece.window)
-            if [piece.window] != needed[-1:]:
-                needed.append(piece.window)
+            windows(piece.order.window)
+            if [piece.order.window] != needed[-1:]:
+                needed.append(piece.order.window)
         following, at = order.next_window(step)
-        windows.keep(pieces[-1].window, *([following] if at < recipe.steps else []))
+        windows.keep(pieces[-1].order.window, *([following.window] if at < recipe.steps else []))
         assert len(windows._kept) <= 2
     windows._thread.shutdown()
     assert make.made == needed

@@ -20,8 +20,6 @@ from torch import Tensor
 
 DEVICES = {"cuda"}  # tests add "cpu", where Triton's interpreter takes the kernels
 COLUMNS = 1024  # of a row, at most, that a program has in registers at once
-ENTRIES = 2  # products that a program takes at once
-PIECE = 64  # tokens that one program adds up at most
 ROOM = 8192  # entries that a program can have in registers at most
 PART = (64, 1024)  # rows and columns of a dense [B, N] that a program goes through
 
@@ -31,8 +29,10 @@ class Kernels(NamedTuple):
 
     gathers: ModuleType
     selection: ModuleType
+    candidates: ModuleType
     jumprelu: ModuleType
     adam: ModuleType
+    errors: ModuleType
 
 
 @cache
@@ -42,12 +42,14 @@ def kernels() -> Kernels | None:
         return None
     try:
         import harness.sae.gpu.adam as adam
+        import harness.sae.gpu.candidates as candidates
+        import harness.sae.gpu.errors as errors
         import harness.sae.gpu.gathers as gathers
         import harness.sae.gpu.jumprelu as jumprelu
         import harness.sae.gpu.selection as selection
     except ImportError:
         return None
-    return Kernels(gathers, selection, jumprelu, adam)
+    return Kernels(gathers, selection, candidates, jumprelu, adam, errors)
 
 
 def holds(tensor: Tensor) -> bool:
@@ -62,6 +64,7 @@ def usable(*tensors: Tensor) -> bool:
 
 
 _FLOATS = (torch.float32, torch.bfloat16)
+BITS = {torch.float32: 32, torch.float16: 19, torch.bfloat16: 16}  # of float32 that say all of such a number
 
 
 def takes_top_k(dense: Tensor, k: int) -> bool:
@@ -75,7 +78,7 @@ def top_k(dense: Tensor, k: int) -> tuple[Tensor, Tensor]:
     block, size, room = _room(latents, k)
     groups = dense.new_empty(batch, k, dtype=torch.int32)
     values, indices = dense.new_empty(batch, k), dense.new_empty(batch, k, dtype=torch.int64)
-    bits = 16 if dense.dtype == torch.bfloat16 else 32
+    bits = BITS[dense.dtype]
     if batch:
         selection = _kernels().selection
         with _on(dense):
@@ -92,70 +95,6 @@ def _room(latents: int, k: int) -> tuple[int, int, int]:
     block = min(block, _power(latents))
     size = _power(_cdiv(latents, block)) if latents > block else 1
     return block, size, _power(k) * size
-
-
-def weighted_rows(values: Tensor, weight: Tensor, indices: Tensor, starts: Tensor) -> Tensor:
-    """Sum over a token's active latents of value · weight row: values [A], weight [N, D], starts [B] -> [B, D]."""
-    width = weight.shape[1]
-    sums = weight.new_empty(len(starts), width, dtype=torch.float32)
-    block = min(COLUMNS, _power(width))
-    if sums.numel():
-        with _on(weight):
-            _kernels().gathers.weighted_rows[(len(starts), _cdiv(width, block))](
-                indices, values, starts, weight, sums, len(starts), len(indices), width, block, num_warps=1
-            )
-    return sums
-
-
-def inner_products(rows: Tensor, weight: Tensor, indices: Tensor, starts: Tensor) -> Tensor:
-    """Each token's row [B, D] times its active rows of weight [N, D]: indices [A], starts [B] -> [A]."""
-    width = weight.shape[1]
-    products = rows.new_empty(len(indices), dtype=torch.float32)
-    block = min(COLUMNS, _power(width))
-    if len(indices):
-        with _on(rows):
-            _kernels().gathers.inner_products[(len(starts),)](
-                indices, starts, rows, weight, products, len(starts), len(indices), width, ENTRIES, block,
-                num_warps=ENTRIES,
-            )  # fmt: skip
-    return products
-
-
-def weighted_tokens(
-    values: Tensor, rows: Tensor, order: Tensor, tokens: Tensor, owners: Tensor, starts: Tensor
-) -> Tensor:
-    """Sum over a latent's active tokens of value · token row: values [A], rows [B, D] -> [N, D].
-
-    The others as `by_latent` gives them.
-    """
-    width, entries, latents = rows.shape[1], len(order), len(starts)
-    sums = rows.new_empty(latents, width, dtype=torch.float32)
-    if not entries:
-        return sums.zero_()
-    block = min(COLUMNS, _power(width))
-    cuts, columns = _cdiv(entries, PIECE), _cdiv(width, block)
-    pieces = rows.new_empty(2 * cuts, width, dtype=torch.float32)
-    gathers = _kernels().gathers
-    with _on(rows):
-        gathers.pieces_of_tokens[(2 * cuts, columns)](
-            order, tokens, owners, starts, values, rows, pieces, latents, entries, width, PIECE, block,
-            num_warps=1,
-        )  # fmt: skip
-        gathers.weighted_tokens[(latents, columns)](
-            order, tokens, starts, values, rows, pieces, sums, latents, entries, width, PIECE, block,
-            num_warps=1,
-        )  # fmt: skip
-    return sums
-
-
-def totals(values: Tensor, order: Tensor, starts: Tensor) -> Tensor:
-    """Sum of a latent's values: values [A], order and starts as `by_latent` gives them -> [N], float32."""
-    sums = values.new_empty(len(starts), dtype=torch.float32)
-    with _on(values):
-        _kernels().gathers.totals[(len(starts),)](
-            order, starts, values, sums, len(starts), len(order), 64, num_warps=1
-        )
-    return sums
 
 
 def project(gradient: Tensor, weight: Tensor) -> None:

@@ -17,13 +17,13 @@ LOWEST = tl.constexpr(-(2**31))  # below the key of every number
 def keys_of(x, there, BITS: tl.constexpr):
     """Numbers of BITS bits in the order of the float32 x; NaN is the largest of all, as in torch.
 
-    LOWEST where nothing is there. Of what was bfloat16 the upper 16 bits say all.
+    LOWEST where nothing is there. Of what was bfloat16 the upper 16 bits say all, of float16 the upper 19.
     """
     bits = x.to(tl.int32, bitcast=True)
     keys = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     keys = tl.where(x != x, 0x7FFFFFFF, keys)
-    if BITS == 16:
-        keys = keys >> 16
+    if BITS < 32:
+        keys = keys >> (32 - BITS)
     return tl.where(there, keys, LOWEST)
 
 

@@ -40,7 +40,7 @@ OPTIMIZERS = registry(
             default_lr=2e-4,
             kept=2,
             passing=1,
-            fused=True,
+            fused="harness.training.fused_adam:FusedAdam",
         ),
         OptimizerSpec(
             name="adamw",
@@ -50,7 +50,7 @@ OPTIMIZERS = registry(
             default_lr=2e-4,
             kept=2,
             passing=1,
-            fused=True,
+            fused="harness.training.fused_adam:FusedAdam",
         ),
         OptimizerSpec(
             name="sparse_adam",
@@ -68,6 +68,7 @@ OPTIMIZERS = registry(
             kept=1,
             passing=3,
             flops=orthogonalisation,
+            fused="harness.training.fused_muon:FusedMuon",
         ),
         OptimizerSpec(
             name="soap",
@@ -76,6 +77,7 @@ OPTIMIZERS = registry(
             default_lr=2e-4,
             kept=3,  # two moments, and about one more for the bases
             passing=6,
+            gpu_memory=(2.1, 4),
             flops=preconditioning,
         ),
         OptimizerSpec(

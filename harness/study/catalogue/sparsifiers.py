@@ -1,6 +1,7 @@
 """The sparsifiers. Adding one is a subclass of harness.sae.sparsifiers.Sparsifier, and its entry here.
 
-memory is measured (torch 2.13 on a CPU), and tests/study/test_memory.py holds it against real peaks.
+memory is measured (torch 2.13 on a CPU), and tests/study/test_memory.py holds it against real peaks; gpu_memory
+counts tensors, and tests/study/test_gpu_memory.py holds it against a GPU's.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SPARSIFIERS = registry(
             doc="the k·B largest of a batch of B tokens; a threshold once trained",
             build="harness.sae.sparsifiers:BatchTopK",
             memory=2.5,
+            gpu_memory=(1.25, 1.0, 3.5),  # maxima of groups; measured: with what is below the threshold masked
             calibrated=True,
         ),
         SparsifierSpec(
@@ -29,6 +31,7 @@ SPARSIFIERS = registry(
             build="harness.sae.sparsifiers:ReLU",
             reads=("sparsity",),
             memory=10.0,
+            gpu_memory=(2.0, 4.0, 3.0),  # values of all latents; the gradients of both
             holds_k=False,
             full_products=True,
             needs_unit_norm=True,
@@ -39,6 +42,7 @@ SPARSIFIERS = registry(
             build="harness.sae.sparsifiers:JumpReLU",
             reads=("sparsity",),
             memory=6.5,
+            gpu_memory=(2.0, 4.0, 4.0),  # as for relu; measured: with scores, while thresholds are set
             calibrated=True,
             parameters=1,  # thresholds
             full_products=True,

@@ -32,8 +32,7 @@ class Spec:
 
     def load(self) -> Any:
         """Its code. Imports the module, and with it torch."""
-        module, _, name = self.build.partition(":")
-        return getattr(import_module(module), name)
+        return _load(self.build)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +42,14 @@ class OptimizerSpec(Spec):
     default_lr: float | None  # peak rate for 2^14 latents; others get it times sqrt(2^14 / latents)
     kept: float  # numbers per parameter kept from step to step, besides the weight
     passing: float  # numbers per parameter during its step, besides weight and gradient
+    gpu_memory: tuple[float, float] | None = None  # both on a GPU, where they are others there
     flops: Callable[[Shape], float] = lambda shape: 0  # of the matrix products in a step, for one matrix
     schedule_free: bool = False  # averages weights itself instead of lowering its learning rate
-    fused: bool = False  # whether a GPU's kernels may take its step: it is torch's Adam or AdamW, and nothing else
+    fused: str | None = None  # "module:name" of what takes its step by a GPU's kernels: a kind of `FusedAdam`
+
+    def load_fused(self) -> Any:
+        """What takes its step by a GPU's kernels, or None."""
+        return None if self.fused is None else _load(self.fused)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,9 @@ class SparsifierSpec(Spec):
     """
 
     memory: float  # numbers for each pre-activation: itself, and what selects from it and remembers the choice
+    # The same on a GPU: at most on the way forward and on the way back, in the precision of its products; and when
+    # a token is only measured, in float32
+    gpu_memory: tuple[float, float, float] = (1.0, 1.0, 1.0)
     parameters: int = 0  # trained numbers for each latent, besides encoder, bias and decoder
     holds_k: bool = True  # whether k latents are active per token, at least on average; if not, it does not read k
     calibrated: bool = False  # whether thresholds are set after training (harness/sae/calibration.py)
@@ -83,6 +90,7 @@ class TermSpec(Spec):
     weight: Callable[[Recipe], float]  # 0: this recipe has no such term
     every_pre_activation: bool = False  # whether it looks at all of them, so that a shortlist saves nothing
     memory: float = 0.0  # numbers for each pre-activation
+    gpu_memory: tuple[float, float] = (0.0, 0.0)  # the same on a GPU, forward and back, in its products' precision
     reconstructions: Callable[[Recipe], int] = lambda recipe: 0  # of each coder, besides the one that all have
     flops: Callable[[Recipe, Shapes, float], float] = lambda recipe, shapes, active: 0
     # per token, of one coder with so many active latents: matrix products, forward and backward
@@ -95,6 +103,12 @@ class ArchitectureSpec(Spec):
     notation: str  # for people
     examples: tuple[str, ...]  # tested as examples of all others
     parse: Callable[[str], Layers | None]  # what follows the name -> its layers; None: not in this notation
+
+
+def _load(name: str) -> Any:
+    """The object of a "module:name"."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 AnySpec = TypeVar("AnySpec", bound=Spec)

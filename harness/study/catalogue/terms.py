@@ -73,6 +73,7 @@ PENALTIES = registry(
             build="harness.sae.penalties:relu_spread",
             every_pre_activation=True,
             memory=1.0,
+            gpu_memory=(0.0, 1.0),  # their gradient
             flops=_relu_flops,
         ),
         penalty(
@@ -87,6 +88,7 @@ PENALTIES = registry(
             build="harness.sae.penalties:relu_spread_at_unit_norm",
             every_pre_activation=True,
             memory=1.0,
+            gpu_memory=(0.0, 1.0),  # their gradient
             flops=_relu_flops,
         ),
         penalty(
@@ -114,6 +116,7 @@ OTHER_TERMS = registry(
             weight=_aux_weight,
             reads=("aux_k", "aux_weight"),
             memory=1.5,
+            gpu_memory=(2.0, 2.0),  # codes of the dead, dense, and what becomes of them
             flops=_aux_k_flops,
         ),
         TermSpec(
