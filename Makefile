@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: repro test suite lint demo browser peers ray chaos coverage screenshots bench gpu lock clean
+.PHONY: repro test suite lint demo browser peers ray chaos coverage screenshots bench gpu gpu-tests lock clean
 
 repro: .venv/.installed
 	dvc repro report@depth features@depth
@@ -61,6 +61,12 @@ bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .v
 # Checks and times a step on a GPU; two minutes. Needs only torch, Triton and what a cell imports.
 gpu:
 	$(PYTHON) -m benchmarks.gpu --out docs/gpu.md
+
+# Runs whole sweeps, captures and exports on a GPU; two minutes. `make gpu-tests ON=cpu` runs the same tests on a CPU.
+gpu-tests: ON := cuda
+gpu-tests: .venv/.test-installed
+	GPU_TESTS_ON=$(ON) python -m pytest -n 8 -m gpu tests/gpu --ignore tests/gpu/test_cells.py
+	GPU_TESTS_ON=$(ON) python -m pytest -n 8 --dist load -m gpu tests/gpu/test_cells.py
 
 # The pictures in the README, of the study that `make repro` ran.
 screenshots: .venv/.browser-installed
