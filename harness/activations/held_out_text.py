@@ -65,7 +65,10 @@ def read_held_out_text(store: Path, about: dict[str, Any]) -> HeldOutText:
     try:
         if sha256_of([file]) != about["sha256"]:
             raise UserError(f"{file}: its content is not what was written; make the activations again")
-        return HeldOutText(**load_file(file))
+        text = HeldOutText(**load_file(file))
+        if int(text.head().kept.sum()) != about["tokens"]:  # then models would run on other tokens than was said
+            raise UserError(f"{file}: was written by another version of harness; make the activations again")
+        return text
     except (OSError, SafetensorError) as failure:
         raise UserError(f"{file}: expected the held-out text: {failure}") from None
 

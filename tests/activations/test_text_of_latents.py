@@ -128,6 +128,13 @@ def test_a_store_without_all_of_its_text_is_refused(folders: Folders, tmp_path: 
         read_text(tmp_path, "cpu", ALL)
 
 
+def test_a_text_of_which_models_would_run_on_other_tokens_than_was_said_is_refused(folders: Folders) -> None:
+    """As one that held the head alone would be: its own head is a sixteenth of that."""
+    about = (read_record(folders.activations / MANIFEST) or {})["text"]
+    with pytest.raises(UserError, match="was written by another version of harness; make the activations again"):
+        read_held_out_text(folders.activations, about | {"tokens": about["tokens"] + 1})
+
+
 def test_the_activations_are_on_disk_and_a_full_disk_is_said(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
