@@ -14,6 +14,7 @@ ABSENT = (
 )
 
 
+@pytest.mark.chaos
 def test_every_contender_of_ours_makes_its_row():
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "step", "--only", "curve"]
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -50,6 +51,7 @@ def test_the_section_for_a_gpu_needs_what_a_cell_needs_and_does_with_a_cpu():
     assert any(line.startswith("| aten::") for line in operators)
 
 
+@pytest.mark.chaos
 def test_twelve_cells_on_a_streamed_pass_are_timed_alone_and_beside_the_model():
     command = [sys.executable, "-m", "benchmarks.gpu", "--quick", "--only", "stream", "--seconds", "0.2"]
     page = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -13,6 +13,8 @@ import pytest
 
 from tests.test_layering import PACKAGE
 
+pytestmark = pytest.mark.chaos
+
 NAME, LABEL = "first_bias", "the first decoder's largest bias"
 FUNCTION = """
 import os, pathlib, signal, time

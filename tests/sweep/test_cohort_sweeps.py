@@ -71,6 +71,7 @@ def test_all_cells_of_a_killed_worker_go_on_to_the_same_results(undisturbed, dat
     assert retries(tmp_path) == (4, 4)
 
 
+@pytest.mark.chaos
 def test_a_cell_that_is_too_large_fails_alone_and_harms_no_other(small_study, databases, monkeypatch):
     shutil.copytree(databases, "runs")
     text = small_study.read_text().replace("  latents: 64\n", "  lr: 1e-3\n").replace("25_000", "8_000")

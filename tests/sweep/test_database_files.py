@@ -28,6 +28,8 @@ from tests.sweep.recorded import assert_each_cell_once
 from tests.sweep.test_sweep import points, records
 from tests.test_cli import fails
 
+pytestmark = pytest.mark.chaos
+
 Process = multiprocessing.context.ForkProcess
 
 

@@ -53,6 +53,7 @@ def large_study(small_study) -> Path:
     return small_study
 
 
+@pytest.mark.chaos
 def test_the_first_of_many_cells_waits_for_no_trial_but_its_own(large_study):
     engine = Waiting()
     with suppress(KeyboardInterrupt):
@@ -61,6 +62,7 @@ def test_the_first_of_many_cells_waits_for_no_trial_but_its_own(large_study):
     assert 1 <= engine.trials[1] < CELLS / 4  # in POLL seconds
 
 
+@pytest.mark.chaos
 def test_all_cells_have_their_trials_in_the_end(large_study):
     large_study.write_text(large_study.read_text().replace(str(list(range(CELLS // 4))), "[0, 1, 2, 3, 4]"))
     assert sweep(large_study, Instant(10)).run(Console(quiet=True)).done == 20

@@ -15,6 +15,7 @@ from tests.test_cli import fails
 NAMES = ("a?b", "a%20b", "-a b;&#ä→{x}:y@[z]")
 
 
+@pytest.mark.chaos
 def test_databases_lie_in_their_workspace_whatever_it_is_called(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in NAMES:
