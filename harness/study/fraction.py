@@ -35,6 +35,7 @@ EXACT = 2**20  # of the kernel's values, which are then whole numbers
 STARTS, FEWEST_STARTS = 30, 4
 WORK = 2_000_000  # arms to exchange times candidates, over all starts
 MOST_CANDIDATES = 1500  # arms that are compared with each other at once
+TOLERANCE = 1e-9  # below which a singular value is 0: far above rounding, far below those of any part
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def balanced(points: tuple[Point, ...], arms: int, kept: int | None) -> Part:
     for free, held in _starts(model, arms, fixed, random):
         chosen = held + _exchange(strict, _exchange(smooth, free, held), held)
         off = int(strict[np.ix_(chosen, chosen)].sum())
-        full = np.linalg.matrix_rank(model[chosen]) == model.shape[1]
+        full = np.linalg.matrix_rank(model[chosen], TOLERANCE) == model.shape[1]
         if full and (best is None or off < best[0]):
             best = off, chosen
     assert best is not None, "the last start keeps independent arms"
@@ -185,7 +186,7 @@ def _orthonormal(points: Sequence[Point]) -> Array:
     import numpy as np
 
     left, sizes, _ = np.linalg.svd(_indicators(points), full_matrices=False)
-    kept: Array = left[:, sizes > 1e-9 * sizes[0]]
+    kept: Array = left[:, sizes > TOLERANCE * sizes[0]]
     return kept
 
 

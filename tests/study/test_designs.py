@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
+from harness.study import fraction
 from harness.study.arms import arms
 from harness.study.designed import designed
 from harness.study.fraction import balanced, main_effects
@@ -109,6 +110,20 @@ def test_a_fraction_is_the_same_whenever_it_is_made(load):
 
 
 LEVELS = st.lists(st.integers(2, 4), min_size=2, max_size=4)
+
+
+def test_rounding_makes_no_fraction_that_cannot_estimate_its_main_effects(monkeypatch):
+    """Of seven arms of a square, the most balanced have rank six; rounding differs from run to run."""
+    orthonormal = fraction._orthonormal
+    noise = np.random.default_rng(0).normal(scale=1e-14, size=(16, 7))
+    monkeypatch.setattr(fraction, "_orthonormal", lambda points: orthonormal(points) + noise)
+    balanced.cache_clear()
+    points = tuple(np.ndindex(4, 4))
+    for kept in range(len(points)):
+        part = balanced(points, 7, kept)
+        model = [[*np.eye(4)[points[place][0]], *np.eye(4)[points[place][1]]] for place in part.chosen]
+        assert np.linalg.matrix_rank(np.array(model)) == 7
+    balanced.cache_clear()
 
 
 @given(LEVELS, st.data())
