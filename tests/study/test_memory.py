@@ -154,7 +154,7 @@ def test_no_cells_need_nothing_and_the_hungriest_counts():
 
 # A stream of a language model that costs nothing, read to its end as a worker reads it.
 STREAMED = """
-import json, pathlib, sys
+import ctypes, json, mmap, pathlib, sys
 import numpy as np, torch
 from harness.activations.store import fingerprint_of
 from harness.activations.store_writer import StoreWriter
@@ -166,7 +166,8 @@ def status(name):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
 
 def make(number):
-    return [np.full((window, width), number, np.float16)]
+    pages = mmap.mmap(-1, 2 * window * width)  # as harness.activations.windows has them
+    return [torch.frombuffer(pages, dtype=torch.float16).view(window, width).fill_(number)]
 
 folder, window, width, windows = pathlib.Path(sys.argv[1]), *map(int, sys.argv[2:])
 writer = StoreWriter(folder, {"train": window, "held_out": 16}, width, "float16")
@@ -179,6 +180,7 @@ del writer
 data = Data(folder, torch.device("cpu"), lambda path, device: make)
 recipe = Recipe(latents=8, k=1, batch=1000, tokens=windows * window)
 torch.randn(1000, width).to(torch.float32, copy=True)
+ctypes.CDLL(None).malloc_trim(0)  # what making the store has left in the heap is not to hide what windows take
 before = status("VmRSS")
 pathlib.Path("/proc/self/clear_refs").write_text("5")
 with Prefetcher(lambda step: data.read(recipe, step), recipe.steps) as rows:
