@@ -58,7 +58,7 @@ bench: .venv/.test-installed .venv-peers/.installed .venv-sparsify/.installed .v
 	python -m benchmarks --peers --out docs/benchmarks.md
 	python -m benchmarks.capture --peers
 
-# Checks and times a step on a GPU; two minutes. Needs only torch, Triton and what a cell imports.
+# Checks and times steps, cohorts and a stream on a GPU; some five minutes. Needs only torch, Triton and what a cell imports.
 gpu:
 	$(PYTHON) -m benchmarks.gpu --out docs/gpu.md
 

@@ -2,7 +2,7 @@
 
 In one process. What a GPU machine needs is torch, Triton and what a cell imports; sparsify takes part where it is
 installed, and twelve cells are fed by a language model where `transformers` is. `make gpu` writes the page
-`docs/gpu.md`; it takes four minutes.
+`docs/gpu.md`; it takes some five minutes.
 """
 
 from __future__ import annotations

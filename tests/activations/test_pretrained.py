@@ -65,9 +65,9 @@ def test_captured_is_an_independent_forward_pass_to_the_bit(
 
 
 def hidden(model: torch.nn.Module, contexts: WindowOfContexts, batch: int) -> np.ndarray[Any, Any]:
-    """`output_hidden_states` after the second block, at the kept positions."""
-    ids = torch.from_numpy(contexts.ids)
-    mask = torch.ones_like(ids) if contexts.mask is None else torch.from_numpy(contexts.mask).long()
+    """`output_hidden_states` after the second block, at the kept positions, on the model's device."""
+    ids = torch.from_numpy(contexts.ids).to(model.device)
+    mask = torch.ones_like(ids) if contexts.mask is None else torch.from_numpy(contexts.mask).long().to(ids.device)
     rows = []
     for start in range(0, len(ids), batch):
         here = slice(start, start + batch)
@@ -78,7 +78,7 @@ def hidden(model: torch.nn.Module, contexts: WindowOfContexts, batch: int) -> np
                 given["position_ids"] = (mask[here].cumsum(1) - 1).clamp(min=0)
         with torch.no_grad():
             states = model(ids[here], output_hidden_states=True, **given).hidden_states[2]
-        rows.append(states.numpy()[contexts.kept[here]])
+        rows.append(states.float().cpu().numpy()[contexts.kept[here]])
     return np.concatenate(rows)
 
 

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from harness.activations.capture_windows import capture_windows
-from harness.activations.contexts import WindowOfContexts
 from harness.activations.documents import Split
 from harness.activations.store import ActivationStore
 from harness.activations.windows import WindowMaker
 from tests.activations.pretrained_models import ARCHITECTURES, save_model, save_text, source_file
-from tests.activations.test_pretrained import LAYOUTS
+from tests.activations.test_pretrained import LAYOUTS, hidden
 from tests.gpu.commands import ON
 
 ROUNDED = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}  # of the root mean square
@@ -67,24 +66,6 @@ def made(maker: WindowMaker, split: Split, windows: int) -> np.ndarray:
     """All tokens of a split, the last window made first."""
     found = [torch.as_tensor(maker.window(split, index)[0]) for index in reversed(range(windows))]
     return torch.cat(found[::-1]).cpu().numpy()
-
-
-def hidden(model: torch.nn.Module, contexts: WindowOfContexts, batch: int) -> np.ndarray:
-    """`output_hidden_states` after the second block, at the kept positions, of the same contexts together."""
-    ids = torch.from_numpy(contexts.ids).to(ON)
-    mask = torch.ones_like(ids) if contexts.mask is None else torch.from_numpy(contexts.mask).long().to(ON)
-    rows = []
-    for start in range(0, len(ids), batch):
-        here = slice(start, start + batch)
-        given = {}
-        if not mask[here].all():
-            given["attention_mask"] = mask[here]
-            if not mask[here, 0].all():
-                given["position_ids"] = (mask[here].cumsum(1) - 1).clamp(min=0)
-        with torch.no_grad():
-            states = model(ids[here], output_hidden_states=True, **given).hidden_states[2]
-        rows.append(states.float().cpu().numpy()[contexts.kept[here]])
-    return np.concatenate(rows)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="needs accelerate")
