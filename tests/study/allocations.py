@@ -6,6 +6,7 @@ The code is that of a GPU, but for what needs one: graphs, and what asks whether
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -55,6 +56,11 @@ class Allocations(TorchDispatchMode):
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
     """Fake tensors take the ways of a GPU's."""
+    take_the_ways_of_a_gpu(monkeypatch, lambda kernel, grid: lambda *arguments, **options: None)
+
+
+def take_the_ways_of_a_gpu(monkeypatch: pytest.MonkeyPatch, launch: Callable[..., object]) -> None:
+    """launch: in place of Triton's own, which `kernel[grid]` calls."""
 
     def clip(parameters, limit):  # on a CPU it asks for the norm
         gradients = [p for p in parameters if p.grad is not None]
@@ -63,7 +69,7 @@ def as_on_a_gpu(monkeypatch):
 
     launched = pytest.importorskip("triton.runtime.jit").KernelInterface
     orthogonalise = muon.orthogonalise
-    monkeypatch.setattr(launched, "__getitem__", lambda kernel, grid: lambda *arguments, **options: None)
+    monkeypatch.setattr(launched, "__getitem__", launch)
     monkeypatch.setattr(gpu, "DEVICES", {"cpu"})
     monkeypatch.setattr(native, "library", lambda: None)
     monkeypatch.setattr(shortlist, "has_bfloat16", lambda: False)
