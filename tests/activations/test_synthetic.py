@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -172,6 +173,22 @@ def test_the_same_file_makes_the_same_store_and_another_seed_another(tmp_path: P
     assert again.manifest == first.manifest
     assert other.fingerprint != first.fingerprint
     assert other.manifest["synthetic"] != first.manifest["synthetic"]
+
+
+@pytest.mark.parametrize("kernels", ["Nehalem", "Haswell"])
+def test_other_kernels_for_products_make_the_same_store(tmp_path: Path, kernels: str) -> None:
+    changes = {"dtype": "float16", "width": 32, "features": 400, "nonlinearity": 0.5, "noise": 0.1}
+    wanted = source(tmp_path, **changes)
+    here = make_synthetic(wanted, tmp_path / "here")
+    code = (
+        "import sys; from pathlib import Path; from harness.sources.kinds import load_source; "
+        "from harness.activations.synthetic import make_synthetic; "
+        "make_synthetic(load_source(Path(sys.argv[1])), Path(sys.argv[2]))"
+    )
+    environment = os.environ | {"OPENBLAS_CORETYPE": kernels, "OPENBLAS_NUM_THREADS": "1"}
+    there = [sys.executable, "-c", code, str(wanted.path), str(tmp_path / "there")]
+    assert subprocess.run(there, env=environment).returncode == 0
+    assert ActivationStore.open(tmp_path / "there").fingerprint == here["fingerprint"]
 
 
 def test_the_splits_are_other_draws_of_the_same_features(tmp_path: Path) -> None:
