@@ -47,3 +47,8 @@ def test_all_kernels_compile_for_an_h100_and_fit(tmp_path):
 def test_those_of_every_recipe_do_on_other_gpus(tmp_path, architecture):
     kernels = compiled(tmp_path, "cuda", architecture, "--all")
     assert max(shared for _, shared in kernels) <= 1024 * ROOM[architecture]
+
+
+@pytest.mark.chaos
+def test_those_of_every_recipe_do_on_an_mi300(tmp_path):
+    assert compiled(tmp_path, "hip", "gfx942", "--all")

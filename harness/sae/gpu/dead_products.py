@@ -161,8 +161,11 @@ def takes(dense: Tensor, *others: Tensor) -> bool:
 def precision() -> str:
     """How float32 operands are multiplied: in tf32 where torch does that, otherwise exactly to about 2^-21.
 
-    Three products of tf32 take half the time of the GPU's float32 units at the most.
+    Three products of tf32 take half the time of the GPU's float32 units at the most. AMD's GPUs, for which Triton
+    has neither, multiply float32.
     """
+    if torch.version.hip:
+        return "ieee"
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
