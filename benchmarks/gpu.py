@@ -2,13 +2,15 @@
 
 In one process. What a GPU machine needs is torch, Triton and what a cell imports; sparsify takes part where it is
 installed, and twelve cells are fed by a language model where `transformers` is. `make gpu` writes the page
-`docs/gpu.md`, table after table; it takes some five minutes.
+`docs/gpu.md`, table after table; it takes some five minutes. The page of another GPU stays, which estimates and
+tests may go by: then this one's is beside it, with the GPU's name.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import re
 import statistics
 import sys
 import time
@@ -297,6 +299,15 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+def _own(page: Path, name: str) -> Path:
+    """The page, or one beside it if that is of another GPU."""
+    if not page.exists() or f" on {name}, torch " in page.read_text(encoding="utf-8"):
+        return page
+    own = page.with_stem(f"{page.stem}_{re.sub(r'[^a-z0-9]+', '_', name.lower())}")
+    print(f"{page} is of another GPU: this one's page is {own}", file=sys.stderr, flush=True)
+    return own
+
+
 def main() -> None:
     """Print the page, or write it where `--out` says; what is measured is kept, whatever comes after it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
@@ -315,12 +326,13 @@ def main() -> None:
     effort = SHORT if options.quick else FULL
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
     page = f"# A step on a GPU\n\nMeasured {time.strftime('%F')} on {name}, torch {torch.__version__}.\n\n"
-    if not options.out:
+    out = options.out and _own(options.out, name)
+    if out is None:
         print(page, end="")
     for part in tables(effort, quick=options.quick, only=options.only, seconds=options.seconds, text=text):
         page += part
-        if options.out:
-            options.out.write_text(page, encoding="utf-8")
+        if out is not None:
+            out.write_text(page, encoding="utf-8")
         else:
             print(part, end="", flush=True)
 

@@ -116,6 +116,22 @@ def test_tables_are_on_the_page_as_soon_as_they_are_made(monkeypatch, tmp_path):
     assert "the first table" in page.read_text()
 
 
+def test_the_page_of_another_gpu_stays(monkeypatch, tmp_path):
+    """The estimates of `harness plan` go by it, and tests hold them against it."""
+    page, own = tmp_path / "gpu.md", tmp_path / "gpu_a_cpu.md"
+    page.write_text("Measured 2026-11-26 on NVIDIA H200, torch 2.11.0.\n")
+    monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--quick", "--only", "steps", "--out", str(page)])
+    for figures in ("first", "second"):
+        monkeypatch.setattr(gpu, "by_precision", lambda *_, figures=figures: figures)
+        gpu.main()
+        assert figures in own.read_text()
+    assert "NVIDIA H200" in page.read_text()
+    page.unlink()
+    gpu.main()
+    assert "on a CPU, torch" in page.read_text()
+
+
 def test_without_a_gpu_the_page_of_another_machine_stays(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(gpu.torch.cuda, "is_available", lambda: False)
     page = tmp_path / "gpu.md"
