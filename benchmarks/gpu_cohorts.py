@@ -103,6 +103,7 @@ def at_once(trial: Trial, folder: Path, device: torch.device, large: float) -> s
     """Small cells one after the other and at once; `large`: FLOPs per millisecond of a large one's step."""
     data = _data(trial, folder, device)
     usual, first = cells_at_once(_recipes(trial).values()), None
+    _alone(trial, data)  # with it the kernels of evaluation: the first row is not to be timed compiling them
     rows: list[list[Value]] = []
     for count in AT_ONCE if device.type == "cuda" else (1,):
         run = _cohort(trial, data, at_once=count)

@@ -154,6 +154,19 @@ def test_no_graphs_of_before_are_in_the_memory_of_what_is_measured(monkeypatch, 
     assert len(forgotten) == 7
 
 
+def test_kernels_of_evaluation_are_compiled_before_small_cells_are_timed(monkeypatch, tmp_path):
+    """A machine is new when this runs, and Triton's cache empty."""
+    done: list[str] = []
+
+    def noted(name, function):
+        return lambda *given, **named: (done.append(name), function(*given, **named))[1]
+
+    monkeypatch.setattr(gpu_cohorts, "curve_point", noted("evaluated", gpu_cohorts.curve_point))
+    monkeypatch.setattr(gpu_cohorts, "_cohort", noted("timed", gpu_cohorts._cohort))
+    gpu_cohorts.at_once(gpu_cohorts.QUICK, tmp_path / "store", torch.device("cpu"), 1.0)
+    assert done == ["evaluated", "timed"]
+
+
 def test_cells_of_one_row_are_gone_when_the_next_ones_are_made(monkeypatch):
     class Weights:
         def state(self) -> dict[str, torch.Tensor]:
@@ -170,6 +183,7 @@ def test_cells_of_one_row_are_gone_when_the_next_ones_are_made(monkeypatch):
         return gpu_cohorts.Run(1.0, 1.0, None, {"cell 0": one})
 
     monkeypatch.setattr(gpu_cohorts, "_cohort", cohort)
+    monkeypatch.setattr(gpu_cohorts, "_alone", lambda *_: 1.0)
     monkeypatch.setattr(gpu_cohorts, "_data", lambda *_: None)
     page = gpu_cohorts.at_once(gpu_cohorts.SMALL, Path(), torch.device("cuda"), 1.0)
     assert page.count("| the same |") == len(gpu_cohorts.AT_ONCE)
