@@ -14,6 +14,7 @@ import torch
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
+from harness.commands import sweeping
 from harness.estimates.estimate import Estimate
 from harness.estimates.machine import cpu, model_speed
 from harness.estimates.spending import size
@@ -187,6 +188,15 @@ def test_two_workers_on_one_gpu_share_its_time_and_its_memory(small_study, capsy
     assert prices[1] == pytest.approx(prices[0], rel=0.1)  # both prepare cells at the same time
     room = [float(re.findall(r"of ([\d.]+) GB that there is for cells", text)[0]) for text in (one, two)]
     assert room[1] == pytest.approx(room[0] / 2, rel=0.05)
+
+
+def test_a_gpu_whose_driver_is_too_old_for_torch_is_none(monkeypatch):
+    """NVIDIA's management library counts it, and torch takes its word."""
+    monkeypatch.setattr(sweeping, "Path", lambda _: SimpleNamespace(glob=lambda name: ["/dev/nvidia0"]))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for usable in (True, False):
+        monkeypatch.setattr("torch.cuda.is_available", lambda usable=usable: usable)
+        assert sweeping.count_gpus() == usable
 
 
 def test_a_part_of_a_gpu_is_not_planned_as_if_it_were_all_of_it(small_study, capsys, monkeypatch):
