@@ -2,18 +2,21 @@
 
 In one process. What a GPU machine needs is torch, Triton and what a cell imports; sparsify takes part where it is
 installed, and twelve cells are fed by a language model where `transformers` is. `make gpu` writes the page
-`docs/gpu.md`; it takes some five minutes.
+`docs/gpu.md`, table after table; it takes some five minutes. The page of another GPU stays, which estimates and
+tests may go by: then this one's is beside it, with the GPU's name.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import re
 import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import gpu_bits, gpu_cohorts, gpu_memory, gpu_peers, gpu_shortlist
 from benchmarks.shape import LR, QUICK, Batches, Shape, activations
-from benchmarks.table import Value, table
+from benchmarks.table import Value, table, why
 from benchmarks.turns import Effort
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
+from harness.training.graph import forget_shared_memory
 from harness.training.precision import float32_products
 
 Step = Callable[[Tensor], Any]
@@ -66,21 +70,26 @@ FULL = Effort(rounds=5, steps=10, threads=2)
 SHORT = Effort(rounds=1, steps=1, threads=2)
 
 
-def section(
+def section(effort: Effort, *, quick: bool) -> str:
+    """All tables, or that there is no GPU; `quick` makes do with a CPU."""
+    if not (torch.cuda.is_available() or quick):
+        return "Left out: torch finds no GPU on this machine.\n"
+    return "".join(tables(effort, quick=quick))
+
+
+def tables(
     effort: Effort,
     *,
     quick: bool,
     only: Sequence[str] | None = None,
     seconds: float = STREAMED,
     text: tuple[Path, Path] | None = None,
-) -> str:
-    """All tables, or those of some names, or that there is no GPU; `quick` makes do with a CPU.
+) -> Iterator[str]:
+    """All tables, or those of some names, each as soon as it is made.
 
     A table that fails says so in its place. seconds: of the streamed pass. text: what is streamed, a parquet file
     and the folder of a tokenizer.
     """
-    if not (torch.cuda.is_available() or quick):
-        return "Left out: torch finds no GPU on this machine.\n"
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sizes, main = (QUICK, QUICK[0]) if quick else (SIZES, MAIN)
     torch.manual_seed(0)
@@ -106,12 +115,10 @@ def section(
             lambda: _stream(device, seconds, text, quick=quick),
         ),
     }
-    page = ""
     for name, (title, make) in parts.items():
         if only is None or name in only:
             print(f"{title} ...", file=sys.stderr, flush=True)
-            page += f"### {title}\n\n{_made(make)}\n"
-    return page
+            yield f"### {title}\n\n{_made(make)}\n"
 
 
 def _stream(device: torch.device, seconds: float, text: tuple[Path, Path] | None, *, quick: bool) -> str:
@@ -140,17 +147,16 @@ def by_precision(sizes: Sequence[Shape], effort: Effort, device: torch.device) -
         names = ("product alone, ms", "step, ms", "memory at its peak, MiB", "as plan says, MiB")
         times: dict[str, list[Value]] = {name: [] for name in names}
         for precision in PRECISIONS:
-            ms, peak = _measured(_cell(shape, precision, device), batch, effort, device)
-            times["product alone, ms"].append(
-                _measured(_product(shape, precision, device), batch, effort, device)[0]
-            )
+            ms, peak = _tried(_cell(shape, precision, device), batch, effort, device)
+            times["product alone, ms"].append(_tried(_product(shape, precision, device), batch, effort, device)[0])
             times["step, ms"].append(ms)
             times["memory at its peak, MiB"].append(peak)
             times["as plan says, MiB"].append(_planned(shape, precision))
         name = str(shape)
         rows += [[name, what, *each] for what, each in times.items()]
-        if (peer := gpu_peers.sparsify(shape, device)) is not None:
-            rows.append([name, "sparsify, ms", None, None, _measured(lambda: peer, batch, effort, device)[0]])
+        if gpu_peers.has_sparsify():
+            peer = partial(gpu_peers.sparsify, shape, device)
+            rows.append([name, "sparsify, ms", None, None, _tried(peer, batch, effort, device)[0]])
         rows.append([name, "wanted, ms", None, None, wanted])
     return table(["d, latents, k, batch", "", *PRECISIONS], rows)
 
@@ -163,9 +169,10 @@ def by_variant(shape: Shape, effort: Effort, device: torch.device) -> str:
         changes = (
             {**changes, "aux_k": min(changes["aux_k"], shape.latents // 8)} if "aux_k" in changes else changes
         )
-        ms, peak = _measured(_cell(shape, PROFILED, device, changes), batch, effort, device)
-        waits = gpu_bits.waits(_cell(shape, PROFILED, device, changes)(), batch())
-        rows.append([name, ms, wanted, peak, _planned(shape, PROFILED, changes), ", ".join(waits) or "none"])
+        made = _cell(shape, PROFILED, device, changes)
+        ms, peak = _tried(made, batch, effort, device)
+        waits = None if isinstance(ms, str) else ", ".join(gpu_bits.waits(made(), batch())) or "none"
+        rows.append([name, ms, wanted, peak, _planned(shape, PROFILED, changes), waits])
     return table(["", "ms", "wanted", "MiB", "as plan says", "waits"], rows)
 
 
@@ -245,11 +252,22 @@ def _product(shape: Shape, precision: str, device: torch.device) -> Callable[[],
     return made
 
 
+def _tried(
+    make: Callable[[], Step], batch: Batches, effort: Effort, device: torch.device
+) -> tuple[Value, int | None]:
+    """As `_measured`; of what fails, as where a GPU is too small, why: the other rows are worth having."""
+    try:
+        return _measured(make, batch, effort, device)
+    except Exception as failure:
+        return why(failure), None
+
+
 def _measured(
     make: Callable[[], Step], batch: Batches, effort: Effort, device: torch.device
 ) -> tuple[float, int | None]:
     """Milliseconds of a step, the median of groups of steps; MiB of the device at the peak, batches left out."""
     gc.collect()  # cells and optimizers of before hang together in circles
+    forget_shared_memory()  # of their graphs, which others cannot use
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -281,8 +299,17 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
+def _own(page: Path, name: str) -> Path:
+    """The page, or one beside it if that is of another GPU."""
+    if not page.exists() or f" on {name}, torch " in page.read_text(encoding="utf-8"):
+        return page
+    own = page.with_stem(f"{page.stem}_{re.sub(r'[^a-z0-9]+', '_', name.lower())}")
+    print(f"{page} is of another GPU: this one's page is {own}", file=sys.stderr, flush=True)
+    return own
+
+
 def main() -> None:
-    """Print the page, or write it."""
+    """Print the page, or write it where `--out` says; what is measured is kept, whatever comes after it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, on a CPU if need be")
     parser.add_argument("--only", choices=NAMES, action="append", help="a table; may be given several times")
@@ -294,14 +321,20 @@ def main() -> None:
     if (options.text is None) != (options.tokenizer is None):
         parser.error("--text and --tokenizer: expected both or none")
     text = (options.text, options.tokenizer) if options.text else None
+    if not (options.quick or torch.cuda.is_available()):
+        parser.error("torch finds no GPU on this machine; --quick makes do with a CPU")
     effort = SHORT if options.quick else FULL
-    body = section(effort, quick=options.quick, only=options.only, seconds=options.seconds, text=text)
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
-    page = f"# A step on a GPU\n\nMeasured {time.strftime('%F')} on {name}, torch {torch.__version__}.\n\n{body}"
-    if options.out:
-        options.out.write_text(page, encoding="utf-8")
-    else:
-        print(page)
+    page = f"# A step on a GPU\n\nMeasured {time.strftime('%F')} on {name}, torch {torch.__version__}.\n\n"
+    out = options.out and _own(options.out, name)
+    if out is None:
+        print(page, end="")
+    for part in tables(effort, quick=options.quick, only=options.only, seconds=options.seconds, text=text):
+        page += part
+        if out is not None:
+            out.write_text(page, encoding="utf-8")
+        else:
+            print(part, end="", flush=True)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from harness.training.cell import Cell
 from harness.training.checkpoint import Checkpoints
 from harness.training.cohort import Cohort
 from harness.training.data import Batches, Data
+from harness.training.graph import forget_shared_memory
 from harness.training.streams import streams_of
 from harness.training.trainer import NextBatch, Samples, Stopwatch, curve_point, save, train
 
@@ -102,6 +103,7 @@ def at_once(trial: Trial, folder: Path, device: torch.device, large: float) -> s
     """Small cells one after the other and at once; `large`: FLOPs per millisecond of a large one's step."""
     data = _data(trial, folder, device)
     usual, first = cells_at_once(_recipes(trial).values()), None
+    _alone(trial, data)  # with it the kernels of evaluation: the first row is not to be timed compiling them
     rows: list[list[Value]] = []
     for count in AT_ONCE if device.type == "cuda" else (1,):
         run = _cohort(trial, data, at_once=count)
@@ -110,6 +112,7 @@ def at_once(trial: Trial, folder: Path, device: torch.device, large: float) -> s
         share = trial.cells * _flops(trial) / run.ms / large
         name = f"{count}, as a sweep does" if count == usual else str(count)
         rows.append([name, run.ms / trial.cells, run.host_ms / trial.cells, share, run.mib, same])
+        del run  # its cells and graphs are not to lie there beside the next ones
     heads = ["at once", "ms per cell's step", "processor, ms", f"FLOPs of large (wanted: {WANTED_SMALL})"]
     return table([f"{trial.cells} cells, {trial.shape}: {heads[0]}", *heads[1:], "MiB", "bits"], rows)
 
@@ -174,6 +177,7 @@ class _Watch:
 def _cohort(trial: Trial, data: Data, at_once: int) -> Run:
     """Train cells as a worker does, without checkpoints."""
     gc.collect()  # cells of before
+    forget_shared_memory()  # as a worker does between two jobs: of other streams' graphs, and of larger cells'
     gpu = data.device.type == "cuda"
     if gpu:
         torch.cuda.empty_cache()

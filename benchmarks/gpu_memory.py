@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.shape import LR, Shape, activations
-from benchmarks.table import Value, table
+from benchmarks.table import Value, table, why
 from harness.study.catalogue import OPTIMIZERS, PENALTIES, SPARSIFIERS
 from harness.study.memory import Memory
 from harness.study.plan import cost
@@ -135,7 +135,7 @@ def _figures(shape: Shape, kind: Kind, data: torch.Tensor) -> Iterator[Value]:
     try:
         peaks = measured(shape, kind, data)
     except Exception as failure:  # the others are worth having all the same
-        return iter([f"{type(failure).__name__}: {failure}".splitlines()[0][:80], *[None] * 5])
+        return iter([why(failure), *[None] * 5])
     if kind.micro_batches > 1:
         return iter([_mib(peaks.step), None, None, _mib(peaks.reserved), None, None])
     plan = predicted(shape, kind.changes, kind.target_width)

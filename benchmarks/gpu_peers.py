@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -11,12 +12,15 @@ from torch import Tensor
 from benchmarks.shape import LR, Shape
 
 
-def sparsify(shape: Shape, device: torch.device) -> Callable[[Tensor], Any] | None:
-    """Its trainer's step on a batch [B, D], in autocast to bfloat16, by its kernels; None without the package."""
-    try:
-        from sparsify import SparseCoder, SparseCoderConfig
-    except ImportError:
-        return None
+def has_sparsify() -> bool:
+    """Whether its package is there."""
+    return find_spec("sparsify") is not None
+
+
+def sparsify(shape: Shape, device: torch.device) -> Callable[[Tensor], Any]:
+    """Its trainer's step on a batch [B, D], in autocast to bfloat16, by its kernels."""
+    from sparsify import SparseCoder, SparseCoderConfig
+
     config = SparseCoderConfig(num_latents=shape.latents, k=shape.k)
     sae = SparseCoder(shape.width, config, device, dtype=torch.float32)
     optimizer = torch.optim.Adam(sae.parameters(), lr=LR)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.shape import LR, Batches, Shape, activations
-from benchmarks.table import Value, table
+from benchmarks.table import Value, table, why
 from harness.sae.gpu import shortlist
 from harness.sae.topk import top_k
 from harness.study.recipe import Recipe
@@ -24,14 +24,21 @@ def shortlists(sizes: Sequence[Shape], device: torch.device) -> str:
     set differs from that of the float32 product, and by more than rounding."""
     rows: list[list[Value]] = []
     for shape in sizes:
-        x, weight, bias = _trained(shape, device)
-        if not shortlist.pays(x, shape.latents, shape.k):
-            rows.append([str(shape), None, None, None, None])
-            continue
-        candidates, left = _candidates(x, weight, bias, shape.k)
-        other, beyond = _differences(x, weight, bias, shape.k)
-        rows.append([str(shape), candidates, f"{left} of {len(x):,}", other, beyond])
+        try:
+            rows.append([str(shape), *_compared(shape, device)])
+        except Exception as failure:  # the others are worth having all the same
+            rows.append([str(shape), why(failure), None, None, None])
     return table(["d, latents, k, batch", "candidates / k", "unproved", "other set", "beyond rounding"], rows)
+
+
+def _compared(shape: Shape, device: torch.device) -> list[Value]:
+    """Nothing where there is no shortlist."""
+    x, weight, bias = _trained(shape, device)
+    if not shortlist.pays(x, shape.latents, shape.k):
+        return [None, None, None, None]
+    candidates, left = _candidates(x, weight, bias, shape.k)
+    other, beyond = _differences(x, weight, bias, shape.k)
+    return [candidates, f"{left} of {len(x):,}", other, beyond]
 
 
 def _trained(shape: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

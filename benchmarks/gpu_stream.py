@@ -28,7 +28,7 @@ from harness.activations.windows import WindowMaker
 from harness.estimates.machine import model_speed, stream_rate
 from harness.sources.model_cost import ModelCost
 from harness.study.recipe import Recipe
-from harness.study.step_time import DEVICES
+from harness.study.step_time import DEVICES, known_device
 from harness.training.cell import Cell
 from harness.training.cohort import Cohort, Stopped
 from harness.training.data import FIRST, Batches, Data
@@ -80,10 +80,10 @@ def _alone(store: Path, cells: list[Cell], scale: Scale, device: torch.device) -
 
 def _planned(scale: Scale, cost: ModelCost, device: torch.device) -> float | None:
     """Tokens per second, as a plan has them; None for a GPU that it does not know."""
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "a CPU"
-    known = next((found for key, found in DEVICES.items() if key.upper() in name), None)
-    if known is None:
+    name = known_device(torch.cuda.get_device_name()) if device.type == "cuda" else None
+    if name is None:
         return None
+    known = DEVICES[name]
     step = known.seconds(_recipe(scale), scale.shape.width)
     return stream_rate(
         CELLS * step, scale.shape.batch, cost.flops_per_token / model_speed(known, cost.bytes_per_number)

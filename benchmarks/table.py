@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -13,6 +14,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Value]]) -> str:
     right = [all(not isinstance(row[column], str) for row in rows) for column in range(len(heads))]
     lines = [heads, ["--:" if numbers else "---" for numbers in right], *([_text(v) for v in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def why(failure: Exception) -> str:
+    """Why a figure is missing, short enough for its place; standard error gets all of it."""
+    traceback.print_exception(failure)
+    return f"{type(failure).__name__}: {failure}".splitlines()[0][:80]
 
 
 def _text(value: Value) -> str:

@@ -3,15 +3,18 @@
 import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from harness.activations.store import ActivationStore
 from harness.cli import main
+from harness.commands import sweeping
 from harness.estimates.estimate import Estimate
 from harness.estimates.machine import cpu, model_speed
 from harness.estimates.spending import size
@@ -22,7 +25,9 @@ from harness.study.arms import arms
 from harness.study.known import known
 from harness.study.recipe import Recipe
 from harness.study.spec import Study, load_study
-from harness.study.step_time import DEVICES
+from harness.study.step_time import DEVICES, known_device
+from harness.training import graph
+from harness.workers import step_clock
 from harness.workers.cell_folder import CellFolder
 from harness.workspace import Workspace
 from tests.conftest import WIDTH
@@ -183,6 +188,49 @@ def test_two_workers_on_one_gpu_share_its_time_and_its_memory(small_study, capsy
     assert prices[1] == pytest.approx(prices[0], rel=0.1)  # both prepare cells at the same time
     room = [float(re.findall(r"of ([\d.]+) GB that there is for cells", text)[0]) for text in (one, two)]
     assert room[1] == pytest.approx(room[0] / 2, rel=0.05)
+
+
+def test_a_gpu_whose_driver_is_too_old_for_torch_is_none(monkeypatch):
+    """NVIDIA's management library counts it, and torch takes its word."""
+    monkeypatch.setattr(sweeping, "Path", lambda _: SimpleNamespace(glob=lambda name: ["/dev/nvidia0"]))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for usable in (True, False):
+        monkeypatch.setattr("torch.cuda.is_available", lambda usable=usable: usable)
+        assert sweeping.count_gpus() == usable
+
+
+def test_a_part_of_a_gpu_is_not_planned_as_if_it_were_all_of_it(small_study, capsys, monkeypatch):
+    name = "NVIDIA H100 80GB HBM3 MIG 1g.10gb"
+    monkeypatch.setattr(import_module("harness.commands.plan"), "count_gpus", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: name)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: SimpleNamespace(total_memory=10 * 2**30))
+    text = planned(capsys, small_study)
+    assert f"no figures for {name}: estimated as for an A100; use --measure" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100"),
+        ("NVIDIA H200", "h200"),
+        ("NVIDIA A100-SXM4-80GB", "a100"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", None),
+        ("Tesla T4", None),
+    ],
+)
+def test_gpus_are_known_by_their_product_names(name, known):
+    assert known_device(name) == known
+
+
+def test_the_graphs_of_one_timed_recipe_leave_the_next_one_their_memory(monkeypatch, capsys):
+    forgotten: list[str] = []
+    monkeypatch.setattr(graph, "_anchor", SimpleNamespace(cache_clear=lambda: forgotten.append("pool")))
+    recipe = asdict(Recipe(latents=64, k=4, tokens=8_000, batch=128, lr=1e-3))
+    asked = {"width": 16, "target_width": None, "device": "cpu", "threads": torch.get_num_threads(), "seconds": 0}
+    monkeypatch.setattr("sys.stdin", StringIO(json.dumps({"recipes": [recipe, recipe], **asked})))
+    step_clock.main()
+    assert capsys.readouterr().out.count('"step"') == len(forgotten) == 2
 
 
 def refusal(capsys, *arguments: str) -> str:

@@ -99,10 +99,10 @@ def _gpus_here(widths: Widths, workers: int, gpus: int) -> Machine:
     import torch
 
     from harness.estimates.machine import gpu, sharing
-    from harness.study.step_time import DEVICES
+    from harness.study.step_time import known_device
 
     name, memory = torch.cuda.get_device_name(0), torch.cuda.get_device_properties(0).total_memory
-    known = next((key for key in DEVICES if key.upper() in name), None)
+    known = known_device(name)
     machine = gpu(known or "a100", widths, workers)
     basis = machine.basis if known else f"no figures for {name}: estimated as for an A100; use --measure"
     label = f"{workers} × {name}" if workers <= gpus else f"{workers} workers on {gpus} × {name}"

@@ -195,7 +195,7 @@ def _options(options: Namespace, gpus: int, cpus: int, *, cluster: bool = False)
 
 
 def count_gpus() -> int:
-    """GPUs that torch can use, by its own count.
+    """GPUs that torch can use, by its own count. None where the driver is too old for it, which it warns of.
 
     Importing torch takes two seconds, so it is imported only if a driver has made one of the device files without
     which torch finds no GPU (NVIDIA's, those of NVIDIA's boards, AMD's, that of Linux on Windows).
@@ -204,7 +204,7 @@ def count_gpus() -> int:
         return 0
     import torch
 
-    return torch.cuda.device_count()
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0  # the former counts what it cannot use
 
 
 def cpu_count() -> int:

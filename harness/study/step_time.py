@@ -8,6 +8,7 @@ twice as fast or slow, so `harness plan --measure` or cells that are done replac
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -162,3 +163,10 @@ DEVICES = {
         "NVIDIA A100 80GB (SXM)", {"bfloat16": 312e12, "tf32": 156e12, "float32": 19.5e12}, 2.04e12, 80 * 10**9
     ),
 }
+
+
+def known_device(name: str) -> str | None:
+    """The name in `DEVICES` of a GPU with this product name; None for others, and for a part of one (MIG)."""
+    if " MIG " in name:
+        return None
+    return next((key for key in DEVICES if re.search(rf"\b{key}\b", name, re.IGNORECASE)), None)

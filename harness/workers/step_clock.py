@@ -25,6 +25,7 @@ from harness.sources.model_cost import model_sizes
 from harness.study.flops import mean_active
 from harness.study.recipe import Recipe
 from harness.training.cell import Cell
+from harness.training.graph import forget_shared_memory
 
 UNTIMED = 5  # steps: allocations, compiled kernels, a graph on a GPU
 FEWEST = 5  # timed steps
@@ -54,6 +55,7 @@ def main() -> None:
     for recipe in asked.recipes:
         _say(partial(_step, Recipe(**recipe), asked, device))
         gc.collect()
+        forget_shared_memory()  # of its graph, which the next recipe's steps cannot use
     if asked.model is not None:
         _say(partial(_model, asked.model, asked, device))
 

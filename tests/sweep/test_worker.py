@@ -245,6 +245,31 @@ def test_a_result_says_how_its_thresholds_were_set(start, sparsifier):
     assert "calibration" not in folder("top-k").result()
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be reported later"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
+        RuntimeError("Triton Error [CUDA]: out of memory"),
+    ],
+    ids=["torch's allocator", "driver", "cuBLAS", "cuSOLVER", "Triton"],
+)
+def test_a_full_gpu_is_out_of_memory_whoever_asked_for_more(small_study, failure):
+    """The cell is then tried again in micro-batches, and the worker goes on: nothing is wrong with its GPU."""
+
+    def full() -> Data:
+        raise failure
+
+    ended: dict[str, str] = {}
+    Cohort({"one": run_cell(folder("one").path, RECIPE, full)}, ended.__setitem__).train(
+        lambda step: torch.zeros(128, 16), seconds=1e9
+    )
+    assert ended == {"one": "out_of_memory"}
+    assert folder("one").failure() is None
+
+
 def test_an_error_that_disables_the_gpu_ends_the_worker_and_not_the_cells(small_study):
     """Each is then tried again alone, as after a kill: the error may be a neighbour's."""
 
