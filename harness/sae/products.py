@@ -1,4 +1,4 @@
-"""How float32 products on a GPU are taken is a setting of the whole process, which holds for all its threads."""
+"""How a GPU takes float32 and float16 products is a setting of the whole process, for all its threads."""
 
 from __future__ import annotations
 

@@ -39,6 +39,7 @@ class Graph:
         self._batch: Sequence[Tensor] = ()  # of the step before; where the graph reads it
         self._copies = False  # whether that is a place of its own
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._gradients: Sequence[Tensor | None] = ()  # where it leaves them
 
     def __call__(self, work: Callable[..., Any], batch: Sequence[Tensor], like: Hashable) -> None:
         """Take one step on the tensors of a batch, each [B, D].
@@ -119,6 +120,6 @@ def _anchor(stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
     It is kept, since torch fails where memory of graphs that are all gone is to be shared once more.
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+    with _no_garbage(), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         torch.zeros(1, device=stream.device)
     return graph

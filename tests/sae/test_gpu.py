@@ -1,5 +1,7 @@
 """The kernels for GPUs against float64: on a GPU if there is one, else by Triton's interpreter (conftest.py)."""
 
+import subprocess
+
 import pytest
 import torch
 
@@ -310,3 +312,35 @@ def test_what_products_in_bfloat16_read_moves_with_the_weights(sparsifier):
         for coder in one.sae.stack():
             for weight in (coder.encoder, coder.decoder):  # Triton's interpreter rounds towards 0
                 torch.testing.assert_close(weight.rounded.float(), weight.detach(), rtol=2**-7, atol=0)
+
+
+@pytest.fixture
+def triton_fails(monkeypatch):
+    """Triton, on a GPU that it finds, ends with the error that this is called with."""
+    from triton.runtime import driver
+
+    def fail_with(error):
+        def active(_):
+            raise error
+
+        monkeypatch.setattr(type(driver), "active", property(active))
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    gpu.kernels.cache_clear()
+    yield fail_with
+    gpu.kernels.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("Failed to find C compiler."), subprocess.CalledProcessError(1, ["gcc"])]
+)
+def test_where_triton_cannot_compile_steps_do_without_and_say_so(triton_fails, error):
+    triton_fails(error)
+    with pytest.warns(UserWarning, match="Triton cannot compile"):
+        assert not gpu.usable(numbers(2, 3))
+
+
+def test_another_fault_of_triton_is_not_hidden(triton_fails):
+    triton_fails(RuntimeError("CUDA error: out of memory"))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        gpu.kernels()

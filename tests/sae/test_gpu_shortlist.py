@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from harness.sae import gpu, model, shortlist
 from harness.sae.gpu import shortlist as on_gpu
+from harness.sae.products import SETTING
 from harness.sae.shortlist import top_k_of_product
 from harness.training.cell import Cell
 from harness.training.precision import float32_products
@@ -137,6 +138,21 @@ def test_rows_of_zeros_and_not_a_number_come_out_as_from_the_whole_product():
     torch.testing.assert_close(values[0].sort().values, bias.topk(K).values.sort().values)
     assert values[1].isnan().all()
     assert not values[2].isnan().any()
+
+
+def test_a_language_model_beside_it_does_not_meet_its_setting(monkeypatch):
+    seen, addmm = [], torch.addmm
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_fp16_reduced_precision_reduction
+
+    def watched(*given, **options):
+        seen.append((SETTING.locked(), matmul.allow_fp16_reduced_precision_reduction))
+        return addmm(*given, **options)
+
+    monkeypatch.setattr(torch, "addmm", watched)
+    top_k_of_product(*drawn(7), K)
+    assert seen == [(True, False)]
+    assert (SETTING.locked(), matmul.allow_fp16_reduced_precision_reduction) == (False, before)
 
 
 @pytest.mark.parametrize("where", ["weight", "bias"])

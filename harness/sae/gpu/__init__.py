@@ -10,6 +10,8 @@ Shape letters: B tokens, N latents, D width, K active latents per token, A activ
 from __future__ import annotations
 
 import os
+import subprocess
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from types import ModuleType
@@ -37,7 +39,7 @@ class Kernels(NamedTuple):
 
 @cache
 def kernels() -> Kernels | None:
-    """None where Triton is missing, or not wanted."""
+    """None where Triton is missing, cannot compile, or is not wanted."""
     if os.environ.get("HARNESS_NATIVE") == "0":
         return None
     try:
@@ -49,7 +51,23 @@ def kernels() -> Kernels | None:
         import harness.sae.gpu.selection as selection
     except ImportError:
         return None
-    return Kernels(gathers, selection, candidates, jumprelu, adam, errors)
+    return Kernels(gathers, selection, candidates, jumprelu, adam, errors) if _compiles() else None
+
+
+def _compiles() -> bool:
+    """Whether Triton can make what launches kernels: with a C compiler, which many containers lack."""
+    if not torch.cuda.is_available():
+        return True
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_target()
+    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        if isinstance(error, RuntimeError) and "C compiler" not in str(error):
+            raise
+        warnings.warn(f"steps on the GPU do without our kernels: Triton cannot compile: {error}", stacklevel=2)
+        return False
+    return True
 
 
 def holds(tensor: Tensor) -> bool:

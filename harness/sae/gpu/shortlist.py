@@ -15,6 +15,7 @@ from torch import Tensor
 
 from harness.sae import gpu
 from harness.sae.gpu import COLUMNS, _cdiv, _kernels, _on, _power, _room
+from harness.sae.products import SETTING
 
 LEAST = 64  # latents for each that is looked for: with fewer, candidates take as long as the product
 WORK = 2**31  # multiplications of the product: with fewer, it takes no longer than these kernels' launches
@@ -83,15 +84,13 @@ def _round(rows: Tensor) -> tuple[Tensor, Tensor]:
 def _sums_in_float32() -> Iterator[None]:
     """Within, no product in float16 is summed in parts that are rounded to float16."""
     settings = torch.backends.cuda.matmul
-    before = settings.allow_fp16_reduced_precision_reduction
-    if not before:
-        yield
-        return
-    settings.allow_fp16_reduced_precision_reduction = False
-    try:
-        yield
-    finally:
-        settings.allow_fp16_reduced_precision_reduction = before
+    with SETTING:
+        before = settings.allow_fp16_reduced_precision_reduction
+        settings.allow_fp16_reduced_precision_reduction = False
+        try:
+            yield
+        finally:
+            settings.allow_fp16_reduced_precision_reduction = before
 
 
 def _near(
