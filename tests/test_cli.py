@@ -173,6 +173,27 @@ def test_a_window_or_batch_beyond_the_activations_is_one_line(small_study, capsy
     assert Path("data").exists() == prepared
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "::1", "127.0.0.0.1", "a..b"])
+def test_dashboards_on_a_host_that_is_none_are_one_line(host, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/optuna.db").touch()
+    assert f"--host: expected a name or an IPv4 address of this machine, got {host!r}" in fails(
+        capsys, "ui", "optuna", "--host", host
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux gives a process some of the cores")
+def test_there_are_as_many_workers_as_cores_that_this_process_may_use():
+    code = """if True:
+        import os
+        from harness.commands.sweeping import cpu_count
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        print(cpu_count())
+    """
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1\n"
+
+
 def test_there_are_no_dashboards_before_a_sweep(small_study, capsys):
     assert "expected a sweep's databases" in fails(capsys, "ui")
 
