@@ -13,7 +13,7 @@ from harness.analysis.results.levels import Level
 from harness.analysis.results.records import CellRecord, StudyRecord
 from harness.metrics import FVU, Metric, compared, metrics_at
 
-UNDECIDED = ("undecided", "level at this budget", "no interval")
+UNDECIDED = ("undecided", "no interval")
 
 
 def undecided_arms(study: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> set[tuple[Level, ...]]:
