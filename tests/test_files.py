@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.backoff import backoff
 from harness import files
+from harness.backoff import backoff
 from harness.files import write_json, write_json_lines
 
 

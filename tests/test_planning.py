@@ -275,6 +275,7 @@ def test_the_cost_of_a_model_that_is_not_here_is_not_known_and_the_rest_is(origi
         (185, "3m05s"),
         (7800, "2h10m"),
         (47 * 3600, "47h00m"),
+        (2 * 86_400, "2 days"),
         (3.2 * 86_400, "3.2 days"),
         (345 * 86_400, "345 days"),
         (97_771.5 * 3600, "11.2 years"),
