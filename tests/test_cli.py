@@ -12,6 +12,9 @@ import pytest
 
 from harness.cli import main, parser
 from harness.commands import COMMANDS
+from harness.commands.status import state_of
+from harness.files import write_json
+from harness.workers.cell_folder import CellFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -304,3 +307,15 @@ def test_a_sweep_without_compiled_kernels_says_so(synthetic_study, monkeypatch, 
     shown = re.sub(r"\s+", " ", _is_set(capsys, "run", str(synthetic_study), "--workers", "1"))
     assert ("2 cells were trained without compiled kernels" in shown) == (kernels == "plain")
     assert json.loads(Path("results/small/study.json").read_text())["environment"]["kernels"] == kernels
+
+
+def test_dashboards_listen_on_this_machine_alone():
+    assert parser().parse_args(["ui"]).host == "127.0.0.1"
+
+
+def test_a_cell_with_a_result_has_not_failed_though_it_did_before(tmp_path):
+    """Killed between the result and the removal of the failure."""
+    folder = CellFolder(tmp_path)
+    folder.fail("out of memory")
+    write_json(tmp_path / "result.json", {"state": "complete", "reason": None})
+    assert state_of(folder) == ("complete", None)

@@ -296,3 +296,7 @@ def test_a_kind_that_was_not_timed_is_scaled_by_the_others():
     step = StepTimes(machine.step, {kind(slow): (slow, 3 * machine.step(slow))})
     assert step(other) == pytest.approx(3 * machine.step(other))
     assert step(replace(slow, lr=0.5, seed=3)) == pytest.approx(3 * machine.step(slow))
+
+
+def test_a_sweep_takes_as_long_as_its_longest_cell_however_many_workers_there_are():
+    assert wall([100.0, 1.0, 1.0], workers=8) > 100
