@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -47,7 +46,7 @@ def write_json_lines(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 def _write(path: Path, content: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.tmp")  # others may write the same file now
+    beside = path.with_name(f"{path.name}.tmp")
     try:
         with beside.open("wb") as file:
             file.writelines(content)

@@ -6,10 +6,8 @@ import errno
 import json
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
@@ -34,20 +32,6 @@ def test_json_is_read_back_and_a_figure_that_is_not_finite_leaves_the_file_as_it
 def test_records_are_written_one_per_line(tmp_path: Path):
     write_json_lines(tmp_path / "points.jsonl", [{"step": 1}, {"step": 2}])
     assert (tmp_path / "points.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
-
-
-def test_two_writers_of_one_file_do_not_take_each_others_content(tmp_path: Path):
-    """As two controllers do whose studies share cells, each of which describes a cell that it starts."""
-    together = Barrier(2, timeout=10)
-
-    def write(_writer: int) -> None:
-        for number in range(20):
-            together.wait()
-            write_json(tmp_path / f"{number}.json", {"number": number})
-
-    with ThreadPoolExecutor(2) as threads:
-        list(threads.map(write, range(2)))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{number}.json" for number in range(20))
 
 
 def test_what_takes_the_place_of_a_file_is_on_the_disk_before(tmp_path: Path, monkeypatch):
