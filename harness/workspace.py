@@ -7,6 +7,7 @@ results/<study>/ what came out: tables, figures, report
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import uuid
@@ -16,6 +17,7 @@ from typing import Any
 
 from harness.databases import records, sqlite_url
 from harness.files import write_atomically
+from harness.locks import exclusive
 
 # How many records there are of a study
 RECORDS = {
@@ -64,8 +66,9 @@ class Workspace:
         """Stands for this workspace in databases that others may use, too: made once, and kept in runs/."""
         path = self.runs / "owner"
         if not path.exists():
-            self.runs.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, f"{uuid.uuid4().hex[:12]}\n".encode())
+            with exclusive(self.runs / ".owner.lock", math.inf):  # two studies may start together
+                if not path.exists():
+                    write_atomically(path, f"{uuid.uuid4().hex[:12]}\n".encode())
         return path.read_text(encoding="utf-8").strip()
 
     def name(self) -> str:

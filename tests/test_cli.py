@@ -12,6 +12,9 @@ import pytest
 
 from harness.cli import main, parser
 from harness.commands import COMMANDS
+from harness.commands.status import state_of
+from harness.files import write_json
+from harness.workers.cell_folder import CellFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -173,6 +176,27 @@ def test_a_window_or_batch_beyond_the_activations_is_one_line(small_study, capsy
     assert Path("data").exists() == prepared
 
 
+@pytest.mark.parametrize("host", ["nowhere.invalid", "::1", "127.0.0.0.1", "a..b"])
+def test_dashboards_on_a_host_that_is_none_are_one_line(host, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("runs/optuna.db").touch()
+    assert f"--host: expected a name or an IPv4 address of this machine, got {host!r}" in fails(
+        capsys, "ui", "optuna", "--host", host
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux gives a process some of the cores")
+def test_there_are_as_many_workers_as_cores_that_this_process_may_use():
+    code = """if True:
+        import os
+        from harness.commands.sweeping import cpu_count
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+        print(cpu_count())
+    """
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1\n"
+
+
 def test_there_are_no_dashboards_before_a_sweep(small_study, capsys):
     assert "expected a sweep's databases" in fails(capsys, "ui")
 
@@ -283,3 +307,15 @@ def test_a_sweep_without_compiled_kernels_says_so(synthetic_study, monkeypatch, 
     shown = re.sub(r"\s+", " ", _is_set(capsys, "run", str(synthetic_study), "--workers", "1"))
     assert ("2 cells were trained without compiled kernels" in shown) == (kernels == "plain")
     assert json.loads(Path("results/small/study.json").read_text())["environment"]["kernels"] == kernels
+
+
+def test_dashboards_listen_on_this_machine_alone():
+    assert parser().parse_args(["ui"]).host == "127.0.0.1"
+
+
+def test_a_cell_with_a_result_has_not_failed_though_it_did_before(tmp_path):
+    """Killed between the result and the removal of the failure."""
+    folder = CellFolder(tmp_path)
+    folder.fail("out of memory")
+    write_json(tmp_path / "result.json", {"state": "complete", "reason": None})
+    assert state_of(folder) == ("complete", None)

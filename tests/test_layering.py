@@ -55,7 +55,6 @@ CATALOGUE = "harness.study.catalogue"  # what there is to choose from, and where
 SHARED = {"harness.study.recipe", "harness.study.curve"}
 SHARED |= {"harness.files", "harness.optimizers.gram", "harness.optimizers.muon", "harness.errors"}
 SHARED |= {"harness.activations.store"}
-MEASURING = {"harness.metrics", "harness.fingerprint"}  # for evaluation alone: a new metric is no new training
 
 
 def package_of(module: str) -> str:

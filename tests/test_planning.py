@@ -323,6 +323,7 @@ def test_the_cost_of_a_model_that_is_not_here_is_not_known_and_the_rest_is(origi
         (185, "3m05s"),
         (7800, "2h10m"),
         (47 * 3600, "47h00m"),
+        (2 * 86_400, "2 days"),
         (3.2 * 86_400, "3.2 days"),
         (345 * 86_400, "345 days"),
         (97_771.5 * 3600, "11.2 years"),
@@ -343,3 +344,7 @@ def test_a_kind_that_was_not_timed_is_scaled_by_the_others():
     step = StepTimes(machine.step, {kind(slow): (slow, 3 * machine.step(slow))})
     assert step(other) == pytest.approx(3 * machine.step(other))
     assert step(replace(slow, lr=0.5, seed=3)) == pytest.approx(3 * machine.step(slow))
+
+
+def test_a_sweep_takes_as_long_as_its_longest_cell_however_many_workers_there_are():
+    assert wall([100.0, 1.0, 1.0], workers=8) > 100

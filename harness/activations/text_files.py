@@ -107,6 +107,8 @@ class FileDocuments:
                 self._check_column(file, list(record))
             if not isinstance(text := record[column], str | None):
                 raise self._error(COLUMN, f"{file}: byte {start}: expected text or null, got {shown(text)}")
+            if text is not None:  # JSON may escape half a character (an emoji cut in two): no tokenizer takes that
+                text = text.encode("utf-8", "replace").decode("utf-8")
             yield _Record(start, text, len(line))
 
     def _plain(self, file: Path, place: int) -> Iterator[_Record]:

@@ -18,7 +18,7 @@ from harness.analysis.page.markdown import markdown
 from harness.analysis.page.provenance import provenance
 from harness.analysis.page.sections import shown_sections
 from harness.analysis.page.templates import templates
-from harness.analysis.results.files import read_provenance
+from harness.analysis.results.files import read_provenance, study_path
 from harness.analysis.sentences import certainty
 from harness.analysis.sentences.answer import answer
 from harness.analysis.sentences.text import listed, plural
@@ -78,7 +78,7 @@ def make_report(results: Path) -> Path:
 def _contents(results: Path, view: View) -> Contents:
     figures = page_figures(results / "figures", _captions(view))
     if not figures:
-        raise UserError(f"{results}: no figures: run `harness report studies/{results.name}.yaml` first")
+        raise UserError(f"{results}: no figures: run `harness report {study_path(results)}` first")
     first, others = first_screen(figures)
     made, said, uncertain = read_provenance(results), answer(view), certainty.sentences(view)
     return Contents(

@@ -208,5 +208,7 @@ def count_gpus() -> int:
 
 
 def cpu_count() -> int:
-    """Cores of this machine."""
+    """Cores that this process may use: Slurm, `taskset` and containers may give it a part of the machine's."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

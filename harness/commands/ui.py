@@ -135,8 +135,12 @@ def _start(server: Server, path: Path) -> subprocess.Popen[bytes]:
 
 
 def _answers(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((host, port)) == 0
+    """Whether something listens there already. Raises UserError for a host that is none."""
+    try:
+        with socket.socket() as probe:
+            return probe.connect_ex((host, port)) == 0
+    except (OSError, UnicodeError):
+        raise UserError(f"--host: expected a name or an IPv4 address of this machine, got {host!r}") from None
 
 
 def _wait_for(url: str, server: subprocess.Popen[bytes], what: str, log: Path) -> None:

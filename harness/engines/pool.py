@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -106,7 +107,8 @@ class Pool:
         for worker in workers:
             worker.terminate()
             if worker.stdin is not None:
-                worker.stdin.close()
+                with suppress(BrokenPipeError):  # it has ended, and never read its last job
+                    worker.stdin.close()
         deadline = time.monotonic() + grace  # for all of them together
         while any(self._workers) and (left := deadline - time.monotonic()) > 0:
             self.wait(left)  # also reads their messages: a worker whose pipe is full would not end

@@ -42,12 +42,16 @@ def _date(folders: Iterable[Path]) -> str | None:
 
 
 def _commit() -> str | None:
-    """Of the repository that this package lies in, and whether the package was changed since."""
+    """Of the repository that has this package's code, and whether that was changed since.
+
+    None for an installed copy: the repository in whose environment it lies, if any, says nothing about it.
+    """
     package = Path(harness.__file__).parent
     try:
+        _git(package, "ls-files", "--error-unmatch", "--", "__init__.py")
         head = _git(package, "rev-parse", "--short=12", "HEAD")
         return f"{head} with changes" if _git(package, "status", "--porcelain", "--", ".") else head
-    except (OSError, subprocess.SubprocessError):  # no git, or no repository
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or another one
         return None
 
 

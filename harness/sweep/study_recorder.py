@@ -55,7 +55,7 @@ class StudyRecorder:
     ) -> None:
         """activations: figures of the study's activations, by name. say: prints a line for the user.
 
-        verdicts: of a study that prunes; points that may still be pruned away are written later, or not at all.
+        pruner: of a study that prunes; points that may still be pruned away are written later, or not at all.
         measurements: those that every cell must have. latents: what was found about latents of some.
         """
         self._workspace = workspace

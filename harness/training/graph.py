@@ -1,4 +1,4 @@
-"""A step on a GPU as one CUDA graph: what it launches is launched at once, without the processor between.
+"""A step on a GPU as one CUDA graph: all its kernels are launched at once, instead of one by one by the processor.
 
 Shape letters: B tokens, D activation width.
 """
@@ -19,13 +19,15 @@ FIRST = 3  # steps that are taken one by one, since kernels are compiled and opt
 
 
 class Graph:
-    """Takes the work of a step on a batch, from a few times on as a graph: the same kernels, the same bits.
+    """Does the work of a step on a batch; after a few steps as a graph, with the same kernels and the same bits.
 
-    What changes from step to step must be in tensors of its own, but for what `like` stands for. parameters: those
-    whose gradients the work leaves to others. It knows nothing of whose work it is: a graph that hung in a circle
-    would be destroyed whenever the garbage collector likes, which spoils another's capture.
+    The work may read what changes from step to step only from tensors that stay in their place, except for what
+    `like` names. parameters: those whose gradients are still needed after the work. The graph holds no reference
+    to the owner of the work: in a reference cycle it would be destroyed whenever the garbage collector runs, which
+    spoils the capture of another graph.
 
-    Graphs of several streams can be replayed at once: each has the memory of its stream, of which it is captured.
+    Graphs of several streams can be replayed at the same time: each uses the memory of the stream that it was
+    captured for.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -44,8 +46,8 @@ class Graph:
     def __call__(self, work: Callable[..., Any], batch: Sequence[Tensor], like: Hashable) -> None:
         """Take one step on the tensors of a batch, each [B, D].
 
-        Where every batch comes in the same tensors they are read there, else copied.
-        like: what must be as in the steps before for their graph to be this one's.
+        Batches that always come in the same tensors are read there; others are copied.
+        like: the graph of earlier steps is used only if this is equal to theirs.
         """
         if like != self._like:
             self.forget()
@@ -75,10 +77,10 @@ class Graph:
 
 @contextmanager
 def _capturing(device: torch.device) -> Iterator[torch.cuda.CUDAGraph]:
-    """What is launched within on this device becomes a graph, for its current stream.
+    """Capture what is launched on this device within the block as a graph for the current stream.
 
-    On that stream, or one for all graphs of the default stream, on which nothing can be captured: so products of
-    graphs that are replayed at once never have one workspace (cuBLAS has one for each stream).
+    It is captured on that stream, so that graphs which are replayed at the same time never share a workspace of
+    cuBLAS, which has one per stream. Nothing can be captured on the default stream: its graphs share another one.
     """
     stream = torch.cuda.current_stream(device)
     if stream == torch.cuda.default_stream(device):
@@ -97,7 +99,7 @@ def _beside_default(device: torch.device) -> torch.cuda.Stream:
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Within, nothing is collected: a graph that is destroyed while another one is captured spoils it."""
+    """Collect no garbage within the block: destroying a graph while another one is captured spoils the capture."""
     gc.collect()
     enabled = gc.isenabled()
     gc.disable()
@@ -109,15 +111,15 @@ def _no_garbage() -> Iterator[None]:
 
 
 def forget_shared_memory() -> None:
-    """Share no more memory with the graphs so far. Once they are gone, `torch.cuda.empty_cache` gives it back."""
+    """Give later graphs new memory. When the earlier graphs are gone, `torch.cuda.empty_cache` frees theirs."""
     _anchor.cache_clear()
 
 
 @cache
 def _anchor(stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
-    """A graph whose memory all of a stream share: one is replayed at a time, and none leaves anything there.
+    """A graph whose memory pool all graphs of a stream share: they run one at a time and leave nothing there.
 
-    It is kept, since torch fails where memory of graphs that are all gone is to be shared once more.
+    It is kept, since torch fails if a pool is used again whose graphs are all gone.
     """
     graph = torch.cuda.CUDAGraph()
     with _no_garbage(), torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):

@@ -1,7 +1,7 @@
 """The numbers that change from step to step, on the device before they are needed.
 
-To hand a GPU one number costs the processor as much as to launch a kernel, or a graph of a hundred. So the rates
-of many steps are copied at once, and each step's work, which may be a graph, finds its own by counting.
+Passing one number to a GPU costs the processor as much as launching a kernel, or a graph of a hundred kernels. So
+the rates of many steps are copied at once, and each step's work, which may be a graph, finds its own by counting.
 """
 
 from __future__ import annotations

@@ -101,7 +101,8 @@ def train(
 def score(sae: TrainedSAE, held_out: HeldOut, tokens: int) -> float:
     """FVU of all held-out activations after `tokens`, by which tuned values are chosen. Raises Diverged.
 
-    CoderOutput of training, unlike what is measured and reported: another choice would be other cells.
+    This code belongs to training, unlike that of the reported figures: if it changed, so would the choice of tuned
+    values, and with it the cells.
     """
     passed = held_out.coded_by(sae.code)
     figures = reconstruction_figures(passed.errors, passed.firings, held_out)

@@ -1,6 +1,6 @@
-"""A cell on disk: recipe.json, lock, curve.jsonl, checkpoints/, retries.json if there were any, and in the end
-result.json or failure.json; beside a result, measurements/ of its trained SAE, and sae/ as long as a study keeps
-that (docs/trained_sae.md).
+"""A cell on disk: recipe.json and recipe.lock, lock, curve.jsonl, checkpoints/, retries.json if there were any,
+and in the end result.json or failure.json; beside a result, measurements/ of its trained SAE, and sae/ as long as
+a study keeps that (docs/trained_sae.md).
 
 A cell is done when its result is there, complete or diverged; a failure is tried again by the next run. A study
 that has pruned it takes it as done, too: `pruned-<pruned_by>.json` says so to that study alone, and the checkpoint
@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from harness.evaluation.measurements import Figures, Measurement, merged, metrics_of
 from harness.files import print_once, read_record, write_atomically, write_json, write_json_lines
+from harness.locks import exclusive
 from harness.study.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ class CellFolder:
 
     def describe(self, record: Record) -> None:
         """Write what this cell is: for people who look into the folder, and for its SAE's config.json."""
-        write_json(self.path / "recipe.json", record)
+        with exclusive(self.path / "recipe.lock", math.inf):  # controllers of two studies may start it at once
+            write_json(self.path / "recipe.json", record)
 
     def description(self) -> Record:
         """What `describe` was given; nothing where that is not there."""

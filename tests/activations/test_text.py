@@ -77,6 +77,13 @@ def test_copies_of_a_document_are_in_one_split(tmp_path_factory, texts, share):
     assert not (set(read(text)) - {None}) & (set(read(text, "held_out")) - {None})
 
 
+def test_half_a_character_of_json_lines_becomes_text_that_a_tokenizer_takes(tmp_path):
+    assert read(spec(json_lines(tmp_path / "a.jsonl", ["an emoji \ud83d", "whole \U0001f600"]))) == [
+        "an emoji ?",
+        "whole \U0001f600",
+    ]
+
+
 def test_about_the_share_is_held_out(tmp_path):
     text = spec(json_lines(tmp_path / "a.jsonl", [str(n) for n in range(5000)]), held_out=HeldOut(share=0.2))
     assert 900 < sum(t is not None for t in read(text, "held_out")) < 1100

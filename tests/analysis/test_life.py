@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import gamma
 
 from harness.analysis.figures import FIGURES
 from harness.analysis.life import effects as life_effects
 from harness.analysis.life import rates as life
-from harness.analysis.life.hazards import Events, dispersion, rate_interval, ratio_interval
+from harness.analysis.life.hazards import Dispersion, Events, dispersion, rate_interval, ratio_interval
 from harness.analysis.plots.style import house_style
 from harness.analysis.results.files import read_table
 from harness.analysis.tables import make_tables
@@ -158,3 +159,11 @@ def test_intervals_cover_rates_and_ratios(overdispersed: bool):
         ratios += ratio.low <= 1 <= ratio.high
     assert 0.93 <= inside / 400 <= 0.99
     assert 0.93 <= ratios / 400 <= 0.99
+
+
+def test_a_dispersion_known_from_few_seeds_widens_intervals_as_students_t_does():
+    """Garwood's interval of 20 events, of which t(2)² / z² = 4.82 count as one."""
+    interval = rate_interval([Events(8, 1.0), Events(12, 1.0)], Dispersion(1.0, 2))
+    times = (4.302653 / 1.959964) ** 2
+    assert interval.low == pytest.approx(times * gamma.ppf(0.025, 20 / times) / 2, rel=1e-5)
+    assert interval.high == pytest.approx(times * gamma.ppf(0.975, 20 / times + 1) / 2, rel=1e-5)

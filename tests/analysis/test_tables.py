@@ -13,7 +13,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from harness.analysis.results.files import TABLES, read_table
+from harness.analysis.latent_page.cells import page_cells
+from harness.analysis.report import make_report
+from harness.analysis.results.files import TABLES, read_study, read_table
 from harness.analysis.sentences.findings import findings
 from harness.analysis.sentences.warnings import warnings
 from harness.analysis.tables import make_tables
@@ -326,6 +328,17 @@ def test_metrics_are_short_and_nested(depth: Path):
 def test_a_missing_folder_names_the_command(tmp_path: Path):
     with pytest.raises(UserError, match=r"depth: no study.json: run `harness run studies/depth.yaml` first"):
         make_tables(tmp_path / "depth")
+
+
+def test_commands_name_the_file_of_the_study_wherever_it_is(tmp_path: Path):
+    study = study_record("depth", {"layers": ["none"]}, [0], file="mine/depth.yaml")
+    (tmp_path / "study.json").write_text(json.dumps(study))
+    (tmp_path / "cells.jsonl").touch()
+    for read in (make_tables, lambda results: read_table(results, "arms"), make_report):
+        with pytest.raises(UserError, match=r"`harness (run|report) mine/depth.yaml` first"):
+            read(tmp_path)
+    with pytest.raises(UserError, match=r"`harness run mine/depth.yaml` makes them"):
+        page_cells(tmp_path, read_study(tmp_path), [])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from harness.evaluation.language_model import LanguageModelRun, Place
+from harness.evaluation.language_model import LanguageModelRun, Place, log_probs_at
 from harness.evaluation.loss_recovered import measure
 
 VOCABULARY, WIDTH = 11, 8
@@ -208,3 +208,22 @@ def test_padding_on_either_side_changes_nothing(make: Callable[..., Any]) -> Non
         padded = [functional.pad(part, (left, right)) for part in (ids, kept, torch.ones_like(kept))]
         found = measure(halve, LanguageModelRun(model, place, place, (padded[0], padded[1], padded[2]), mean))
         assert found == {name: pytest.approx(value, rel=1e-4) for name, value in expected.items()}
+
+
+class Twice(nn.Module):
+    """Its one block runs twice, as in models whose layers share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding.from_pretrained(torch.eye(2))
+        self.block = nn.Identity()
+
+    def forward(self, input_ids: Tensor, use_cache: bool) -> Any:
+        return SimpleNamespace(logits=self.block(2 * self.block(self.embedding(input_ids))))
+
+
+def test_of_a_module_that_runs_several_times_the_first_run_is_changed() -> None:
+    model = Twice()
+    changed = (Place(model.block), lambda states: states + torch.tensor([1.0, 0.0]))
+    found = log_probs_at(model, torch.tensor([[0]]), torch.tensor([0]), {}, changed)
+    assert torch.allclose(found, torch.tensor([[4.0, 0.0]]).log_softmax(1))

@@ -77,3 +77,9 @@ def test_one_seed_has_no_standard_error_over_seeds():
     clusters = Clusters(np.array([1.0, 2.0]), np.zeros(2, int), np.zeros(2, int))
     assert clusters.over_clusters() is None
     assert clusters.over_members() == pytest.approx((0.25 / 2) ** 0.5, rel=0.1)
+
+
+def test_the_bootstrap_over_few_clusters_is_the_standard_error_of_their_mean():
+    values = np.array([1.0, 2.0, 6.0])
+    clusters = Clusters(values, np.zeros(3, int), np.arange(3))
+    assert clusters.over_clusters() == pytest.approx(np.std(values, ddof=1) / np.sqrt(3), rel=0.1)

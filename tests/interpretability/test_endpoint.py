@@ -91,6 +91,14 @@ def test_what_is_not_asked_for_is_not_sent(server):
     assert set(json.loads(body)) == {"model", "messages"}
 
 
+def test_an_endpoint_on_this_machine_is_asked_without_a_proxy(server, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nothing listens
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert complete(endpoint(server.url, retries=0)).text == SAID
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -106,6 +106,16 @@ def test_a_search_ends_at_its_limit(study_with):
     assert {extension.ended for extension in found.extensions} == {"limit"}
 
 
+def test_the_limit_is_of_both_ends_together(study_with):
+    """One seed is best at the lowest rate, the other at the highest: each seed is reported where the other is."""
+
+    def score(cell):
+        return best_at(1e9 if cell.recipe.seed else 1e-9)(cell)
+
+    _, found = swept(study_with(), score)
+    assert len(rates(found)) == 2 + 3
+
+
 def test_a_value_that_diverges_at_one_seed_is_worse_and_ends_the_search(study_with):
     def score(cell):
         return math.inf if cell.recipe.lr > 1e-2 and cell.recipe.seed == 1 else 1 / cell.recipe.lr

@@ -87,3 +87,11 @@ def test_a_cell_resumes_where_its_curve_and_a_checkpoint_agree(small_study, dama
     assert not torn.exists()
     said = capfd.readouterr().err
     assert ("damaged; only its first" in said) == (damage in ("zeros", "line garbled"))
+
+
+def test_a_resumed_curve_keeps_the_point_of_its_checkpoint_and_loses_those_after_it(tmp_path):
+    folder = CellFolder(tmp_path)
+    folder.curve.write_text("".join(f'{{"step": {step}, "tokens": {64 * step}}}\n' for step in (10, 20, 30)))
+    with folder.open_curve(20) as curve:
+        curve.write('{"step": 31, "tokens": 1984}\n')
+    assert [point["step"] for point in folder.points()] == [10, 20, 31]

@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +18,7 @@ from harness.activations.store import ActivationStore
 from harness.cli import main
 from harness.errors import UserError
 from harness.records.optuna_trials import OptunaTrials
-from harness.secrets import masked
+from harness.secrets import masked, remember
 from harness.study.known import known
 from harness.study.spec import load_study
 from harness.workspace import Workspace
@@ -91,6 +92,17 @@ def test_two_studies_may_be_started_together_on_a_fresh_server(postgresql, small
         child.join()
         assert child.exitcode == 0
     assert postgresql.execute("SELECT count(*) FROM experiments", "fresh_runs") == [(3,)]
+
+
+def test_all_who_start_together_are_the_same_workspace(tmp_path):
+    together = threading.Barrier(8)
+
+    def owner(_number: int) -> str:
+        together.wait()
+        return Workspace(tmp_path).owner()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(set(threads.map(owner, range(8)))) == 1
 
 
 def test_one_controller_a_study_on_any_host(postgresql, small_study):
@@ -204,6 +216,13 @@ def test_a_url_that_cannot_be_right_is_one_line(small_study, capsys, option, url
 def test_passwords_are_masked_in_any_text():
     text = "at postgresql://me:a@b:c@host/d and http://x:@y, not a@b or http://host/p@q"
     assert masked(text) == "at postgresql://me:***@host/d and http://x:***@y, not a@b or http://host/p@q"
+
+
+def test_of_two_passwords_one_of_which_begins_the_other_nothing_is_left(monkeypatch):
+    monkeypatch.setattr("harness.secrets._known", set())
+    for password in ("hush", "hush-hush"):
+        remember(f"postgresql://me:{password}@host/d")
+    assert masked("refused hush-hush and hush") == "refused *** and ***"
 
 
 def test_an_error_of_ours_shows_no_password_either(small_study, capsys, monkeypatch):

@@ -3,10 +3,13 @@
 import json
 import re
 import shutil
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import harness
 from harness.cli import main
+from harness.sweep.provenance import write_provenance
 
 ARGUMENTS = ["run", "studies/small.yaml", "--workers", "2"]
 
@@ -33,3 +36,16 @@ def test_it_says_when_and_where_the_cells_were_trained_and_changes_with_them_alo
     (results / "provenance.json").unlink()
     main(ARGUMENTS)
     assert json.loads((results / "provenance.json").read_text())["cells shared with other studies"] == {"other": 8}
+
+
+def test_an_installed_copy_does_not_name_the_commit_of_the_project_around_it(tmp_path, monkeypatch):
+    package = tmp_path / ".venv/lib/harness"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    author = ["-c", "user.name=me", "-c", "user.email=me@localhost"]
+    for command in (["init", "--quiet"], ["add", "."], [*author, "commit", "--quiet", "--message", "theirs"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    monkeypatch.setattr(harness, "__file__", str(package / "__init__.py"))
+    write_provenance(tmp_path, [], [])
+    assert "commit" not in json.loads((tmp_path / "provenance.json").read_text())

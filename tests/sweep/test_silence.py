@@ -5,6 +5,7 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,8 @@ from harness.engines.pool import Pool
 from harness.locks import exclusive
 from harness.records.mlflow_runs import MlflowRuns
 from harness.sweep.hung_workers import LONGEST_TURN, HungWorkers, IdleTime
+from harness.workers.cell_folder import CellFolder
+from harness.workers.job import Job
 from tests.sweep.test_sweep import _known, records, wait_until, workers_of
 
 
@@ -113,3 +116,26 @@ def test_a_cell_in_other_hands_is_asked_for_now_and_then_and_holds_nobody_up(sma
         assert freed.is_set()
     assert sorted(told) == sorted([taken.name, free.name])
     assert [row["state"] for row in records(Path(), "cells.jsonl")] == ["complete"] * 2
+
+
+def test_a_pool_whose_worker_was_killed_with_a_job_unread_stops_the_others(tmp_path):
+    pool = Pool([Share(0), Share(0)], 1, tmp_path / "log")
+    first, second = pool._workers
+    first.kill()
+    os.waitid(os.P_PID, first.pid, os.WEXITED | os.WNOWAIT)
+    pool.submit(0, Job(cells={}, activations="", device="cpu", threads=1, checkpoint_seconds=None))
+    pool.stop(grace=30.0)
+    assert None not in (first.poll(), second.poll())
+
+
+def test_two_controllers_whose_studies_share_cells_may_start_them_at_once(tmp_path):
+    together = threading.Barrier(2, timeout=10)
+
+    def start(_controller: int) -> None:
+        for number in range(20):
+            together.wait()
+            CellFolder(tmp_path / str(number)).describe({"arm": {"layers": "none"}})
+
+    with ThreadPoolExecutor(2) as controllers:
+        list(controllers.map(start, range(2)))
+    assert all(CellFolder(tmp_path / str(number)).description() for number in range(20))

@@ -13,12 +13,13 @@ from harness.analysis.results.levels import Level
 from harness.analysis.results.records import CellRecord, StudyRecord
 from harness.metrics import FVU, Metric, compared, metrics_at
 
-UNDECIDED = ("undecided", "level at this budget", "no interval")
+UNDECIDED = ("undecided", "no interval")
 
 
 def undecided_arms(study: Mapping[str, Any], cells: Sequence[Mapping[str, Any]]) -> set[tuple[Level, ...]]:
-    """The levels of the arms that go on, as the cells of a look decide it, which are those of study.json and
-    cells.jsonl.
+    """The levels of the arms that go on after a look.
+
+    study, cells: what study.json and cells.jsonl hold, with the cells of that look.
 
     A comparison is decided when there is a verdict on every outcome that the study states an indifference of, or
     else on FVU. Arms that were not trained at all seeds of the look have stopped before.

@@ -46,7 +46,7 @@ def page_cells(folder: Path, study: StudyRecord, cells: Sequence[CellRecord]) ->
     found = [PageCell(cell.cell, label, cell.seed, folder / cell.cell) for cell, label in ordered]
     found = [cell for cell in found if (cell.folder / WHOLE).is_file()]
     if not found:
-        asked = f"`harness run studies/{study.name}.yaml` makes them where the study has the key interpretability"
+        asked = f"`harness run {study.path}` makes them where the study has the key interpretability"
         raise UserError(f"{folder}: expected tables of latents; {asked}")
     return [*found, *_nulls(folder, study)]
 

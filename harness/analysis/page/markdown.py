@@ -36,7 +36,7 @@ def _lines(contents: Contents) -> Iterator[str]:
         yield from _list(contents.uncertain)
         yield from (f"- {escaped(warning)}" for warning in contents.warnings)
     if study.interpretability:
-        yield from ("", f"[Latents, one by one]({LATENTS}): `harness features studies/{study.name}.yaml` makes it")
+        yield from ("", f"[Latents, one by one]({LATENTS}): `harness features {study.path}` makes it")
     yield from ("", "## Figures", "")
     yield from _figures(contents.first_figures)
     if contents.other_figures:

@@ -42,6 +42,14 @@ def read_study(results: Path) -> StudyRecord:
     return _parse(StudyRecord, _text(results, "study.json"), f"{results}/study.json")
 
 
+def study_path(results: Path) -> str:
+    """The file of the study that made these results, for commands; the usual place where they do not say."""
+    try:
+        return str(json.loads((results / "study.json").read_text(encoding="utf-8"))["file"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return f"studies/{results.name}.yaml"
+
+
 def read_provenance(results: Path) -> dict[str, Any]:
     """Read `provenance.json`; empty where the sweep did not write one. Raises UserError where it is damaged."""
     path = results / "provenance.json"
@@ -68,7 +76,7 @@ def read_cells(results: Path, study: StudyRecord) -> list[CellRecord]:
         _check(cell, study, seen, f"{path}:{number}")
         seen.add(cell.cell)
     if not cells:
-        raise UserError(f"{path}: no cells: run `harness run studies/{study.name}.yaml` first")
+        raise UserError(f"{path}: no cells: run `harness run {study.path}` first")
     return list(cells.values())
 
 
@@ -120,7 +128,7 @@ def _parse(kind: type[RecordType], text: str, where: str) -> RecordType:
 def _text(results: Path, name: str) -> str:
     path = results / name
     if not path.is_file():
-        raise UserError(f"{results}: no {name}: run `harness run studies/{results.name}.yaml` first")
+        raise UserError(f"{results}: no {name}: run `harness run {study_path(results)}` first")
     return path.read_text(encoding="utf-8")
 
 
@@ -128,7 +136,5 @@ def read_table(results: Path, name: str) -> pl.DataFrame:
     """Read a table that `make_tables` wrote. Raises UserError where it did not."""
     path = results / "tables" / f"{name}.parquet"
     if not path.is_file():
-        raise UserError(
-            f"{results}: no tables/{name}.parquet: run `harness report studies/{results.name}.yaml` first"
-        )
+        raise UserError(f"{results}: no tables/{name}.parquet: run `harness report {study_path(results)}` first")
     return pl.read_parquet(path)

@@ -117,6 +117,7 @@ class StudyRecord(Record):
     """
 
     name: str
+    file: str = ""  # of the study, from the workspace's root; see `path`
     question: str
     axes: dict[str, list[Scalar]]
     settings: dict[str, dict[str, dict[str, Any]]] = {}  # axis -> its named levels -> recipe fields
@@ -142,6 +143,11 @@ class StudyRecord(Record):
     interpretability: dict[str, Any] | None = None  # the settings that latents were sampled and judged with
     nulls: dict[str, Null] = {}  # what their scores are to be compared with
     extended: dict[str, list[Extended]] = {}  # by tuned axis
+
+    @property
+    def path(self) -> str:
+        """The study's file, to name in commands; where the results do not say, the usual place."""
+        return self.file or f"studies/{self.name}.yaml"
 
     def seeds_of(self, cells: Sequence[CellRecord]) -> list[int]:
         """The seeds at which an arm with these cells is reported: not all, where a look has decided about it."""

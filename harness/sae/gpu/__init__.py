@@ -71,7 +71,7 @@ def _compiles() -> bool:
 
 
 def holds(tensor: Tensor) -> bool:
-    """Whether the tensor lies on a GPU, so that to learn a number of it, or how many there are, is to wait."""
+    """Whether the tensor lies on a GPU: then reading one of its numbers, or counting some, waits for the GPU."""
     return tensor.device.type in DEVICES
 
 
@@ -82,16 +82,17 @@ def usable(*tensors: Tensor) -> bool:
 
 
 _FLOATS = (torch.float32, torch.bfloat16)
-BITS = {torch.float32: 32, torch.float16: 19, torch.bfloat16: 16}  # of float32 that say all of such a number
+# How many upper bits of a float32 hold any number of these types exactly
+BITS = {torch.float32: 32, torch.float16: 19, torch.bfloat16: 16}
 
 
 def takes_top_k(dense: Tensor, k: int) -> bool:
-    """Whether `top_k` looks for the k largest in each row of dense [B, N]: few of many."""
+    """Whether `top_k` takes this dense [B, N]: it is for k of at most a quarter of N."""
     return usable(dense) and 0 < 4 * k <= dense.shape[1] and _room(dense.shape[1], k)[2] <= ROOM
 
 
 def top_k(dense: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As `harness.sae.topk.top_k`, in one order."""
+    """As `harness.sae.topk.top_k`; the same input gives the same order, also of equal entries."""
     batch, latents = dense.shape
     block, size, room = _room(latents, k)
     groups = dense.new_empty(batch, k, dtype=torch.int32)
@@ -181,7 +182,7 @@ def _parts(dense: Tensor) -> tuple[int, int]:
 
 
 def squares(gradient: Tensor, sums: Tensor, block: int) -> None:
-    """Put the sums of the squares of so many numbers at a time into `sums`."""
+    """Put into `sums` the sum of squares of each `block` numbers in a row."""
     with _on(gradient):
         _kernels().adam.squares[(len(sums),)](gradient, sums, gradient.numel(), block, num_warps=4)
 
@@ -197,7 +198,7 @@ def squares_across(gradient: Tensor, weight: Tensor, along: Tensor, sums: Tensor
 
 
 def clip_factor(sums: Tensor, limit: float) -> Tensor:
-    """What brings a gradient with these sums of squares down to a norm of `limit`, or 1: [1]."""
+    """The factor [1] that brings a gradient with these sums of squares down to a norm of `limit`; else 1."""
     factor = sums.new_empty(1)
     with _on(sums):
         _kernels().adam.clip_factor[(1,)](sums, factor, len(sums), limit, 4096, num_warps=8)
@@ -247,7 +248,7 @@ def _on(tensor: Tensor) -> AbstractContextManager[object]:
 
 
 def _power(number: int) -> int:
-    """The smallest power of two that is no smaller, at least 2."""
+    """The smallest power of two that is at least the number, and at least 2."""
     return 1 << max(1, (number - 1).bit_length())
 
 
@@ -256,5 +257,5 @@ def _cdiv(number: int, by: int) -> int:
 
 
 def _warps(block: int) -> int:
-    """Of a program that has so many columns in registers. A warp has 32 threads."""
+    """Warps (of 32 threads) for a program that has so many columns in registers."""
     return 1 if block <= 256 else 2 if block <= 512 else 4 if block <= 2048 else 8 if block <= 4096 else 16

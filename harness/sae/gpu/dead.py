@@ -1,9 +1,10 @@
 """Triton kernels: products over the dead latents alone, however many there are. Needs Triton.
 
-How many there are is a number on the GPU, `count` [1]: programs with none of them end at once. Codes of them lie
-in the first columns of a [B, S], in the order of `columns` [N], which names them. Behind them are zeros up to a
-multiple of ALIGNED, so that several numbers are read and written at once; the rest is never read. S, the `stride`,
-is such a multiple, N or more. Operands are bfloat16 or float32, sums float32, each in one order.
+Only the GPU knows how many there are (`count` [1]): a program for which none are left ends at once. Their codes
+are in the first columns of a matrix [B, S], in the order of `columns` [N], which lists the dead latents. Zeros
+follow up to a multiple of ALIGNED, so that several numbers can be read and written at once; the rest is never
+read. S, the `stride`, is such a multiple and at least N. Operands are bfloat16 or float32, sums float32, each in
+one order.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def magnitudes(x, BITS: tl.constexpr):
 def strongest(dense, columns, count, codes, latents, stride, k, BITS: tl.constexpr, BLOCK: tl.constexpr):
     """A program for each row of dense [B, N]. codes: the k largest of the dead entries where above 0, else 0.
 
-    The k-th largest is found by halving. Of equal ones the first are taken.
+    The k-th largest is found by bisection. Of equal ones the first are taken.
     """
     dense += tl.program_id(0).to(tl.int64) * latents
     codes += tl.program_id(0).to(tl.int64) * stride

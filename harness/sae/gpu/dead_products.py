@@ -113,7 +113,7 @@ class Product(NamedTuple):
 
 
 def add_rows(one: Product, two: Product, dead: Dead, precision: str) -> None:
-    """Both at once: neither has programs enough for all of a GPU."""
+    """Add both products to their gradients in one launch: one alone has too few programs for a whole GPU."""
     tokens, stride = one.codes.shape
     tile = ADDED[one.codes.dtype]
     widths = one.rows.shape[1], two.rows.shape[1]
@@ -126,8 +126,10 @@ def add_rows(one: Product, two: Product, dead: Dead, precision: str) -> None:
 
 
 def squares(target: Tensor, reconstruction: Tensor, answer: Tensor, dead: Dead) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean squares of answer [B, D] less the error that a reconstruction leaves of its target, both [B, D], and of
-    the error; the mean error [D]."""
+    """The mean square of answer - error, the mean square of the error, and the mean error [D] over tokens.
+
+    answer, target, reconstruction [B, D]; error = target - reconstruction.
+    """
     tokens, width = target.shape
     rows, columns = SQUARED
     grid = _cdiv(width, columns), _cdiv(tokens, rows)

@@ -1,7 +1,7 @@
 """Triton kernels: the k largest entries of each row, exactly. Needs Triton; `harness.sae.gpu` calls it.
 
 A row is read once. It gives the maxima of its groups (entries that lie BLOCK apart); in the k groups with the
-largest maxima lie the k largest entries. Among these few the k-th largest is found by halving, as among maxima.
+largest maxima lie the k largest entries. Among these few the k-th largest is found by bisection, as among maxima.
 What is taken has one order, also where entries are equal: the same input gives the same bits.
 """
 
