@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from glob import glob
 from itertools import groupby
@@ -18,6 +19,7 @@ DOCUMENTS = 1000  # of a batch, at most
 BYTES = 4_000_000  # of a batch, about
 LONGEST = 256_000_000  # bytes of a document
 COLUMN = ("text", "column")
+HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair, which JSON can have by itself and UTF-8 cannot
 
 
 def find_files(files: Files, where: Location, error: Raise) -> list[str]:
@@ -76,7 +78,8 @@ class FileDocuments:
             with pq.ParquetFile(file) as table:
                 self._check_column(file, table.schema_arrow.names)
                 kind = table.schema_arrow.field(column).type
-                if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+                if not any(one(kind) for one in is_text):
                     raise self._error(COLUMN, f"{file}: expected a column of text, {column!r} is of {kind}")
                 groups = [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
                 start = group = 0
@@ -88,6 +91,9 @@ class FileDocuments:
                         yield _Record(max(row, start), text, 0 if text is None else len(text))
                         row = max(row, start) + 1
                     start += len(rows)
+        except UnicodeDecodeError:
+            here = f"rows {max(row, start)} to {start + len(rows) - 1}"
+            raise UserError(f"{file}: {here}: expected UTF-8 text in all of them") from None
         except pa.ArrowException as failure:
             raise UserError(f"{file}: not readable as parquet: {str(failure).splitlines()[0]}") from None
 
@@ -107,6 +113,8 @@ class FileDocuments:
                 self._check_column(file, list(record))
             if not isinstance(text := record[column], str | None):
                 raise self._error(COLUMN, f"{file}: byte {start}: expected text or null, got {shown(text)}")
+            if text is not None and b"\\u" in line and HALF.search(text):
+                raise UserError(f"{file}: byte {start}: expected whole characters, got half of a surrogate pair")
             yield _Record(start, text, len(line))
 
     def _plain(self, file: Path, place: int) -> Iterator[_Record]:
