@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import Gemma3Config, GPT2Config, GPT2LMHeadModel
 
 from harness.activations.hook import Hook, hidden_states
 from harness.evaluation.language_model import OpenedModel, Place
@@ -34,7 +34,7 @@ VOCABULARY, WIDTH = 11, 8
 class ThreeWords(nn.Module):
     """Logits (a, 0, -a) from the one activation of the token."""
 
-    config = SimpleNamespace(vocab_size=3)
+    config = Gemma3Config(text_config={"vocab_size": 3})  # as that of models that see, too
 
     def __init__(self) -> None:
         super().__init__()
