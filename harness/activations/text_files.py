@@ -76,7 +76,8 @@ class FileDocuments:
             with pq.ParquetFile(file) as table:
                 self._check_column(file, table.schema_arrow.names)
                 kind = table.schema_arrow.field(column).type
-                if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+                if not any(one(kind) for one in is_text):
                     raise self._error(COLUMN, f"{file}: expected a column of text, {column!r} is of {kind}")
                 groups = [table.metadata.row_group(g).num_rows for g in range(table.num_row_groups)]
                 start = group = 0
@@ -88,6 +89,9 @@ class FileDocuments:
                         yield _Record(max(row, start), text, 0 if text is None else len(text))
                         row = max(row, start) + 1
                     start += len(rows)
+        except UnicodeDecodeError:
+            here = f"rows {max(row, start)} to {start + len(rows) - 1}"
+            raise UserError(f"{file}: {here}: expected UTF-8 text in all of them") from None
         except pa.ArrowException as failure:
             raise UserError(f"{file}: not readable as parquet: {str(failure).splitlines()[0]}") from None
 

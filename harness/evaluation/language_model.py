@@ -105,7 +105,7 @@ class LanguageModelRun:
         self._model = model
         self._reads, self._replaces, self._mean = reads, replaces, mean
         ids, kept, mask = contexts
-        self._vocabulary = int(model.config.vocab_size)
+        self._vocabulary = vocabulary_of(model)
         self.batches = list(_batches(ids, kept, mask, ids.shape[1] * self._vocabulary))
 
     @cached_property
@@ -183,6 +183,11 @@ def log_probs_at(
     with nullcontext() if changed is None else _first_states(*changed):
         logits: Tensor = model(input_ids=ids, use_cache=False, **padding).logits
     return logits[torch.arange(len(ids), device=ids.device), positions].float().log_softmax(1)
+
+
+def vocabulary_of(model: Any) -> int:
+    """V. A model that sees or hears, too, has it in the part of its configuration about its language model."""
+    return int(model.config.get_text_config().vocab_size)
 
 
 def cross_entropies(probabilities: Tensor, log_probs: Tensor) -> Tensor:

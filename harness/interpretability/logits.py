@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.activations.hook import padding_arguments
-from harness.evaluation.language_model import log_probs_at
+from harness.evaluation.language_model import log_probs_at, vocabulary_of
 from harness.interpretability.cell import CellLatents, Columns
 from harness.interpretability.direction import effects_of
 from harness.interpretability.text import Text
@@ -64,7 +64,7 @@ def _of_latents(cell: CellLatents, latents: NDArray[np.int64]) -> tuple[Tensor, 
     x = cell.text.x[torch.from_numpy(spots.row)].to(device)
     effects = effects_of(cell.sae, x, torch.from_numpy(latents[which]).to(device))
     divergences = torch.zeros(len(latents), dtype=torch.float64)
-    changes = torch.zeros(len(latents), int(cell.text.opened.model.config.vocab_size))
+    changes = torch.zeros(len(latents), vocabulary_of(cell.text.opened.model))
     for some in _batches(spots.position, changes.shape[1]):
         own, without = _predictions(cell.text, spots.at(some), effects[some])
         to = torch.from_numpy(which[some])

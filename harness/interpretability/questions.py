@@ -70,8 +70,9 @@ def _fuzzing(
     active: Examples, windows: Windows, explanation: Explanation, random: np.random.Generator
 ) -> list[Asked]:
     """Every other window with the tokens that the latent fires on, the rest with as many others."""
-    fired = np.array([_strongest(row) for row in active.activations])
     silent = (active.activations == 0) & (windows.rows[active.windows] >= 0)
+    # Not more than there are silent tokens, else wrong highlights would be told by their number
+    fired = np.array([_strongest(*row) for row in zip(active.activations, silent.sum(1), strict=True)])
     right = np.arange(len(active)) % 2 == 0
     marks = [
         mark if is_right else _moved(mark, free, random)
@@ -97,7 +98,7 @@ def _intruders(
     """Four windows that the latent fires in, of one quantile if there are enough, and one in which it does not."""
     if not len(negatives):
         return []
-    fired = np.array([_strongest(row) for row in active.activations])
+    fired = np.array([_strongest(row, windows.length) for row in active.activations])
     negatives = random.permutation(negatives)
     found: list[Asked] = []
     for number in range(len(active) // BESIDE_INTRUDER):
@@ -131,12 +132,9 @@ def _shuffled_within_quantiles(active: Examples, random: np.random.Generator) ->
     return active.rows(order[np.argsort(active.quantiles[order], kind="stable")])
 
 
-def _strongest(activations: NDArray[np.float32]) -> Bools:
-    """The tokens that a latent fires on, at most half of the window, the strongest ones: [L].
-
-    Half, so that as many others can be marked where wrong tokens are asked for.
-    """
-    count = min(int((activations > 0).sum()), len(activations) // 2)
+def _strongest(activations: NDArray[np.float32], most: int) -> Bools:
+    """The tokens that a latent fires on, at most `most` and half of the window, the strongest ones: [L]."""
+    count = min(int((activations > 0).sum()), most, len(activations) // 2)
     marks = np.zeros(len(activations), bool)
     marks[np.argsort(-activations, kind="stable")[:count]] = True
     return marks

@@ -17,6 +17,9 @@ from harness.interpretability.firings import Integers
 from harness.interpretability.text import Text
 
 NO_TOKEN = -1  # stands at the end of a window in which the context has ended
+OF_A_BLOCK = 8  # windows, about: short documents stay together, so that few windows have text of both sides
+BLOCKS = 64  # at least, where documents are short enough
+FEWEST_BLOCKS = 16  # with fewer, one half of the text may be about other things than the other
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Windows:
 
     ids: `NO_TOKEN` where the context has ended. rows: of each token the row of its activations in the text, -1
     where it has none (as special tokens have). to_explain: whether an explanation may be made of the window; the
-    others are judged. By context, so that no text is on both sides. embedding: directions of length 1; the cosine
+    others are judged. By document, so that no text is on both sides. embedding: directions of length 1; the cosine
     of two says how alike the windows are.
     """
 
@@ -89,15 +92,17 @@ class Windows:
 
 
 def windows_of(text: Text, length: int, seed: int) -> Windows:
-    """The windows of a text; those of a random half of its contexts are to explain.
+    """The windows of a text; those of a random half of its documents are to explain.
 
     The first one starts with the first token of its context that is no padding. Windows are left out in which
     less than half of the positions have activations, since a latent is silent there for lack of text; and those
-    with the same tokens as a window before them, since an explanation could be judged on what it was made of.
+    with the same tokens as a window before them, or with documents of both halves, since an explanation could be
+    judged on what it was made of.
     """
     contexts, positions = text.ids.shape
     length = min(length, positions)
     each = -(-positions // length)
+    sides = _sides(text, length, seed)
     ids, rows, first = _without_padding(text)
     more = ((0, 0), (0, each * length - positions))
     ids, rows = (
@@ -105,12 +110,49 @@ def windows_of(text: Text, length: int, seed: int) -> Windows:
     )
     context = np.repeat(np.arange(contexts), each)
     start = np.tile(np.arange(each) * length, contexts) + first[context]
-    to_explain = np.random.default_rng([seed, 0]).permutation(contexts) < contexts // 2
-    used = np.flatnonzero(2 * (rows >= 0).sum(1) >= length)
+    there = rows >= 0
+    explain = (sides[rows] & there).sum(1)  # tokens
+    used = np.flatnonzero((2 * there.sum(1) >= length) & ((explain == 0) | (explain == there.sum(1))))
     used = used[np.sort(np.unique(ids[used], axis=0, return_index=True)[1])]
     ids, rows, context = ids[used], rows[used], context[used]
     embedding = embeddings_of(text.x, rows)
-    return Windows(ids, rows, context, start[used], to_explain[context], embedding, len(text))
+    return Windows(ids, rows, context, start[used], explain[used] > 0, embedding, len(text))
+
+
+def _sides(text: Text, length: int, seed: int) -> NDArray[np.bool_]:
+    """Whether an explanation may be made of a token: [T], of a random half of the blocks of documents.
+
+    By context where documents are so long that there are too few of them.
+    """
+    size = min(OF_A_BLOCK * length, text.ids.size // BLOCKS)
+    starts, last = [0], 0
+    for start in np.flatnonzero(_begins(text)).tolist():
+        if start - last >= size > 0:
+            starts.append(last := start)
+    if len(starts) < FEWEST_BLOCKS:
+        starts = list(range(0, text.ids.size, text.ids.shape[1]))
+    halves = np.random.default_rng([seed, 0]).permutation(len(starts)) < len(starts) // 2
+    rows = text.rows.ravel()
+    places = np.flatnonzero(rows >= 0)
+    side = np.zeros(len(text), bool)
+    side[rows[places]] = halves[np.searchsorted(starts, places, "right") - 1]
+    return side
+
+
+def _begins(text: Text) -> NDArray[np.bool_]:
+    """Where a document begins, or may do so: [C * S]. A separator belongs to the one behind it.
+
+    Without separators, or with padding, each context has a document of its own.
+    """
+    separator = text.tokenizer.eos_token_id
+    begins = text.ids == separator if separator is not None else np.zeros(text.ids.shape, bool)
+    if text.mask is not None:
+        padded = ~text.mask.all(1)
+        begins &= text.mask
+        begins[:, 0] |= padded | np.roll(padded, 1)
+    if separator is None:
+        begins[:, 0] = True
+    return begins.ravel()
 
 
 def _without_padding(text: Text) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

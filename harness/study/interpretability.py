@@ -21,7 +21,7 @@ class Interpretability(Strict):
 
     latents: per SAE, drawn at random, dead ones among them. windows: activating ones that a latent is judged by,
     and as many of each kind of negatives. to_explain: activating ones that an explanation is made of, from the
-    other half of the contexts. draws: how often all of these are drawn, each time anew. nulls: studies whose
+    other half of the documents. draws: how often all of these are drawn, each time anew. nulls: studies whose
     baselines are nulls of this one, besides untrained SAEs and permuted explanations, which every study has.
     """
 

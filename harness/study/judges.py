@@ -19,7 +19,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
 class Rules(Strict):
-    """The judge that is built in: rules over tokens, learned on one half of the contexts. Deterministic."""
+    """The judge that is built in: rules over tokens, learned on one half of the documents. Deterministic."""
 
     kind: Literal["rules"] = "rules"
     repetitions: ClassVar[int] = 1  # it would only repeat itself

@@ -61,6 +61,12 @@ def test_documents_come_in_order_and_again_from_every_batch_on(text):
         done += len(batch.texts)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_all_of_arrows_types_of_text_are_read(tmp_path, kind):
+    texts = [None, "", "short", "é" * 100]
+    assert read(spec(parquet(tmp_path / "a.parquet", pa.array(texts, kind)))) == texts
+
+
 def test_a_share_of_the_documents_is_held_out(text):
     text = text.model_copy(update={"held_out": HeldOut(share=0.3)})
     train, held_out = read(text), read(text, "held_out")
@@ -201,6 +207,8 @@ def test_mistakes_get_one_line(tmp_path, monkeypatch):
     assert error_of(files="a.jsonl", sample_by="line").startswith("text.sample_by: unknown for .jsonl files")
     Path("bad.jsonl").write_text('{"text": "x"}\n[1]\n')
     assert error_of(files="bad.jsonl") == "bad.jsonl: byte 14: expected a line with one JSON object"
+    parquet(Path("bytes.parquet"), pa.array([b"x"] * 12 + [b"\xff"], pa.binary()).view(pa.string()))
+    assert error_of(files="bytes.parquet") == "bytes.parquet: rows 0 to 12: expected UTF-8 text in all of them"
     Path("bad.parquet").write_text("no parquet")
     assert error_of(files="bad.parquet").startswith("bad.parquet: not readable as parquet: ")
     Path("bad.txt").write_bytes(b"\xff\xfe")

@@ -11,7 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedConfig,
+)
 
 from harness.evaluation.language_model import LanguageModelRun, Place, log_probs_at
 from harness.evaluation.loss_recovered import measure
@@ -22,7 +30,7 @@ VOCABULARY, WIDTH = 11, 8
 class TwoWords(nn.Module):
     """Says the first of two words with odds that the one activation of the token gives: logits (a, 0)."""
 
-    config = SimpleNamespace(vocab_size=2)
+    config = PreTrainedConfig(vocab_size=2)
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,6 +89,15 @@ def llama() -> Any:
         vocab_size=VOCABULARY, max_position_embeddings=16, bos_token_id=0, eos_token_id=0, **sizes
     )
     return LlamaForCausalLM(config)
+
+
+def gemma3() -> Any:
+    """Sees, too: what is said of its language model is a part of its configuration."""
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"vocab_size": VOCABULARY, "num_key_value_heads": 1, "head_dim": 4, "pad_token_id": 0, **sizes}
+    return Gemma3ForConditionalGeneration(
+        Gemma3Config(text_config=text, vision_config={**sizes, "image_size": 28, "patch_size": 14})
+    )
 
 
 @torch.no_grad()
@@ -154,6 +171,7 @@ PLACES = {
     "a block of GPT-2": (gpt2, "transformer.h.1", "output"),
     "what an MLP of GPT-2 is given": (gpt2, "transformer.h.1.mlp", "input"),
     "a block of Llama": (llama, "model.layers.0", "output"),
+    "a block of Gemma 3": (gemma3, "model.language_model.layers.0", "output"),
     "what a block of Llama is given": (llama, "model.layers.1", "input"),
 }
 

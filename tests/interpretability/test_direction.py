@@ -27,6 +27,7 @@ from harness.training.cell import initial_sae
 from harness.training.centring import Centring
 from harness.training.sae_files import SAEConfig
 from harness.training.trained_sae import TrainedSAE
+from tests.interpretability.planted import text_from
 from tests.training.cells import CENTRING, WIDTH, recipe
 
 X = 2 * torch.randn(400, WIDTH, generator=torch.Generator().manual_seed(3)) + 0.5
@@ -50,7 +51,7 @@ def by_hand(sae: SAE, width: int) -> TrainedSAE:
 def text_of(x: Tensor) -> Text:
     """In contexts of 16 tokens."""
     rows = np.arange(len(x)).reshape(-1, 16)
-    return Text(rows % 7, rows, x, x, None)
+    return text_from(rows % 7, x.numpy())
 
 
 def firings(sae: TrainedSAE, x: Tensor = X) -> Firings:

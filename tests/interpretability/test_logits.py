@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import Gemma3Config, GPT2Config, GPT2LMHeadModel
 
 from harness.activations.hook import Hook, hidden_states
 from harness.evaluation.language_model import OpenedModel, Place
@@ -26,6 +26,7 @@ from harness.study.interpretability import Interpretability
 from harness.training.centring import Centring
 from harness.training.sae_files import SAEConfig
 from harness.training.trained_sae import TrainedSAE
+from tests.interpretability.planted import Words
 from tests.training.cells import recipe
 
 VOCABULARY, WIDTH = 11, 8
@@ -34,7 +35,7 @@ VOCABULARY, WIDTH = 11, 8
 class ThreeWords(nn.Module):
     """Logits (a, 0, -a) from the one activation of the token."""
 
-    config = SimpleNamespace(vocab_size=3)
+    config = Gemma3Config(text_config={"vocab_size": 3})  # as that of models that see, too
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ def cell_of(model: Any, place: Place, ids: Tensor, sae: Any, mask: Tensor | None
     kept = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     rows = np.where(kept, kept.flatten().cumsum(0).reshape(kept.shape) - 1, -1)
     x, width = states[kept], states.shape[-1]
-    opened = OpenedModel(model, None, place, place, None, x.mean(0))
+    opened = OpenedModel(model, Words(), place, place, None, x.mean(0))
     text = Text(ids.numpy(), rows, x, x, opened, None if mask is None else mask.numpy())
     trained = TrainedSAE(sae, SAEConfig(recipe(), Centring.none(width), Centring.none(width)))
     return CellLatents.of(trained, text, windows_of(text, 8, 0), Interpretability(latents=100), "cpu")

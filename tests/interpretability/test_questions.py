@@ -96,6 +96,23 @@ def test_wrong_marks_are_shaped_like_right_ones(setting: Setting):
         assert second - first in (1, 15)
 
 
+def test_the_number_of_marks_does_not_tell_which_are_right():
+    """Of latents that fire on most tokens, up to all of them, also where the context ends within a window."""
+    ids = np.arange(24 * 16).reshape(24, 16)
+    rows = np.arange(24 * 16).reshape(24, 16)
+    ids[2::3, 12:] = rows[2::3, 12:] = NO_TOKEN
+    activations = np.zeros((24, 16), np.float32)
+    for window, fires in enumerate(range(1, 13)):
+        activations[[window, 12 + window], :fires] = 1
+    [each] = of(_questions(_windows(ids, rows), activations.copy()), "fuzzing")
+    for place in each.excerpts:
+        excerpt = each.question.excerpts[place]
+        window = excerpt.ids[1] // 16
+        fires = int((activations[window] > 0).sum())
+        assert sum(excerpt.marked) == min(fires, 8, int((rows[window] >= 0).sum()) - fires)
+    assert len(each.excerpts) == 22  # two end where the latent fires last
+
+
 def test_nothing_is_marked_that_has_no_activation(setting: Setting):
     """Special tokens, and places after the end of the context; a window with no other token is left out."""
     ids = np.arange(8 * 16).reshape(8, 16)

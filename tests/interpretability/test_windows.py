@@ -103,6 +103,42 @@ def test_half_of_the_contexts_are_to_explain_which_ones_is_decided_by_the_seed(m
     assert 0.4 < (one.to_explain == other.to_explain).mean() < 0.6
 
 
+def packed(lengths: NDArray[np.int64], positions: int) -> tuple[Text, NDArray[np.int64]]:
+    """Documents of different words, each behind a separator, which is 0; and the document of each position."""
+    documents = np.repeat(np.arange(len(lengths)), lengths)
+    begins = np.diff(documents, prepend=-1) > 0
+    size = len(documents) // positions * positions
+    ids = np.where(begins, 0, np.arange(1, len(documents) + 1))[:size].reshape(-1, positions)
+    rows = np.where(ids > 0, (ids > 0).ravel().cumsum().reshape(ids.shape) - 1, -1)
+    x = np.random.default_rng(0).standard_normal((int((ids > 0).sum()), 3)).astype(np.float32)
+    text = text_from(ids, x, rows)
+    text.tokenizer.eos_token_id = 0
+    return text, documents[:size].reshape(ids.shape)
+
+
+@pytest.mark.parametrize("longest", [4, 40, 400])
+def test_no_document_is_on_both_sides(longest: int) -> None:
+    """Documents go on over the ends of contexts. Windows with documents of both sides are few, and left out."""
+    lengths = np.random.default_rng(1).integers(2, longest, 20_000 // longest)
+    text, documents = packed(lengths, 64)
+    windows = windows_of(text, 8, 0)
+    found: list[set[int]] = [set(), set()]
+    for context, start, explains in zip(windows.context, windows.start, windows.to_explain, strict=True):
+        here = slice(start, start + 8)
+        found[int(explains)] |= set(documents[context, here][text.rows[context, here] >= 0].tolist())
+    assert not found[0] & found[1]
+    assert 0.35 < windows.to_explain.mean() < 0.65
+    assert len(windows) > 0.85 * text.ids.size / 8 * (text.rows >= 0).mean() ** 8
+
+
+def test_where_documents_are_few_contexts_are_halved() -> None:
+    text, _ = packed(np.array([4000, 4000]), 64)
+    windows = windows_of(text, 8, 0)
+    sides = [set(windows.to_explain[windows.context == context].tolist()) for context in range(125)]
+    assert all(len(one) == 1 for one in sides)
+    assert sum(one == {True} for one in sides) == 62
+
+
 def test_the_side_of_padding_makes_no_difference() -> None:
     """The same documents, padded on the left and on the right."""
     right = some_text(0, 9, 20, "right", 50)
