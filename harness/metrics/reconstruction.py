@@ -77,7 +77,7 @@ UNEXPLAINED = Metric(
     "unexplained after it",
     axis="unexplained after the layer",
     definition="sum of squares of what is left over after the layer / sum of squares of what the SAE is to "
-    "reconstruct",
+    "reconstruct, both in the terms of `inputs`, and so near FVU only where these are `centred`",
     better="lower",
     places=("layer",),
 )
