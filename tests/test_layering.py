@@ -40,6 +40,7 @@ BASE = {
     "fingerprint",
     "locks",
     "metrics",
+    "narrow",
     "output",
     "progress",
     "secrets",

@@ -18,6 +18,7 @@ from harness.analysis.sentences.text import estimate, mean, plural
 from harness.analysis.sentences.warnings import warnings
 from harness.analysis.views.view import Row, View, load_view
 from harness.metrics import L0, Metric
+from harness.narrow import keep_words
 from harness.study.labels import show
 
 REPORT = ("report.html", "report.md", "tables.tex")
@@ -75,7 +76,7 @@ def _table(view: View, arms: Sequence[Row]) -> Table:
         table.add_column(axis, justify="right")
     first, *others = view.outcomes
     for column in ("n", first.axis, L0.label, *(outcome.axis for outcome in others)):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right")
     for arm in arms:
         tuned = [show(level) for level in levels_in(arm, view.study.tuned).values()]
         figures = [_figure(arm, outcome) for outcome in view.outcomes]
@@ -85,7 +86,7 @@ def _table(view: View, arms: Sequence[Row]) -> Table:
         values = [mean(row, outcome) for outcome in view.outcomes]
         values.insert(1, mean(row, L0))
         table.add_row(Text(f"{name} (reference)"), *("–" for _ in view.study.tuned), "–", *map(Text, values))
-    return table
+    return keep_words(table)
 
 
 def _figure(arm: Row, outcome: Metric) -> str:

@@ -13,6 +13,7 @@ from harness.analysis.sentences.text import change, level_name, number, plural, 
 from harness.analysis.studies.compared import Both, Result, Row
 from harness.analysis.studies.reruns import Reruns, Spread
 from harness.metrics import Metric, compared, metrics_at
+from harness.narrow import keep_words
 from harness.study.labels import describe
 
 KINDS = {
@@ -36,10 +37,10 @@ def show_comparison(
     outcomes = _outcomes(results)
     if several:
         console.print("\nThe same recipe on the same activations", style="bold")
-        console.print(_arms(several, outcomes))
+        console.print(_arms(several, outcomes), crop=False)
     if alone:
         console.print("\nIn one result only", style="bold")
-        console.print(_arms(alone, outcomes))
+        console.print(_arms(alone, outcomes), crop=False)
     for two in both:
         lines = [*_shared(two), *_reruns(two), *_verdicts(two)]
         for line in lines or [f"{two.first.name} and {two.second.name} have no cells in common."]:
@@ -80,7 +81,7 @@ def _arms(groups: Sequence[Sequence[tuple[Result, Row]]], outcomes: Sequence[Met
             table.add_row(Text(result.name), Text(str(arm["arm"])), tuned, str(arm["n"]), *figures)
         if len(group) > 1 and group is not groups[-1]:
             table.add_row()
-    return table
+    return keep_words(table)
 
 
 def _shared(two: Both) -> Iterator[str]:

@@ -27,6 +27,7 @@ def features(options: Namespace, console: Console) -> None:
     from harness.analysis.latent_page.page import make_page
     from harness.analysis.page.contents import LATENTS
     from harness.analysis.results.files import read_cells, read_study
+    from harness.analysis.sentences.text import plural
     from harness.sweep.export import check_owner
 
     study, workspace, results = load(options)
@@ -40,7 +41,9 @@ def features(options: Namespace, console: Console) -> None:
     left = missing(folder, there)
     total = make_page(record, cells, folder, out, report=report, missing=left)
     size = out.stat().st_size / 1e6
-    console.print(f"{out}: {total:,} latents of {len(cells)} SAEs, {size:.1f} MB", soft_wrap=True)
+    nulls = sum(cell.null for cell in cells)
+    of = [plural(len(cells) - nulls, "SAE")] * (nulls < len(cells)) + [plural(nulls, "null")] * (nulls > 0)
+    console.print(f"{out}: {total:,} latents of {' and '.join(of)}, {size:.1f} MB", soft_wrap=True)
     if left:
         console.print(f"SAEs of the study that are not interpreted yet: {left}; harness run {options.study}")
 

@@ -16,6 +16,7 @@ from harness.estimates.spending import spending
 from harness.estimates.sweep import Left, cells_left, more_at_most, wall
 from harness.evaluation.measurements import measurements
 from harness.files import read_record
+from harness.narrow import keep_words
 from harness.progress import duration
 from harness.study.arms import ArmSpec, arms
 from harness.study.cells import CellSpec
@@ -54,13 +55,13 @@ def show_plan(
     table = Table(box=None, header_style="dim", pad_edge=False)
     untuned = [axis.name for axis in study.axes if not axis.tune]
     for axis in untuned:
-        table.add_column(axis, no_wrap=True)
+        table.add_column(axis)
     counts = ("tuning cells", "reported cells") if study.tuning_seeds else ("cells",)
     for heading in ("tuned", *counts, "parameters", "FLOPs/token", "tokens", "memory", "time"):
-        table.add_column(heading, justify="right", no_wrap=heading not in ("tuned", *counts))
+        table.add_column(heading, justify="right")
     for arm in found:
         table.add_row(*_row(study, arm, estimate))
-    console.print(table)
+    console.print(keep_words(table), crop=False)
     source = store.fingerprint if store else None
     done = None if known is None else _done(study, workspace, cells)
     left = cells_left(study, found, cells, done or (), partial(_share, workspace))

@@ -39,7 +39,7 @@ def report(options: Namespace, console: Console) -> None:
     check_writable(*([results, *folders] if options.step != "summary" else []))
 
     def say(results: Path) -> None:
-        console.print(summary(results))
+        console.print(summary(results), crop=False)
         publish(study, workspace, results, console)
         console.print("\nharness ui optuna    opens Optuna's dashboard\nharness ui mlflow    opens MLflow's UI")
 

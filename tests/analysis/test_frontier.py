@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,27 @@ def test_the_figure_has_every_point_and_shows_dominated_ones_hollow(results: Pat
     assert sorted(hollow) == pytest.approx(
         sorted([POINTS["none"][0.016][0], *(f for f, _ in POINTS["dense 2-2"].values())])
     )
+
+
+def test_no_level_line_runs_through_a_name(results: Path):
+    with house_style():
+        figure = frontier.draw(load_view(results))
+        assert figure is not None
+        (ax,) = axes_of(figure)
+        figure.draw_without_rendering()
+        names = [text.get_window_extent() for text in ax.texts]
+        lines = [
+            ax.transData.transform(line.get_path().vertices) for line in ax.lines if len(line.get_xdata()) > 1
+        ]
+    level = [(one, two) for line in lines for one, two in pairwise(line) if abs(one[1] - two[1]) < 1e-6]
+    assert names
+    assert len(level) > len(names)
+    assert not [
+        (name, one, two)
+        for name in names
+        for one, two in level
+        if name.y0 < one[1] < name.y1 and min(one[0], two[0]) < name.x1 and max(one[0], two[0]) > name.x0
+    ]
 
 
 def test_flops_have_a_panel_where_they_differ(tmp_path: Path):

@@ -31,8 +31,8 @@ def searched(layers: str, search: dict[float, list[float | None]], reported: lis
     return cells + [cell_record(arm, seed, fvu, {"lr": 0.004}) for seed, fvu in enumerate(reported)]
 
 
-def tabulate(folder: Path, cells: list[dict[str, Any]], seeds: int = 3) -> Path:
-    study = study_record("s", AXES, list(range(seeds)), tuning_seeds=[10, 11], cells=len(cells))
+def tabulate(folder: Path, cells: list[dict[str, Any]], seeds: int = 3, axes: dict[str, list[Any]] = AXES) -> Path:
+    study = study_record("s", axes, list(range(seeds)), tuning_seeds=[10, 11], cells=len(cells))
     write(folder, study, cells, [])
     make_tables(folder)
     return folder
@@ -72,6 +72,18 @@ def test_tuning_figure_shows_the_tuning_seeds(results: Path):
         drawn = points(tuning.draw(load_view(results)))
     heights = sorted(float(line.get_ydata()[0]) for line in drawn)
     assert heights == pytest.approx([0.08] * 3 + [0.1] * 2 + [0.2] * 2 + [0.3] * 2)
+
+
+def test_tuning_line_runs_from_the_lowest_to_the_highest_value(tmp_path: Path):
+    added = {0.004: [0.1, 0.1], 0.016: [0.2, 0.2], 0.001: [0.3, 0.3]}  # the search went below its list: comes last
+    axes = {"layers": ["none", "sparse 3"], "lr": list(added)}
+    cells = searched("none", added, [0.11]) + searched("sparse 3", added, [0.08])
+    with house_style():
+        figure = tuning.draw(load_view(tabulate(tmp_path, cells, seeds=1, axes=axes)))
+    lines = [
+        line for part in figure.subfigs for ax in part.axes for line in ax.lines if line.get_linestyle() == "-"
+    ]
+    assert [list(line.get_xdata()) for line in lines if len(line.get_xdata()) > 1] == [[0.001, 0.004, 0.016]] * 2
 
 
 def warned(view: View) -> list[str]:

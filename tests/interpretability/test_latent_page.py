@@ -50,7 +50,8 @@ def unpacked(html: str, name: str) -> Any:
 
 def test_the_list_has_every_latent_of_the_tables(tables, capsys):
     main(["features", STUDY])
-    assert f"{5 * LATENTS} latents of 5 SAEs" in capsys.readouterr().out
+    assert f"{5 * LATENTS} latents of 4 SAEs and 1 null" in capsys.readouterr().out
+    assert "2 arms, 4 SAEs, 1 null, " in Path("results/small/features.html").read_text()
     index = unpacked(Path("results/small/features.html").read_text(), "index")
     assert [(cell["arm"], cell["seed"]) for cell in index["cells"]] == [
         ("none", 0),
@@ -146,7 +147,7 @@ def test_saes_that_are_not_interpreted_yet_are_counted(tables, capsys):
     (folder / first / "figures.json").unlink()  # as a pass that is killed leaves it
     main(["features", STUDY])
     said = capsys.readouterr().out
-    assert f"{4 * LATENTS} latents of 4 SAEs" in said
+    assert f"{4 * LATENTS} latents of 3 SAEs and 1 null" in said
     assert "not interpreted yet: 1" in said
     assert "1 SAE of the study is not interpreted yet" in Path("results/small/features.html").read_text()
 

@@ -19,12 +19,16 @@ NULL = "null-"
 
 @dataclass(frozen=True)
 class PageCell:
-    """One SAE on the page. seed: None for a null arm."""
+    """One SAE on the page, or a null arm, whose seed is None."""
 
     id: str
     arm: str
     seed: int | None
     folder: Path
+
+    @property
+    def null(self) -> bool:
+        return self.seed is None
 
     def latents(self) -> pl.DataFrame:
         """One row per sampled latent, in their order."""

@@ -83,7 +83,9 @@ def make_page(
     columns = _columns(tables, [figure.name for figure in figures])
     shown = [asdict(figure) for figure in figures]
     index = {"blockSize": BLOCK, "cells": listed, "figures": shown, "columns": columns}
-    sizes = {"arms": len({cell.arm for cell in cells}), "saes": len(cells), "latents": total}
+    saes = [cell for cell in cells if not cell.null]
+    sizes = {"arms": len({cell.arm for cell in saes}), "saes": len(saes), "nulls": len(cells) - len(saes)}
+    sizes["latents"] = total
     data = {"index": packed(index), "words": packed(words.texts(vocabulary)), "blocks": blocks}
     write_atomically(out, _html(study=study, sizes=sizes, report=report, missing=missing, **data).encode())
     return total

@@ -42,7 +42,7 @@ class Line:
 
 
 def draw(view: View) -> Figure | None:
-    """A forest plot; a level's average over its pairs is bold, the pairs it consists of follow."""
+    """A forest plot; a level's average over its pairs is large, the pairs it consists of follow."""
     outcomes = [outcome for outcome in view.outcomes if outcome.group == "reconstruction"]
     return _draw(view, "What each level changes, all other settings equal", outcomes)
 
@@ -70,7 +70,7 @@ def _draw(view: View, title: str, outcomes: Sequence[Metric]) -> Figure | None:
     note = f"{view.seeds_note}{'; verdicts by Holm’s method' if several else ''}; {measured_note(view, outcomes)}"
     note += "; points: percentage points"
     if any(line.kind == "pair" for line in lines):
-        note += "; bold: mean over the pairs of arms below it"
+        note += "; large: mean over the pairs of arms below it"
     if any(line.within for line in lines):
         note += "; small dots: the pairs of arms that a row is the mean of"
     if any(_differs(line.effect, outcome) for line in lines if line.effect for outcome in outcomes):
@@ -181,11 +181,11 @@ def _draw_effect(ax: Axes, y: float, line: Line, outcome: Metric) -> None:
     assert line.effect is not None
     column, mark = outcome.effect, mark_of(outcome, line.effect[outcome.verdict])
     mean, low, high = (line.effect[f"{column}{end}"] for end in ("", "_low", "_high"))
-    bold = line.kind == "marginal"
+    large = line.kind == "marginal"
     after: dict[str, Any] = {
         "transform": ax.get_yaxis_transform(),
         "va": "center_baseline",
-        "fontsize": 8.5 if bold else 7.5,
+        "fontsize": 8.5 if large else 7.5,
     }
     if mean is None:
         ax.text(1.02, y, "no result", color=SOFT, **after)
@@ -196,10 +196,10 @@ def _draw_effect(ax: Axes, y: float, line: Line, outcome: Metric) -> None:
         ax.text(1.02, y, "differ", color=INK, **after)
         return
     if low is not None and high is not None:
-        ax.plot([low, high], [y, y], color=mark.colour, lw=2.0 if bold else 1.1, solid_capstyle="butt", zorder=2)
+        ax.plot([low, high], [y, y], color=mark.colour, lw=2.0 if large else 1.1, solid_capstyle="butt", zorder=2)
         clip_arrows(ax, y, low, high, mark.colour)
-    ax.plot([mean], [y], lw=0, zorder=4, **mark.style(6 if bold else 4))
-    ax.text(1.02, y, signed(mean, outcome.change_digits), color=INK if bold else SOFT, **after)
+    ax.plot([mean], [y], lw=0, zorder=4, **mark.style(6 if large else 4))
+    ax.text(1.02, y, signed(mean, outcome.change_digits), color=INK if large else SOFT, **after)
 
 
 def _label_rows(ax: Axes, lines: list[Line]) -> None:

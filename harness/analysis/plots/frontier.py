@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from matplotlib.artist import Artist
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from harness.analysis.comparability.l0 import TOLERANCE
 from harness.analysis.comparability.planes import DOMINATED, ON, PLANES, TUNING, UNSURE, Plane, front
-from harness.analysis.plots.labels import label_points
+from harness.analysis.plots.labels import Point, label_points
 from harness.analysis.plots.panels import colour_legend
 from harness.analysis.plots.scales import LOG_RATIO, bounded, dead_axis, ends_of, logarithmic, robust_limits
 from harness.analysis.plots.style import PALE, SOFT, page
@@ -164,13 +165,20 @@ def _draw_points(ax: Axes, view: View, rows: Sequence[Row], plane: Plane, scale:
 
 
 def _draw_front(ax: Axes, view: View, rows: Sequence[Row], plane: Plane, scale: float) -> None:
-    """The stairs of the frontier, to the ends of the panel: what lies above or right of them is not on it."""
+    """The frontier, to the ends of the panel: what lies above or right of it is not on it."""
+    for stairs in _stairs(ax, view, rows, plane, scale):
+        ax.step(*zip(*stairs, strict=True), where="post", color=PALE, lw=2.5, zorder=0.5, solid_capstyle="butt")
+
+
+def _stairs(ax: Axes, view: View, rows: Sequence[Row], plane: Plane, scale: float) -> list[list[Point]]:
+    """The points of each frontier with the ends of the panel: it goes right from one, then down to the next."""
     on = front(rows, plane)
     (_, right), (_, top) = ax.get_xlim(), ax.get_ylim()
+    found = []
     for k in unique(_k(view, row, plane) for row in on):
         points = [(scale * row[plane.cost], row[FVU.name]) for row in on if _k(view, row, plane) == k]
-        stairs = [(points[0][0], top), *points, (right, points[-1][1])]
-        ax.step(*zip(*stairs, strict=True), where="post", color=PALE, lw=2.5, zorder=0.5, solid_capstyle="butt")
+        found.append([(points[0][0], top), *points, (right, points[-1][1])])
+    return found
 
 
 def _k(view: View, row: Row, plane: Plane) -> Any:
@@ -219,9 +227,21 @@ def _label_front(figure: Figure, ax: Axes, view: View, rows: Sequence[Row]) -> N
     on = on[:: -(-len(on) // MOST_NAMES) or 1]
     names = [_point_label(view, row) for row in on]
     at = {id(row): (DEAD.scale * row[DEAD.name], float(row[FVU.name])) for row in rows}
-    others = [(at[id(row)], at[id(row)]) for row in rows if row not in on]  # no name may cover a point
+    others = [at[id(row)] for row in rows if row not in on]
     if any(names):
-        label_points(figure, ax, [at[id(row)] for row in on], names, others)
+        label_points(figure, ax, [at[id(row)] for row in on], names, _level_lines(ax, view, rows), others)
+
+
+def _level_lines(ax: Axes, view: View, rows: Sequence[Row]) -> list[tuple[Point, Point]]:
+    """What is level about points on the frontier of dead latents: through a name, it would read as a hyphen."""
+    lines = []
+    for stairs in _stairs(ax, view, rows, DEAD_PLANE, DEAD.scale):
+        lines += [((left, y), (right, y)) for (left, y), (right, _) in pairwise(stairs[1:])]
+    for row in front(rows, DEAD_PLANE):
+        if row[f"{DEAD.name}_low"] is not None:
+            ends = [DEAD.scale * row[f"{DEAD.name}_{end}"] for end in ("low", "high")]
+            lines.append(((ends[0], row[FVU.name]), (ends[1], row[FVU.name])))
+    return lines
 
 
 def _point_label(view: View, row: Row) -> str:

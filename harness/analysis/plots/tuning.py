@@ -66,15 +66,14 @@ def _note(view: View) -> str:
 
 def _draw_background(ax: Axes, view: View, rows: Sequence[Row]) -> None:
     for others in unique(_others(view, row) for row in rows):
-        line = [row for row in rows if _others(view, row) == others and row["fvu"] is not None]
-        line.sort(key=lambda row: _x(view, row))  # the tables keep the order in which the study names the values
+        line = _line(view, rows, others)
         background(ax, view, rows[0], [_x(view, row) for row in line], [row["fvu"] for row in line])
 
 
 def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
     colour, shape = view.colour(view.level(rows[0])), view.shape(view.level(rows[0])).get("marker", "o")
     for place, others in enumerate(_shown_others(view)):
-        line = [row for row in rows if _others(view, row) == others and row["fvu"] is not None]
+        line = _line(view, rows, others)
         x = [_x(view, row) for row in line]
         ax.plot(x, [row["fvu"] for row in line], STYLES[place % len(STYLES)], color=colour, lw=1.4)
     for row in rows:
@@ -84,6 +83,15 @@ def _draw_arm(ax: Axes, view: View, rows: Sequence[Row]) -> None:
             ax.plot([_x(view, row)], [row["fvu"]], "o", ms=8.5, mfc="none", mec=INK, mew=1.0, zorder=4)
     for cell in _searched(view, rows):
         ax.plot([_x(view, cell)], [cell["score"]], shape, ms=3.2, mfc=colour, mew=0, alpha=0.7, zorder=3)
+
+
+def _line(view: View, rows: Sequence[Row], others: Key) -> list[Row]:
+    """An arm's rows of one line, from left to right.
+
+    The table keeps the order in which the values were tried: one below the list that the search added comes last.
+    """
+    line = [row for row in rows if _others(view, row) == others and row["fvu"] is not None]
+    return sorted(line, key=lambda row: _x(view, row))
 
 
 def _searched(view: View, rows: Sequence[Row]) -> list[Row]:
