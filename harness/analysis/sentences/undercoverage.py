@@ -68,8 +68,8 @@ def _dispersed(view: View) -> Iterator[str]:
     shares: dict[str, list[float]] = {}
     totals: dict[str, float] = {}
     for row in view.tables["seeds"]:
-        latents = view.study.value(levels_in(row, view.study.axes), "latents")
-        if row[DEAD.name] is not None and isinstance(latents, int):
+        latents = view.study.latents_at(levels_in(row, view.study.axes))
+        if row[DEAD.name] is not None and latents is not None:
             shares.setdefault(row["arm"], []).append(row[DEAD.name])
             totals[row["arm"]] = latents
     found = [_dispersion(values, totals[arm]) for arm, values in shares.items() if len(values) >= MANY_SEEDS]
