@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from harness.analysis.effects.verdicts import UNDECIDED
 from harness.analysis.sentences.sentence import Sentence
-from harness.analysis.sentences.text import number, plural
+from harness.analysis.sentences.text import listed, number, plural
 from harness.analysis.views.view import Row, View
 from harness.inference.family import expected_extreme
 from harness.metrics import Metric
@@ -82,3 +82,8 @@ def open_choices(view: View) -> Iterator[str]:
         f"The seeds do not settle which tuned setting is best for {plural(len(open_), 'arm')}. In brackets, how "
         f"many times as wide that makes the interval of the figure that depends most on it: {named}{more}."
     )
+    if view.tables["life_effects"]:
+        yield (
+            f"Intervals of how often latents die and revive are at the chosen {listed(view.study.tuned)}: that the "
+            "seeds do not settle this choice is not in them."
+        )
