@@ -158,7 +158,7 @@ def _arm_row(study: StudyRecord, arm: Arm, place: int, measured: Sequence[Measur
 
 
 def _alive_ends(row: Mapping[str, Any], measured: Sequence[Measured], place: int) -> dict[str, float]:
-    """The interval of the alive latents, which are those that are not dead: it follows from that of the dead ones."""
+    """The interval of the alive latents, which are those that are not dead: that of the dead ones turned round."""
     latents = next((one.totals[place] for one in measured if one.metric is DEAD), None)
     if latents is None or "alive" not in row or row[f"{DEAD.name}_low"] is None:
         return {}

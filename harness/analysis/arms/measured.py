@@ -177,6 +177,11 @@ def alpha_of(study: StudyRecord) -> float:
     return level(study.looks) if study.looks else ALPHA
 
 
+def confidence(study: StudyRecord) -> str:
+    """That of the study's intervals in words, as in `95 %`."""
+    return f"{100 * (1 - alpha_of(study)):.3g} %"
+
+
 def _values(arm: Arm, metric: Metric) -> Figures:
     values = arm.values(metric.name)
     return pseudo_values(values) if metric.pairs else values

@@ -84,6 +84,6 @@ def open_choices(view: View) -> Iterator[str]:
     )
     if view.tables["life_effects"]:
         yield (
-            f"Intervals of how often latents die and revive are at the chosen {listed(view.study.tuned)}: that the "
-            "seeds do not settle this choice is not in them."
+            f"Intervals of how often latents die and revive are at the chosen {listed(view.study.tuned)}: that "
+            "the seeds do not settle this choice is not in them."
         )
