@@ -33,7 +33,7 @@ def _two_seeds(view: View) -> Iterator[str]:
     if len(view.study.seeds) == 2:
         yield (
             "Only 2 seeds: how much an arm varies is known from the other arms alone. If one varies twice as much "
-            "as they do, its 95 % intervals cover about 91 %."
+            "as they do, its 95 % intervals cover about 92 %."
         )
 
 
