@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.analysis.arms.measured import confidence
 from harness.analysis.results.records import StudyRecord
 from harness.analysis.sentences.text import Row, mean, plural, shown
 from harness.metrics import L0, Metric, compared, metrics_at
@@ -106,7 +107,8 @@ def _figures(config: SAEConfig, reported: Reported) -> list[str]:
     ]
     among = f"its arm, {arm['arm']!r}, over {plural(arm['n'], 'seed')}"
     said = (
-        f"On {study.heldout_tokens:,} held-out tokens: this SAE, and the mean of {among}, with 95 % t-intervals. "
+        f"On {study.heldout_tokens:,} held-out tokens: this SAE, and the mean of {among}, with "
+        f"{confidence(study)} intervals. "
         f"The study `{study.name}` asks: {study.question}"
     )
     return [said, _table(["metric", "this SAE", "mean of its arm", "definition"], rows)]

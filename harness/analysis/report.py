@@ -39,15 +39,16 @@ CAPTIONS = {  # in the order of the page: what answers the study's question come
     "frontier": "FVU against dead latents, FLOPs and L0 on {heldout:,} held-out tokens at every tuned setting of "
     "every arm, and which of them are dominated.",
     "by_k": "Normalised MSE against k on {heldout:,} held-out tokens.{published}",
-    "arms": "{reconstruction} on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
+    "arms": "{reconstruction} on {heldout:,} held-out tokens, with {confidence} intervals and single seeds.",
     "tradeoff": "FVU against dead latents on {heldout:,} held-out tokens, one point per arm.",
     "feature_effects": "What each level changes in the features, beside FVU, on {heldout:,} held-out tokens.",
-    "features": "FVU and recovered features on {heldout:,} held-out tokens, with 95 % intervals and single seeds.",
+    "features": "FVU and recovered features on {heldout:,} held-out tokens, with {confidence} intervals and "
+    "single seeds.",
     "interpretability": "How well explanations of latents tell where they fire, against FVU on {heldout:,} "
     "held-out tokens, one point per arm: over all sampled latents, over alive ones, weighted by firing rate, and "
     "against hard negatives.{nulls}",
     "interpretability_effects": "What each level changes in what latents mean; hollow circles are undecided.",
-    "interpretability_arms": "More of what latents mean, with 95 % intervals and single seeds.",
+    "interpretability_arms": "More of what latents mean, with {confidence} intervals and single seeds.",
     "interpretability_profiles": "Detection by how often a latent fires, and recall by how strongly.",
     "curves": "Learning curves against training tokens; held-out ones on {curve:,} held-out tokens. "
     "Latents that are silent in training are counted on training tokens, while weights change: they are not the "
@@ -105,6 +106,7 @@ def _html(contents: Contents, view: View) -> str:
         **vars(contents),
         most_warnings=max(2, MOST_WARNINGS - len(contents.uncertain)),
         most_parts=MOST_PARTS,
+        confidence=view.confidence,
         references=view.references,
         latents=LATENTS,
         reach=any(row["n"] for row in view.tables["reach"]),
@@ -132,6 +134,7 @@ def _captions(view: View) -> dict[str, str]:
     labels = [outcome.label for outcome in view.outcomes if outcome.group == "reconstruction"]
     known: dict[str, Any] = {
         "heldout": view.study.heldout_tokens,
+        "confidence": view.confidence,
         "curve": view.study.curve_heldout_tokens,
         "published": f" Beside it: {published.title}. {published.note}" if published else "",
         "reconstruction": listed(labels),

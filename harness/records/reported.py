@@ -28,9 +28,9 @@ from harness.study.spec import Study
 from harness.workspace import Workspace
 
 ABOUT_ARMS = (
-    "An arm as the report has it: means over the cells that are tagged `reported: yes`, with 95 % intervals "
-    "(`_low`, `_high`). The step of a curve is the number of tokens trained on. What the metrics mean is in the "
-    "description of the study's run."
+    "An arm as the report has it: means over the cells that are tagged `reported: yes`, with the "
+    "report's intervals (`_low`, `_high`). The step of a curve is the number of tokens trained on. What the "
+    "metrics mean is in the description of the study's run."
 )
 
 

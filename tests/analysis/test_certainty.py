@@ -28,6 +28,18 @@ def test_the_lowest_of_nine_equal_arms_is_called_optimistic(tmp_path: Path):
     assert "by chance alone be 1.7 % below their common value" in said.text
 
 
+def test_how_optimistic_does_not_depend_on_how_far_arms_lie_apart(tmp_path: Path):
+    """Eight arms with ten times the FVU of the best one vary by as much of their own FVU."""
+
+    def fvu(levels: dict[str, str], seed: int) -> float:
+        return (0.01 if levels["layers"] == "none" else 0.1) * (1 + 0.02 * (seed - 1))
+
+    results = write_grid(tmp_path / "s", {"layers": NAMES}, 3, fvu)
+    make_tables(results)
+    (said,) = luck(load_view(results))
+    assert "by chance alone be 1.7 % below their common value" in said.text
+
+
 def test_two_arms_and_one_seed_have_no_such_sentence(tmp_path: Path):
     for name, names, seeds in (("two", NAMES[:2], 3), ("one", NAMES, 1)):
         make_tables(write_grid(tmp_path / name, {"layers": names}, seeds, lambda levels, seed: 0.1 + seed / 100))

@@ -321,7 +321,7 @@ def test_warnings_of_a_judge_that_accepts_anything_and_of_answers_that_are_not_v
 def test_warning_of_differences_that_so_many_latents_cannot_show(tmp_path: Path):
     view = view_of(written(tmp_path / "s", {"layers": ["none", "sparse 3"]}, latents=20, dead=0.0))
     (warning,) = [one for one in warnings(view) if one.startswith("Detection:")]
-    assert "1 of 1 comparison are undecided and smaller than that" in warning
+    assert "1 of 1 comparison is undecided and smaller than that" in warning
 
 
 def test_warning_of_latents_without_a_score(results: Path, tmp_path: Path):

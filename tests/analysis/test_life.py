@@ -56,6 +56,15 @@ POINTS: list[Counts] = [
 ]
 
 
+def test_latents_of_each_stacked_layer_are_counted(tmp_path: Path):
+    """`sparse 3 each` has three times as many latents, and shares of dead ones are of all of them."""
+    rows = read_table(study(tmp_path, {"sparse 3": POINTS, "sparse 3 each": POINTS}), "life").to_dicts()
+    alone, each = ([row for row in rows if row["arm"] == arm] for arm in ("sparse 3", "sparse 3 each"))
+    for name in ("latents", "dead_before", "died", "revived"):
+        assert [row[name] for row in each] == [3 * row[name] for row in alone]
+    assert each[-1]["death_hazard"] == pytest.approx(alone[-1]["death_hazard"])
+
+
 def test_counts_hazards_and_censoring_by_hand(tmp_path: Path):
     first, second, third, whole = read_table(study(tmp_path, {"none": POINTS}), "life").to_dicts()
     assert (first["kind"], first["tokens_from"], first["trained_tokens"]) == ("first window", 50, 150)

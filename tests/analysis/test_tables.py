@@ -140,6 +140,20 @@ def test_effect_of_dead_latents_is_in_points_and_possible(tmp_path: Path):
     assert 0 <= sparse["dead_fraction_low"] < 10 / 3072 < sparse["dead_fraction_high"]
 
 
+def test_alive_latents_are_those_that_are_not_dead(tmp_path: Path):
+    """Their interval ends at the number of latents, and is that of the dead ones turned round."""
+    dead = {"none": (0.02, 0.01, 0.3), "sparse 3": (0.0, 0.001, 0.0)}
+    cells = [
+        cell_record({"layers": layers}, seed, 0.1 + 0.001 * seed, dead=share)
+        for layers, shares in dead.items()
+        for seed, share in enumerate(shares)
+    ]
+    for arm in read_table(tables_of(tmp_path / "s", cells, LAYERS), "arms").to_dicts():
+        assert arm["alive"] == pytest.approx(1024 * (1 - arm["dead_fraction"]), abs=0.5)
+        assert arm["alive_low"] == pytest.approx(1024 * (1 - arm["dead_fraction_high"]))
+        assert arm["alive_high"] == pytest.approx(1024 * (1 - arm["dead_fraction_low"]))
+
+
 def test_an_arm_is_compared_with_all_of_its_seeds(tmp_path: Path):
     results = tables_of(tmp_path / "s", pair_of_arms([0.2, None, 0.4], [0.1, 0.1, 0.1]), LAYERS)
     effect = one_row(read_table(results, "effects"), kind="pair")

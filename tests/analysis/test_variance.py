@@ -54,6 +54,7 @@ def test_the_table_says_what_pairing_by_seed_can_gain(tmp_path: Path):
     (sentence, *_) = variance.sentences(load_view(results))
     assert sentence.table == "variance"
     assert "FVU" in sentence.text
+    assert sentence.text.endswith("difference at the same seeds: they are wider than they need be.")
 
 
 def test_an_arm_that_lacks_a_seed_is_left_out(tmp_path: Path):

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from harness.analysis.page.shown_tables import shown_table
 from harness.analysis.results.files import read_curves, read_table
 from harness.analysis.results.records import CellRecord, StudyRecord
 from harness.analysis.sentences.findings import findings
@@ -120,6 +121,13 @@ def test_planned_looks_have_a_stricter_level(tmp_path: Path):
     assert level([3, 5, 8]) < once["fvu_p"] < 0.05
     assert (once["fvu_verdict"], looked["fvu_verdict"]) == ("higher", "undecided")
     assert looked["fvu_percent_low"] < once["fvu_percent_low"]
+    for folder, confidence in (("s", "95 %"), ("t", "98 %")):
+        view = load_view(tmp_path / folder)
+        for name in ("arms", "effects"):
+            table = shown_table(view, name)
+            assert table is not None
+            assert f"with {confidence} intervals in brackets" in table.note
+        assert f"{confidence} intervals" in view.seeds_note
 
 
 def test_an_arm_that_stopped_at_an_earlier_look_keeps_its_verdict(tmp_path: Path):

@@ -13,7 +13,7 @@ from harness.analysis.arms.statistics import Interval
 from harness.analysis.results.levels import Key, columns
 from harness.analysis.results.records import CellRecord, StudyRecord
 from harness.inference.crossfit import ChoiceError
-from harness.metrics import FVU, Metric
+from harness.metrics import DEAD, FVU, Metric
 from harness.study.tuned_choice import Choice, choose, comparable
 
 
@@ -152,8 +152,20 @@ def _arm_row(study: StudyRecord, arm: Arm, place: int, measured: Sequence[Measur
         row |= interval_columns(one.metric.name, one.interval(place))
         if one.metric is FVU:
             row["fvu_standard_error"] = one.standard_error(place)
+    row |= _alive_ends(row, measured, place)
     # a tuned axis may change the size of the model: these are those of the shown setting
     return row | {"parameters": shown[0].parameters, "flops_per_token": shown[0].flops_per_token}
+
+
+def _alive_ends(row: Mapping[str, Any], measured: Sequence[Measured], place: int) -> dict[str, float]:
+    """The interval of the alive latents, which are those that are not dead: that of the dead ones turned round."""
+    latents = next((one.totals[place] for one in measured if one.metric is DEAD), None)
+    if latents is None or "alive" not in row or row[f"{DEAD.name}_low"] is None:
+        return {}
+    return {
+        "alive_low": latents * (1 - row[f"{DEAD.name}_high"]),
+        "alive_high": latents * (1 - row[f"{DEAD.name}_low"]),
+    }
 
 
 def seed_rows(study: StudyRecord, arms: Sequence[Arm], metrics: Sequence[str]) -> list[dict[str, Any]]:

@@ -177,6 +177,11 @@ def alpha_of(study: StudyRecord) -> float:
     return level(study.looks) if study.looks else ALPHA
 
 
+def confidence(study: StudyRecord) -> str:
+    """That of the study's intervals in words, as in `95 %`."""
+    return f"{100 * (1 - alpha_of(study)):.3g} %"
+
+
 def _values(arm: Arm, metric: Metric) -> Figures:
     values = arm.values(metric.name)
     return pseudo_values(values) if metric.pairs else values
@@ -184,8 +189,9 @@ def _values(arm: Arm, metric: Metric) -> Figures:
 
 def _latents(study: StudyRecord, arm: Arm) -> float | None:
     """The latents of which an arm's dead ones are a share."""
-    counts = [study.value({**cell.arm, **cell.tuned}, "latents") for cell in arm.finished().values()]
-    return fmean(counts) if counts and all(isinstance(count, int) and count for count in counts) else None
+    counts = [study.latents_at({**cell.arm, **cell.tuned}) for cell in arm.finished().values()]
+    known = [count for count in counts if count is not None]
+    return fmean(known) if known and len(known) == len(counts) else None
 
 
 def _reported_at(study: StudyRecord, arm: Arm, metric: Metric) -> list[Figures]:

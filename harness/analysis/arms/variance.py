@@ -135,6 +135,11 @@ def sentences(view: View) -> list[Sentence]:
                 f"{_deviation(arm)}, of a seed's shift of all arms alike {_deviation(seed)}, of what is left "
                 f"{_deviation(rest)}."
             )
+            if seed["sd_low"] > 0 and seed["sd"] > rest["sd"]:
+                text += (
+                    " The shift of all arms alike is in the intervals of differences, though it has no part in a "
+                    "difference at the same seeds: they are wider than they need be."
+                )
             found.append(Sentence(text, "variance", place))
     return found
 

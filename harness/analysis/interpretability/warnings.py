@@ -91,9 +91,10 @@ def _too_few_latents(view: View) -> Iterator[str]:
         undecided = [row for row in pairs if row[metric.verdict] == UNDECIDED and row[metric.effect] is not None]
         within = [row for row in undecided if abs(row[metric.effect]) < half]
         if within:
+            verb = "is" if len(within) == 1 else "are"
             yield (
                 f"{capitalized(metric.label)}: that latents are a sample makes differences of arms uncertain "
-                f"by ±{number(half, 1)} points; {len(within)} of {plural(len(pairs), 'comparison')} are "
+                f"by ±{number(half, 1)} points; {len(within)} of {plural(len(pairs), 'comparison')} {verb} "
                 "undecided and smaller than that. `harness plan` says how many latents and seeds would show them."
             )
 

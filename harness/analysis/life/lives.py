@@ -58,7 +58,9 @@ def lives_of(study: StudyRecord, arms: Sequence[Arm], curves: pl.DataFrame) -> d
 
 def _steps(study: StudyRecord, cell: CellRecord, points: pl.DataFrame) -> list[Step]:
     levels = {**cell.arm, **cell.tuned}
-    latents, window = int(study.value(levels, "latents")), study.dead_window_at(levels)
+    latents, window = study.latents_at(levels), study.dead_window_at(levels)
+    if latents is None:
+        return []
     figures = points.select("tokens", *(f"train_{name}_fraction" for name in ("dead", "died", "revived")))
     steps: list[Step] = []
     start, before = 0, 0.0  # nobody is dead before the first window is full

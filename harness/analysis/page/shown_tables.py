@@ -20,8 +20,8 @@ REFERENCES = "references"
 INTERPRETABILITY = "interpretability"
 # Tables of columns of another one
 SOURCES = {"metrics": "arms", INTERPRETABILITY: "arms", "interpretability_effects": "effects"}
-MEANS = "Means over n seeds with 95 % intervals in brackets."
-CHANGES = "Changes against the reference with 95 % intervals in brackets; each is of its comparison alone."
+MEANS = "Means over n seeds with {confidence} intervals in brackets."
+CHANGES = "Changes against the reference with {confidence} intervals in brackets; each is of its comparison alone."
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ def shown_table(view: View, name: str, pointed_to: Container[int] = ()) -> Shown
     title, note, columns_of = KNOWN.get(name, (name.replace("_", " ").capitalize(), "", _plain))
     if not (columns := columns_of(view, rows)):
         return None
+    note = note.format(confidence=view.confidence)
     shown = [_row(f"{name}-{n}", columns, row) for n, row in numbered]
     if len(shown) < len(rows):
         note = f"{note} Here are the {len(shown)} of {len(rows):,} rows that sentences are read from.".strip()
@@ -242,8 +243,8 @@ KNOWN: dict[str, tuple[str, str, ColumnsOf]] = {
     "interpretability_effects": ("Effects on what latents mean", CHANGES, _interpretability_effects),
     "latents": (
         "Latents by firing rate, strength of activation and layer",
-        f"{MEANS} Detection is of alive latents that have a score; recall and precision are of their windows, by "
-        "strength of activation.",
+        "Means over n seeds with 95 % intervals in brackets. Detection is of alive latents that have a score; "
+        "recall and precision are of their windows, by strength of activation.",
         _plain,
     ),
     "nulls": (

@@ -42,7 +42,7 @@ def draw(view: View) -> Figure | None:
     panels = small_multiples(
         view,
         f"Learning curves: {', and '.join([f'held-out {listed(held_out)}', *training])}",
-        f"{view.seeds_note}{bands}; {on}{tuned}{dots}{left_out(view, 'curves')}",
+        f"{view.seeds_note_at_95}{bands}; {on}{tuned}{dots}{left_out(view, 'curves')}",
         [metric.drawn_on(view.dead_window) for metric in curves.values()],
         HEIGHT,
     )

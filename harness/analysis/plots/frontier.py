@@ -91,10 +91,10 @@ def _doubt(view: View) -> str:
         if metric.short in view.study.indifference
     ]
     if not margins:
-        return "beyond doubt: neither their 95 % intervals of FVU nor those of dead latents overlap"
+        return f"beyond doubt: neither their {view.confidence} intervals of FVU nor those of dead latents overlap"
     return (
-        "beyond doubt: 95 % intervals of one do not overlap, and those of the other show it worse by less than "
-        f"{listed(margins)} at most"
+        f"beyond doubt: {view.confidence} intervals of one do not overlap, and those of the other show it worse "
+        f"by less than {listed(margins)} at most"
     )
 
 

@@ -49,7 +49,7 @@ def draw(view: View) -> Figure | None:
 
 
 def _bars(view: View) -> str:
-    return f"{view.seeds_note}; " if len(view.study.seeds) > 1 else ""
+    return f"{view.seeds_note_at_95}; " if len(view.study.seeds) > 1 else ""
 
 
 def _ends(rows: Sequence[Row], name: str) -> list[Ends]:

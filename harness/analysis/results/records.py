@@ -8,6 +8,9 @@ from typing import Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict
 
 from harness.analysis.results.levels import Key, Level, unambiguous
+from harness.errors import SettingError
+from harness.sae.sizes import apportion
+from harness.study.catalogue import parse_layers
 from harness.study.labels import describe
 from harness.study.recipe import Scalar
 
@@ -172,6 +175,19 @@ class StudyRecord(Record):
             if field in (bundle := self.settings.get(axis, {}).get(str(level), {})):
                 return bundle[field]
         return self.recipe.get(field)
+
+    def latents_at(self, levels: Mapping[str, Any]) -> int | None:
+        """Latents of all sparse layers together, of which dead ones are a share; None where no number is known.
+
+        `latents` is that number, but of each layer with `sparse 3 each`.
+        """
+        latents, layers = (self.value(levels, name) for name in ("latents", "layers"))
+        if not isinstance(latents, int) or not latents:
+            return None
+        try:
+            return sum(apportion(latents, parse_layers(str(layers or "none")).stack))
+        except SettingError:  # layers that this version does not know
+            return latents
 
     def dead_window_at(self, levels: Mapping[str, Any]) -> int:
         """Tokens for which a latent must be silent to be called dead."""

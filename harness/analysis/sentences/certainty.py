@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from harness.analysis.effects.verdicts import UNDECIDED
 from harness.analysis.sentences.sentence import Sentence
-from harness.analysis.sentences.text import number, plural
+from harness.analysis.sentences.text import listed, number, plural
 from harness.analysis.views.view import Row, View
 from harness.inference.family import expected_extreme
 from harness.metrics import Metric
@@ -24,12 +24,13 @@ def sentences(view: View) -> list[Sentence]:
 
 def luck(view: View) -> list[Sentence]:
     """How much too low the lowest FVU would be if all arms were equal: it was picked for being low."""
-    errors = [error for arm in view.arms if (error := arm["fvu_standard_error"])]
+    # relative ones, since arms differ in FVU: by how much of its own does each vary?
+    errors = [error / arm["fvu"] for arm in view.arms if (error := arm["fvu_standard_error"])]
     known = [arm for arm in view.arms if arm["fvu"] is not None]
     if len(known) < 3 or not errors:
         return []
     best = min(known, key=lambda arm: float(arm["fvu"]))
-    percent = 100 * expected_extreme(len(known)) * math.fsum(errors) / len(errors) / best["fvu"]
+    percent = -100 * math.expm1(-expected_extreme(len(known)) * math.fsum(errors) / len(errors))
     text = (
         f"The lowest FVU of {len(known)} arms is an optimistic figure: if all were equal, the lowest would "
         f"by chance alone be {number(percent, 1)} % below their common value."
@@ -81,3 +82,8 @@ def open_choices(view: View) -> Iterator[str]:
         f"The seeds do not settle which tuned setting is best for {plural(len(open_), 'arm')}. In brackets, how "
         f"many times as wide that makes the interval of the figure that depends most on it: {named}{more}."
     )
+    if view.tables["life_effects"]:
+        yield (
+            f"Intervals of how often latents die and revive are at the chosen {listed(view.study.tuned)}: that "
+            "the seeds do not settle this choice is not in them."
+        )

@@ -33,7 +33,7 @@ def _two_seeds(view: View) -> Iterator[str]:
     if len(view.study.seeds) == 2:
         yield (
             "Only 2 seeds: how much an arm varies is known from the other arms alone. If one varies twice as much "
-            "as they do, its 95 % intervals cover about 91 %."
+            "as they do, its 95 % intervals cover about 92 %."
         )
 
 
@@ -68,8 +68,8 @@ def _dispersed(view: View) -> Iterator[str]:
     shares: dict[str, list[float]] = {}
     totals: dict[str, float] = {}
     for row in view.tables["seeds"]:
-        latents = view.study.value(levels_in(row, view.study.axes), "latents")
-        if row[DEAD.name] is not None and isinstance(latents, int):
+        latents = view.study.latents_at(levels_in(row, view.study.axes))
+        if row[DEAD.name] is not None and latents is not None:
             shares.setdefault(row["arm"], []).append(row[DEAD.name])
             totals[row["arm"]] = latents
     found = [_dispersion(values, totals[arm]) for arm, values in shares.items() if len(values) >= MANY_SEEDS]

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+from harness.analysis.arms.measured import confidence
 from harness.analysis.comparability.l0 import spread
 from harness.analysis.results.files import TABLES, read_study, read_table
 from harness.analysis.results.levels import Key, Level, column, levels_in, unambiguous
@@ -217,10 +218,23 @@ class View:
         return bool(self.rest) and len(self.combinations) <= len(MARKERS)
 
     @property
+    def confidence(self) -> str:
+        """That of the intervals of arms and effects, as in `95 %`: higher where a study looks at seeds often."""
+        return confidence(self.study)
+
+    @property
     def seeds_note(self) -> str:
         """How many seeds there are and what the intervals are, as in every figure's note."""
+        return self._seeds_note(self.confidence)
+
+    @property
+    def seeds_note_at_95(self) -> str:
+        """The same of figures whose intervals no look makes wider."""
+        return self._seeds_note("95 %")
+
+    def _seeds_note(self, confidence: str) -> str:
         n = len(self.study.seeds)
-        seeds = "one seed per setting, hence no intervals" if n == 1 else f"n = {n} seeds, 95 % intervals"
+        seeds = "one seed per setting, hence no intervals" if n == 1 else f"n = {n} seeds, {confidence} intervals"
         return f"{self.names_note}; {seeds}" if self.names_note else seeds
 
     @property
