@@ -23,7 +23,9 @@ def store_of(study: Study, workspace: Workspace) -> ActivationStore:
 
     folder, path = study.source.store(workspace.data), study.file.path
     if not folder.exists():
-        raise UserError(f"{folder}: expected the activations of {path}, found none; to make them: harness run {path}")
+        raise UserError(
+            f"{folder}: expected the activations of {path}, found none; to make them: harness run {path}"
+        )
     store = ActivationStore.open(folder)
     study.source.check(store)
     return store
