@@ -14,6 +14,7 @@ from harness.cli import main, parser
 from harness.commands import COMMANDS
 from harness.commands.status import state_of
 from harness.files import write_json
+from harness.locks import exclusive, this_process
 from harness.workers.cell_folder import CellFolder
 
 ROOT = Path(__file__).parents[1]
@@ -88,14 +89,24 @@ def test_a_gpu_that_is_not_there_is_one_line(small_study, capsys):
     assert "--device: expected 'cpu'" in fails(capsys, "run", str(small_study), "--device", "cuda")
 
 
-def test_without_activations_there_is_a_plan_but_no_status(small_study, capsys):
+def test_without_activations_there_is_a_plan_and_what_makes_them_is_said(small_study, capsys):
     shutil.rmtree("data")
     main(["plan", str(small_study)])
     shown = capsys.readouterr().out
     assert "4 tuning cells + 4 reported cells = 8 cells" in shown
     assert "of which tuning: 4 cells, about" in shown
     assert "no activations yet" in re.sub(r"\s+", " ", shown)
-    assert "data/random/activations" in fails(capsys, "status", str(small_study))
+    making = f"to make them: harness run {small_study}"
+    main(["status", str(small_study)])
+    assert capsys.readouterr().out == f"small: no activations yet; {making}\n"
+    missing = f"harness: data/random/activations: expected the activations of {small_study}, found none; {making}"
+    assert fails(capsys, "evaluate", str(small_study)) == missing
+    Path("data/random").mkdir(parents=True)
+    with exclusive(Path("data/random/.lock")) as taken:
+        assert taken
+        Path("data/random/.lock").write_text(f"{this_process()}\n{{}}")
+        main(["status", str(small_study)])
+        assert f"small: no activations yet; process {os.getpid()} on " in capsys.readouterr().out
 
 
 def test_a_wrong_study_is_one_line(small_study, capsys):

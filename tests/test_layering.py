@@ -50,7 +50,10 @@ BASE = {
 CORE = {"sae": {"torch"}, "training": {"torch", "numpy", "safetensors"}}
 KERNELS = ("adam", "candidates", "dead", "errors", "gathers", "jumprelu", "muon", "selection")
 TRITON = {f"harness.sae.gpu.{name}" for name in KERNELS}  # and none else
-LAZY = {"harness.training.optimizers": {"schedulefree", "pytorch_optimizer"}}  # inside functions only
+LAZY = {  # inside functions only
+    "harness.training.optimizers": {"schedulefree", "pytorch_optimizer"},
+    "harness.sae.gpu": {"triton"},
+}
 # The core reads recipes, not studies, and rows of activations, wherever they come from.
 CATALOGUE = "harness.study.catalogue"  # what there is to choose from, and where its code is
 SHARED = {"harness.study.recipe", "harness.study.curve"}

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harness.errors import UserError
+
 if TYPE_CHECKING:
     from harness.activations.store import ActivationStore
     from harness.study.arms import Key
@@ -19,7 +21,12 @@ def store_of(study: Study, workspace: Workspace) -> ActivationStore:
     """The study's activations. Raises UserError if there are none, or if they do not fit the source file."""
     from harness.activations.store import ActivationStore
 
-    store = ActivationStore.open(study.source.store(workspace.data))
+    folder, path = study.source.store(workspace.data), study.file.path
+    if not folder.exists():
+        raise UserError(
+            f"{folder}: expected the activations of {path}, found none; to make them: harness run {path}"
+        )
+    store = ActivationStore.open(folder)
     study.source.check(store)
     return store
 

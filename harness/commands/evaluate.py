@@ -36,8 +36,10 @@ def evaluate(options: Namespace, console: Console) -> None:
 def _evaluate(options: Namespace, console: Console) -> None:
     from harness.sweep.controller import Sweep
     from harness.sweep.export import check_owner
+    from harness.sweep.interrupts import Interrupts
     from harness.sweep.latents import check_text
 
+    Interrupts()
     study, workspace, results = load(options)
     check_owner(results, study, workspace)
     check_paths(study, workspace, results)

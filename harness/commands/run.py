@@ -45,8 +45,10 @@ def _run(options: Namespace, console: Console) -> None:
     from harness.study.fit import check_fits
     from harness.sweep.controller import Sweep
     from harness.sweep.export import check_owner
+    from harness.sweep.interrupts import Interrupts
     from harness.sweep.latents import check_text
 
+    Interrupts()  # making activations may take longer than the sweep
     study, workspace, results = load(options)
     check_fits(study, study.source.stored.tokens, study.source.path)  # before anything long starts
     check_owner(results, study, workspace)

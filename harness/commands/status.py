@@ -35,10 +35,23 @@ def status_arguments(parser: ArgumentParser) -> None:
 def status(options: Namespace, console: Console) -> None:
     study, workspace, results = load(options)
     while True:
-        finished = show_status(study, workspace, cells_of(study, workspace), results, console)
+        prepared = _is_prepared(study, workspace, console)
+        finished = prepared and show_status(study, workspace, cells_of(study, workspace), results, console)
         if finished or not options.follow:
             return
         time.sleep(2)
+
+
+def _is_prepared(study: Study, workspace: Workspace, console: Console) -> bool:
+    """Whether the study's activations are there. If not, says so, and which process makes them."""
+    from harness.sources.prepare import preparer
+
+    if study.source.store(workspace.data).exists():
+        return True
+    process = preparer(study.source, workspace.data)
+    rest = f"{process} is making them" if process else f"to make them: harness run {study.file.path}"
+    console.print(f"{study.name}: no activations yet; {rest}", soft_wrap=True)
+    return False
 
 
 def show_status(study: Study, workspace: Workspace, found: Known, results: Path, console: Console) -> bool:

@@ -13,7 +13,7 @@ from harness.activations import massive
 from harness.activations.folders import full_disk_as_user_error, read_json
 from harness.activations.store import MANIFEST
 from harness.files import write_json
-from harness.locks import exclusive, this_process
+from harness.locks import exclusive, is_held, this_process
 from harness.sources.source import ACTIVATIONS, Source, Step
 
 HOLDER_WRITES = 0.2  # seconds that who has just taken the lock has to write down who that is
@@ -76,18 +76,32 @@ class _Holder(NamedTuple):
     source: str
 
 
+def preparer(source: Source, data: Path) -> str | None:
+    """The process that makes something of this source now, or None. Writes nothing."""
+    lock = _lock(source, data)
+    return _holder(lock).process if is_held(lock) else None
+
+
+def _lock(source: Source, data: Path) -> Path:
+    return source.folder(data) / ".lock"
+
+
+def _holder(lock: Path) -> _Holder:
+    process, _, content = lock.read_text(encoding="utf-8").partition("\n")
+    return _Holder(process or "another process", content)
+
+
 @contextmanager
 def _alone(source: Source, data: Path) -> Iterator[_Holder | None]:
     """Hold the lock of the source's folder. Yields the process that this one had to wait for, or None.
 
     The kernel frees the lock when its holder is gone, so that no process waits for one that was killed.
     """
-    lock = source.folder(data) / ".lock"
+    lock = _lock(source, data)
     waited_for = None
     with ExitStack() as held:
         if not held.enter_context(exclusive(lock, patience=HOLDER_WRITES)):
-            process, _, content = lock.read_text(encoding="utf-8").partition("\n")
-            waited_for = _Holder(process or "another process", content)
+            waited_for = _holder(lock)
             line = f"{lock.parent}: waiting for {waited_for.process}, which is preparing it"
             print(line, file=sys.stderr, flush=True)
             held.enter_context(exclusive(lock, patience=math.inf))

@@ -88,6 +88,8 @@ def read_axis(file: YamlFile, name: str, raw: object, before: list[Axis]) -> Axi
     where: Location = ("axes", name)
     if isinstance(raw, list):
         return Axis(_of_recipe(file, name), tune=False, values=_values(file, name, raw, where))
+    if not isinstance(raw, dict):
+        raise file.error(where, f"expected a list of values, or keys and values, got {shown(raw)}")
     form: AxisForm = file.check(AxisForm, raw, where)
     tuning = _tuning(file, form.tune, (*where, "tune"))
     listed = {"values": form.values, "tune.values": tuning.values if tuning else None}

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from harness.sae import penalties
+from harness.sources.kinds import KINDS
 from harness.study.catalogue import ARCHITECTURES, INPUTS, OPTIMIZERS, PENALTIES, SPARSIFIERS, OptimizerSpec
 from harness.study.catalogue.terms import penalty
 from harness.study.recipe import Recipe
@@ -63,6 +64,11 @@ def test_the_page_lists_the_catalogue():
             rows.append(f"| `{field}` | `{name}` | {spec.doc} | {f'{rate:g}' if rate else ''} |")
     table = "\n".join(rows)
     assert f"|---|\n{table}\n\n" in PAGE, f"expected in docs/extending.md:\n{table}"
+
+
+def test_the_page_leaves_out_no_kind_of_source():
+    (union,) = re.findall(r"AnySource = Annotated\[([\w\s|]+)", PAGE)
+    assert {kind.__name__ for kind in KINDS.values()} < set(re.findall(r"\w+", union))
 
 
 @pytest.mark.parametrize("path", re.findall(r"`((?:harness|tests)/[\w/.]+)`", PAGE))

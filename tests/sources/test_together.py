@@ -16,6 +16,7 @@ import pytest
 
 from harness.activations.store import ActivationStore
 from harness.files import read_record
+from harness.locks import exclusive
 from tests.conftest import STUDY
 
 SOURCE = """
@@ -94,3 +95,14 @@ def test_one_prepares_and_the_other_waits(workspace, end):
         study = read_record(workspace / f"results/{name}/study.json")
         assert study["source"]["fingerprint"] == store.fingerprint
         assert len((workspace / f"results/{name}/cells.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_run_is_stopped_by_a_signal_before_its_activations_are_there(workspace, number):
+    with exclusive(workspace / "data/known/.lock") as taken:
+        assert taken
+        process = started(workspace, NAMES[0])
+        assert "waiting for " in line_of(process.stderr)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=LATE)
+    assert (process.returncode, said) == (130, "harness: stopped; the same command continues from here\n")

@@ -126,7 +126,10 @@ STUDIES: dict[str, tuple[str | bytes, str]] = {
         "question: q\nsource: source.yaml\nrecipe: {}\naxes: [k]\nseeds: [0]\n",
         ":4: axes: expected keys and v",
     ),
-    "null as axis": (changed("penalty: [0, 0.1]", "penalty:"), ":10: axes.penalty: expected keys and values"),
+    "null as axis": (
+        changed("penalty: [0, 0.1]", "penalty:"),
+        ":10: axes.penalty: expected a list of values, or keys and values",
+    ),
     "a mapping in a list": (changed("[0, 0.1]", "[0, {a: 1}]"), ":10: axes.penalty[1]: expected a number"),
     "truth as a number": (changed("k: 4", "k: yes"), ":5: recipe.k: expected a whole number, got 'yes'"),
     "a fraction as a count": (changed("k: 4", "k: 4.5"), ":5: recipe.k: expected a whole number, got 4.5"),

@@ -38,6 +38,10 @@ MISTAKES = {
         ("penalty: [0", "penalti: [0"),
         ":10: axes.penalti: unknown axis; did you mean 'penalty'",
     ),
+    "an axis of one number": (
+        ("penalty: [0, 0.1]", "penalty: 0.1"),
+        ":10: axes.penalty: expected a list of values, or keys and values, got 0.1",
+    ),
     "an unknown key of an axis": (
         ("tune: true", "tuned: true"),
         ":13: axes.lr.tuned: unknown key; did you mean 'tune'",
