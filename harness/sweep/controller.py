@@ -137,7 +137,7 @@ class Sweep:
         try:
             for cell in self.cells.values():
                 recorder.add(cell)
-            recorder.flush()
+            recorder.flush(final=self._known().final)
         finally:
             recorder.close(complete=self.done)
         self._note_finished()
@@ -187,9 +187,10 @@ class Sweep:
                 dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
                     dispatcher.work_off(display, self.interrupts.check)
-            self.cells = {cell.id: cell for cell in self._known().cells if cell.id in self.cells}
+            found = self._known()
+            self.cells = {cell.id: cell for cell in found.cells if cell.id in self.cells}
             with console.status("updating the databases from the cells on disk"):
-                recorder.flush()
+                recorder.flush(final=found.final)
         finally:
             engine.stop(GRACE)
             if recorder is not None:
