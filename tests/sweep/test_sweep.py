@@ -275,6 +275,8 @@ def test_cells_whose_folders_are_gone_are_trained_again(undisturbed, tmp_path, m
         assert (Path("results/small") / name).read_bytes() == (undisturbed / "results/small" / name).read_bytes()
     runs, _ = mlflow_runs(Path())
     assert {run.info.status for run in runs} == {"FINISHED"}
+    complete = [t.user_attrs["cell"] for t in trials(Path()) if t.state == optuna.trial.TrialState.COMPLETE]
+    assert sorted(complete) == sorted(row["cell"] for row in records(Path(), "cells.jsonl"))
 
 
 def test_measuring_leaves_open_what_is_not_trained(undisturbed, databases, tmp_path, monkeypatch):
