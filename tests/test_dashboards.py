@@ -359,6 +359,21 @@ def test_a_cell_that_was_trained_to_another_result_counts_once(small_study, data
     assert optuna.load_study(study_name="small", storage=Workspace(Path()).storage).best_value == 0.6
 
 
+def test_a_figure_that_was_measured_again_is_shown_although_the_clock_was_put_back(
+    small_study, databases, monkeypatch
+):
+    shutil.copytree(databases, "runs")
+    study = load_study(small_study)
+    cell = known(study, ActivationStore.open(Path("data/random/activations")).fingerprint).cells[0]
+    for fvu in (0.5, 0.4, 0.3):
+        tracker = MlflowRuns(Workspace(Path()).tracking, Workspace(Path()).artifacts, study)
+        tracker.start(cell)
+        tracker.finish(cell.id, {"state": "complete", "reason": None, "heldout": {"fvu": fvu}, "seconds": 1.0})
+        monkeypatch.setattr("harness.records.mlflow_runs._now", lambda: 1_000_000)
+    (run,), _ = mlflow_runs(Path())
+    assert run.data.metrics["final/fvu"] == 0.3
+
+
 def test_a_figure_that_is_no_number_is_left_out_of_mlflow(small_study, databases):
     shutil.copytree(databases, "runs")
     study = load_study(small_study)

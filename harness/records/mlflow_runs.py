@@ -187,7 +187,7 @@ class MlflowRuns:
         # what was measured again replaces what was there.
         known = self._runs[cell].data.metrics
         metrics = [
-            Metric(name, value, _now() if name in known else info.start_time, 0)
+            Metric(name, value, self._later(cell, name) if name in known else info.start_time, 0)
             for name, value in _final(result).items()
             if known.get(name) != value
         ]
@@ -196,6 +196,11 @@ class MlflowRuns:
         status = {"complete": "FINISHED", "pruned": "KILLED"}.get(result["state"], "FAILED")
         self._client.set_terminated(info.run_id, status=status)
         self._open_cells.discard(cell)
+
+    def _later(self, cell: str, metric: str) -> int:
+        """A time stamp after all that this metric has, also where the clock was put back since."""
+        history = self._client.get_metric_history(self._runs[cell].info.run_id, metric)
+        return max(_now(), 1 + max(point.timestamp for point in history))
 
     def suspend(self) -> None:
         """Set open runs to `SCHEDULED`: no worker trains these cells until the study is run again."""
