@@ -374,6 +374,21 @@ def test_a_figure_that_was_measured_again_is_shown_although_the_clock_was_put_ba
     assert run.data.metrics["final/fvu"] == 0.3
 
 
+def test_the_report_of_a_copied_workspace_stays_in_the_copy(reported, tmp_path, monkeypatch):
+    """MLflow keeps absolute paths: a report in the copy would replace that of the original."""
+    _, parent = mlflow_runs(reported)
+    before = Path(client(reported).download_artifacts(parent.info.run_id, "report.html")).read_bytes()
+    root = tmp_path / "elsewhere, 100 %"
+    shutil.copytree(reported, root)
+    monkeypatch.chdir(root)
+    Path("results/small/report.html").write_text("the copy's")
+    main(["report", "studies/small.yaml", "--step", "summary"])
+    there = client(root).get_run(parent.info.run_id).info.artifact_uri
+    assert there == f"{(root / 'runs/mlflow_artifacts').as_uri()}/{parent.info.run_id}/artifacts"
+    assert Path(client(root).download_artifacts(parent.info.run_id, "report.html")).read_text() == "the copy's"
+    assert Path(client(reported).download_artifacts(parent.info.run_id, "report.html")).read_bytes() == before
+
+
 def test_a_figure_that_is_no_number_is_left_out_of_mlflow(small_study, databases):
     shutil.copytree(databases, "runs")
     study = load_study(small_study)
