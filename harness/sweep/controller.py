@@ -229,7 +229,9 @@ class Sweep:
 
     def _in_databases(self, cells: list[CellSpec]) -> bytes:
         """Identifies what the databases hold about finished cells, and the databases themselves."""
-        said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
+        said = [
+            [cell.id, cell.label, cell.phase, cell.arm, cell.tuned, self._outcome(cell)] for cell in cells
+        ]  # another study may have trained or measured its cells again
         measured = [[one.function, one.code, one.held_out] for one in self.measurements]
         databases = self.workspace.databases(self.study.name)
         latents = sorted(self.latents.known().items())
@@ -242,6 +244,9 @@ class Sweep:
     def _known(self) -> Known:
         """The cells that are known from what is on disk."""
         return self.known(lambda cell: self._folder(cell).score())
+
+    def _outcome(self, cell: CellSpec) -> str:
+        return fingerprint(self._folder(cell.id).outcome(self.measurements, cell.recipe))
 
     def _to_measure(self, cell: CellSpec) -> bool:
         return self._folder(cell.id).to_measure(self.measurements, cell.recipe)
