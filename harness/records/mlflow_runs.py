@@ -200,7 +200,7 @@ class MlflowRuns:
     def _later(self, cell: str, metric: str) -> int:
         """A time stamp after all that this metric has, also where the clock was put back since."""
         history = self._client.get_metric_history(self._runs[cell].info.run_id, metric)
-        return max(_now(), 1 + max(point.timestamp for point in history))
+        return max(_now(), *(int(point.timestamp) + 1 for point in history))
 
     def suspend(self) -> None:
         """Set open runs to `SCHEDULED`: no worker trains these cells until the study is run again."""
