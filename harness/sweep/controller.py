@@ -23,7 +23,7 @@ from harness.engines.engine import Engine, Options
 from harness.engines.free_memory import shares
 from harness.engines.pool import Pool
 from harness.evaluation.measurements import COMMON_ROOTS, measurements
-from harness.files import retry_while_disk_is_full, write_atomically, write_json
+from harness.files import print_once, retry_while_disk_is_full, write_atomically, write_json
 from harness.fingerprint import fingerprint
 from harness.locks import exclusive, is_held, this_process
 from harness.records.ownership import already_running
@@ -113,6 +113,7 @@ class Sweep:
             if self.train_again:
                 self._forget_results()
             if self.train:
+                self._forget_cut_off(self._known().cells)
                 self._write_asked()
                 self.kept.add(may_keep(self.study, self._possible_cells()))
             self._run(console)
@@ -163,6 +164,14 @@ class Sweep:
         for cell in self._known().cells:
             folder = self._folder(cell.id)
             if folder.stale(self.measurements, cell.recipe) and not folder.keeps_sae():
+                folder.forget_result()
+
+    def _forget_cut_off(self, cells: list[CellSpec]) -> None:
+        """Have cells trained again whose curves are damaged: nothing else has the points that are missing."""
+        for cell in cells:
+            folder = self._folder(cell.id)
+            if folder.cut_off():
+                print_once(f"{folder.curve.absolute()}: cut off; the cell is trained again")
                 folder.forget_result()
 
     def _write_asked(self) -> None:
@@ -285,6 +294,7 @@ class Sweep:
             return
         cells: list[CellSpec] = []
         for new, found in rounds(self.known, lambda cell: self._folder(cell).score()):
+            self._forget_cut_off(new)
             self.pruner.add(in_order(new, self._costs(new)))
             self.progress.cells = found.size
             self.progress.more = self.study.grows and not found.final
