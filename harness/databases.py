@@ -53,6 +53,22 @@ def records(path: Path, query: str, name: str) -> tuple[int, int]:
         return 0, 0
 
 
+def find_artifacts(file: Path, artifacts: Path) -> None:
+    """Have a workspace's own database, an SQLite file, name the folder where its artifacts are now.
+
+    MLflow keeps absolute paths. Once the workspace has been moved or copied, these are of a folder that is gone,
+    or of the workspace that it was copied from.
+    """
+    place, inside = artifacts.absolute().as_uri(), f"/{artifacts.parent.name}/{artifacts.name}"
+    with closing(sqlite3.connect(file)) as database, database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            database.execute(
+                f"UPDATE {table} SET {column} = :place || substr({column}, instr({column}, :inside) + :length) "
+                f"WHERE instr({column}, :inside) > 0 AND instr({column}, :place) != 1",
+                {"place": place, "inside": inside, "length": len(inside)},
+            )
+
+
 def make_ready(url: str, create: Callable[[str], Any], *, ours: bool, say: Callable[[str], Any]) -> None:
     """Create a database if there is none, under a lock.
 

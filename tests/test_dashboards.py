@@ -4,7 +4,10 @@ import csv
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -310,6 +313,82 @@ def test_a_choice_that_is_made_anew_leaves_no_trial_of_the_old_one(small_study, 
     optuna_trials.keep_only({two.id})
     assert not trials(Path())
     assert not optuna_trials.holds(two.id)
+
+
+def test_an_edit_that_only_names_cells_otherwise_is_told(small_study, databases):
+    """A tuned axis becomes one of the arms, another axis is renamed: the same cells."""
+    shutil.copytree(databases, "runs")
+    study = load_study(small_study)
+    store = ActivationStore.open(Path("data/random/activations"))
+    cell = known(study, store.fingerprint).cells[0]
+    result = {"state": "complete", "reason": None, "score": 0.5, "heldout": {"fvu": 0.5}, "seconds": 1.0}
+    before = replace(cell, tuned={**cell.tuned, "remedy": "none"})
+    after = replace(cell, arm={**cell.arm, **cell.tuned, "cure": "none"}, tuned={}, phase="reported")
+    for said in (before, after):
+        optuna_trials = OptunaTrials(Workspace(Path()).storage, study)
+        tracker = MlflowRuns(Workspace(Path()).tracking, Workspace(Path()).artifacts, study)
+        if said is before:
+            optuna_trials.add(cell, result, [])
+        else:
+            optuna_trials.add(replace(after, arm={**cell.arm, **cell.tuned}), result, [])
+        if not tracker.finished(said, result):
+            tracker.start(said)
+            tracker.finish(said.id, result)
+        optuna_trials.close()
+    (trial,) = trials(Path())
+    assert (trial.user_attrs["arm"], trial.user_attrs["phase"]) == ("none, lr 0.001", "reported")
+    (run,), _ = mlflow_runs(Path())
+    assert {name: run.data.tags[name] for name in ("arm", "phase")} == {
+        "arm": "none, lr 0.001, none",
+        "phase": "reported",
+    }
+    assert {name for name in run.data.tags if name.startswith("axis_")} == {"axis_cure"}
+
+
+def test_a_cell_that_was_trained_to_another_result_counts_once(small_study, databases):
+    shutil.copytree(databases, "runs")
+    study = load_study(small_study)
+    store = ActivationStore.open(Path("data/random/activations"))
+    cell = known(study, store.fingerprint).cells[0]
+    optuna_trials = OptunaTrials(Workspace(Path()).storage, study)
+    for fvu in (0.5, 0.5, 0.6):
+        result = {"state": "complete", "reason": None, "score": fvu, "heldout": {"fvu": fvu}}
+        optuna_trials.add(cell, result, [{"step": 1, "heldout_fvu": fvu}])
+    assert [(trial.state, trial.values) for trial in trials(Path())] == [
+        (TrialState.FAIL, None),
+        (TrialState.COMPLETE, [0.6]),
+    ]
+    assert optuna.load_study(study_name="small", storage=Workspace(Path()).storage).best_value == 0.6
+
+
+def test_a_figure_that_was_measured_again_is_shown_although_the_clock_was_put_back(
+    small_study, databases, monkeypatch
+):
+    shutil.copytree(databases, "runs")
+    study = load_study(small_study)
+    cell = known(study, ActivationStore.open(Path("data/random/activations")).fingerprint).cells[0]
+    for fvu in (0.5, 0.4, 0.3):
+        tracker = MlflowRuns(Workspace(Path()).tracking, Workspace(Path()).artifacts, study)
+        tracker.start(cell)
+        tracker.finish(cell.id, {"state": "complete", "reason": None, "heldout": {"fvu": fvu}, "seconds": 1.0})
+        monkeypatch.setattr("harness.records.mlflow_runs._now", lambda: 1_000_000)
+    (run,), _ = mlflow_runs(Path())
+    assert run.data.metrics["final/fvu"] == 0.3
+
+
+def test_the_report_of_a_copied_workspace_stays_in_the_copy(reported, tmp_path):
+    """MLflow keeps absolute paths: a report in the copy would replace that of the original."""
+    _, parent = mlflow_runs(reported)
+    page = Path("runs/mlflow_artifacts", parent.info.run_id, "artifacts/report.html")
+    before = (reported / page).read_bytes()
+    root = tmp_path / "elsewhere, 100 %"
+    shutil.copytree(reported, root)
+    (root / "results/small/report.html").write_text("the copy's")
+    command = [sys.executable, "-m", "harness", "report", "studies/small.yaml", "--step", "summary"]
+    subprocess.run(command, cwd=root, check=True)  # a process remembers where a run's artifacts are
+    assert client(root).get_run(parent.info.run_id).info.artifact_uri == (root / page).parent.as_uri()
+    assert (root / page).read_text() == "the copy's"
+    assert (reported / page).read_bytes() == before
 
 
 def test_a_figure_that_is_no_number_is_left_out_of_mlflow(small_study, databases):

@@ -91,6 +91,13 @@ def test_a_stage_depends_on_the_code_that_decides_what_it_makes(stage):
     assert not missing
 
 
+@pytest.mark.parametrize("stage", ["corpus", "language_model", "activations", "synthetic"])
+def test_a_source_depends_on_the_defaults_of_its_file(stage):
+    """Parameters that a source file leaves out are no parameters to DVC."""
+    kind = "synthetic" if stage == "synthetic" else "docstrings"
+    assert ROOT / "harness" / "sources" / f"{kind}.py" in code_of(stage)
+
+
 @pytest.mark.parametrize("stage", ["corpus", "language_model", "activations", "synthetic", "sweep"])
 def test_nothing_before_the_tables_depends_on_the_analysis(stage):
     assert not [path for path in code_of(stage) if "analysis" in path.relative_to(ROOT).parts]
@@ -132,7 +139,8 @@ def test_every_study_has_its_stages_and_reads_its_own_source():
         assert [item["nulls"]] == (nulls or [study])
         asks = loaded.interpretability is not None
         assert asks == (study in PIPELINE["stages"]["features"]["foreach"])
-        assert ALL_STAGES[study]["deps"] == [f"results/{study}/report.html"]
+        pages = ["report.html", "features.html"] if asks else ["report.html"]  # what the stage gives to MLflow
+        assert ALL_STAGES[study]["deps"] == [f"results/{study}/{page}" for page in pages]
         assert f"results/{study}/figures" in PIPELINE["plots"]
 
 

@@ -149,7 +149,7 @@ def _keep_saes(study: Study, sweep: Sweep, results: Path, console: Console) -> N
         sweep.kept.keep_only(sweep.cells if study.keep == "all" else ())
     if gone := sweep.kept.gone():
         console.print(
-            f"{gone} cells were trained before this study kept their SAEs, which are gone: to have them, delete "
+            f"the SAEs of {gone} cells, which this study keeps now, are gone: to have them, delete "
             "the folders of these cells in runs/cells and run again (docs/trained_sae.md)",
             soft_wrap=True,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -12,12 +13,14 @@ import urllib.error
 import urllib.request
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from harness.commands.command import databases_arguments, port, workspace_of
+from harness.databases import find_artifacts
 from harness.errors import UserError
 from harness.secrets import masked
 
@@ -61,6 +64,9 @@ def serve(workspace: Workspace, host: str, ports: dict[str, int], console: Conso
     urls = {"optuna": workspace.storage_url, "mlflow": workspace.tracking_url}
     if any(urls[which] is None and not (workspace.runs / f"{which}.db").exists() for which in ports):
         raise UserError(f"{workspace.runs}: expected a sweep's databases; `harness run STUDY` makes them")
+    if "mlflow" in ports and workspace.tracking_url is None:
+        with suppress(sqlite3.Error):  # what is wrong with the file, MLflow says in its log
+            find_artifacts(workspace.runs / "mlflow.db", workspace.artifacts)
     workspace.runs.mkdir(parents=True, exist_ok=True)
     for which, number in ports.items():
         if _answers(host, number):

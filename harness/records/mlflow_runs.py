@@ -153,6 +153,9 @@ class MlflowRuns:
         parameters = [Param(name, str(value)) for name, value in vars(cell.recipe).items()]
         tags = [RunTag(name, value) for name, value in self._tags(cell).items()]
         self._client.log_batch(run.info.run_id, params=parameters, tags=tags)
+        for axis in self._former_axes(run, cell):
+            self._client.delete_tag(run.info.run_id, axis)
+            del run.data.tags[axis]
         self._open_cells.add(cell.id)
 
     def _create(self, cell: CellSpec) -> Run:
@@ -184,7 +187,7 @@ class MlflowRuns:
         # what was measured again replaces what was there.
         known = self._runs[cell].data.metrics
         metrics = [
-            Metric(name, value, _now() if name in known else info.start_time, 0)
+            Metric(name, value, self._later(cell, name) if name in known else info.start_time, 0)
             for name, value in _final(result).items()
             if known.get(name) != value
         ]
@@ -193,6 +196,11 @@ class MlflowRuns:
         status = {"complete": "FINISHED", "pruned": "KILLED"}.get(result["state"], "FAILED")
         self._client.set_terminated(info.run_id, status=status)
         self._open_cells.discard(cell)
+
+    def _later(self, cell: str, metric: str) -> int:
+        """A time stamp after all that this metric has, also where the clock was put back since."""
+        history = self._client.get_metric_history(self._runs[cell].info.run_id, metric)
+        return max(_now(), *(int(point.timestamp) + 1 for point in history))
 
     def suspend(self) -> None:
         """Set open runs to `SCHEDULED`: no worker trains these cells until the study is run again."""
@@ -212,6 +220,8 @@ class MlflowRuns:
         run = self._runs.get(cell.id)
         if run is None or run.info.status not in ("FINISHED", "FAILED", "KILLED"):
             return False
+        if self._former_axes(run, cell):
+            return False
         said = {**self._tags(cell), "state": result["state"]}
         known = run.data.metrics
         return all(run.data.tags.get(name) == value for name, value in said.items()) and all(
@@ -224,6 +234,10 @@ class MlflowRuns:
         named = {f"axis_{axis}": str(level) for axis, level in levels.items() if axis not in RECIPE_FIELDS}
         arm = describe(cell.arm) or self._study.name
         return {"kind": "cell", "arm": arm, "phase": cell.phase, **named}
+
+    def _former_axes(self, run: Run, cell: CellSpec) -> list[str]:
+        """Tags of axes that the study file no longer has under this name."""
+        return [tag for tag in run.data.tags if tag.startswith("axis_") and tag not in self._tags(cell)]
 
     def close(self, *, complete: bool) -> None:
         """Close the study's run; a later sweep opens it again."""

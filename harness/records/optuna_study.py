@@ -22,6 +22,7 @@ from harness.records.ownership import belongs_to, name_aside
 
 NOTE = "harness:note"  # the last note that was written
 NOT_ASKED_FOR = "the study no longer asks for this cell"
+TRAINED_AGAIN = "the cell was trained again: a later trial has its result"
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -108,6 +109,17 @@ def set_attributes(storage: RDBStorage, attributes: Mapping[int, Mapping[str, An
         connection.execute(
             text(f"INSERT INTO {table} (trial_id, key, value_json) VALUES (:trial, :name, :value)"), rows
         )
+
+
+def retire(storage: RDBStorage, trial: int) -> None:
+    """Have a trial, by its id in the database, count no more, since its cell has been trained again.
+
+    Optuna itself changes no finished trial, and its best trial and plots include all that are complete.
+    """
+    with storage.engine.begin() as connection:
+        connection.execute(text("UPDATE trials SET state = 'FAIL' WHERE trial_id = :trial"), {"trial": trial})
+        connection.execute(text("DELETE FROM trial_values WHERE trial_id = :trial"), {"trial": trial})
+    set_attributes(storage, {trial: {"state": "failed", "reason": TRAINED_AGAIN}})
 
 
 class ControllerLock:

@@ -20,6 +20,7 @@ from harness.records.optuna_study import (
     describe_study,
     open_storage,
     open_study,
+    retire,
     set_aside,
     set_attributes,
 )
@@ -31,6 +32,7 @@ from harness.records.trial import (
     attributes,
     distributions,
     fixed,
+    labels,
     state_of,
     trial_of,
     value_of,
@@ -45,12 +47,18 @@ class _Entry:
 
     trial_id: int
     state: TrialState
+    value: float | None
     attributes: dict[str, Any]
     steps: set[int] = field(default_factory=set)  # points of the curve that it has
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> _Entry:
-        return cls(trial._trial_id, trial.state, trial.user_attrs, set(trial.intermediate_values))
+        value = trial.value if trial.state == TrialState.COMPLETE else None
+        return cls(trial._trial_id, trial.state, value, trial.user_attrs, set(trial.intermediate_values))
+
+    def came_to(self, result: Result | None) -> bool:
+        """Whether it has finished with this result."""
+        return self.state.is_finished() and (self.state, self.value) == (state_of(result), value_of(result))
 
 
 class OptunaTrials:
@@ -110,26 +118,30 @@ class OptunaTrials:
     def add(self, cell: CellSpec, result: Result | None, points: Sequence[Point]) -> None:
         """Make sure that the cell has a trial, finished if the cell has a result."""
         entry = self._entries.get(cell.id)
-        if entry is None or (entry.state.is_finished() and entry.state != state_of(result)):
+        if entry is None or (entry.state.is_finished() and not entry.came_to(result)):
+            if entry is not None and entry.state != TrialState.FAIL:
+                retire(self._storage, entry.trial_id)
             self._add(cell, result, points)
-        elif result is not None and not entry.state.is_finished():
+            return
+        self._update(entry, labels(cell))
+        if result is not None and not entry.state.is_finished():
             self.start(cell.id)
             self.report(cell.id, points)
             self.finish(cell.id, result)
         else:
-            self._measured_again(entry, result)
+            self._update(entry, attributes(result))
 
-    def _measured_again(self, entry: _Entry, result: Result | None) -> None:
-        """Say in a finished trial what its cell's measurements have come to since."""
+    def _update(self, entry: _Entry, said: dict[str, Any]) -> None:
+        """Write attributes of a trial, finished or not, that differ, as of a cell that was measured again."""
         known = entry.attributes
-        if new := {name: value for name, value in attributes(result).items() if known.get(name) != value}:
+        if new := {name: value for name, value in said.items() if known.get(name) != value}:
             set_attributes(self._storage, {entry.trial_id: new})
             entry.attributes = {**known, **new}
 
     def _add(self, cell: CellSpec, result: Result | None, points: Sequence[Point]) -> None:
         trial = trial_of(cell, self._distributions, result, points)
         trial_id = self._storage.create_new_trial(self._study._study_id, trial)
-        self._entries[cell.id] = _Entry(trial_id, trial.state, trial.user_attrs)
+        self._entries[cell.id] = _Entry(trial_id, trial.state, value_of(result), trial.user_attrs)
 
     def start(self, cell: str) -> None:
         """Mark a cell's waiting trial as running. Not by `ask`, which may return another trial."""
@@ -184,10 +196,10 @@ class OptunaTrials:
         """Finish a cell's trial with its result or failure."""
         entry = self._entries[cell]
         if entry.state.is_finished():
-            self._measured_again(entry, result)
+            self._update(entry, attributes(result))
             return
         set_attributes(self._storage, {entry.trial_id: attributes(result)})
         value = value_of(result)
         self._storage.set_trial_state_values(entry.trial_id, state_of(result), None if value is None else [value])
-        entry.state = state_of(result)
+        entry.state, entry.value = state_of(result), value
         entry.attributes = {**entry.attributes, **attributes(result)}

@@ -17,6 +17,7 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from optuna.storages import RDBStorage
 
+from harness.databases import find_artifacts
 from harness.fingerprint import fingerprint
 from harness.locks import exclusive
 from harness.records.dashboard_note import note
@@ -100,6 +101,8 @@ def _mark_trials(storage: RDBStorage, optuna_study: optuna.Study, said: Reported
 
 def write_to_mlflow(study: Study, workspace: Workspace, said: Reported) -> None:
     """Mark each run as reported or not, write a run for each arm, and add the report to the study's run."""
+    if workspace.tracking_url is None:
+        find_artifacts(workspace.runs / "mlflow.db", workspace.artifacts)
     client = open_client(workspace.tracking)
     experiment = client.get_experiment_by_name(study.name)
     if experiment is None or experiment.lifecycle_stage != "active":

@@ -75,14 +75,18 @@ def trial_of(
         distributions=axes,
         user_attrs={
             "cell": cell.id,
-            "arm": describe(cell.arm),
+            **labels(cell),
             "seed": cell.recipe.seed,
-            "phase": cell.phase,
             **_recipe(cell),
             **attributes(result),
         },
         intermediate_values={p["step"]: p[CURVE] for p in points if CURVE in p} if result else {},
     )
+
+
+def labels(cell: CellSpec) -> dict[str, str]:
+    """What an edit of the study may call otherwise, although the cell and the axes are the same."""
+    return {"arm": describe(cell.arm), "phase": cell.phase}
 
 
 def _recipe(cell: CellSpec) -> dict[str, Scalar]:

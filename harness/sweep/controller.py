@@ -23,7 +23,7 @@ from harness.engines.engine import Engine, Options
 from harness.engines.free_memory import shares
 from harness.engines.pool import Pool
 from harness.evaluation.measurements import COMMON_ROOTS, measurements
-from harness.files import retry_while_disk_is_full, write_atomically, write_json
+from harness.files import print_once, retry_while_disk_is_full, write_atomically, write_json
 from harness.fingerprint import fingerprint
 from harness.locks import exclusive, is_held, this_process
 from harness.records.ownership import already_running
@@ -113,6 +113,7 @@ class Sweep:
             if self.train_again:
                 self._forget_results()
             if self.train:
+                self._forget_cut_off(self._known().cells)
                 self._write_asked()
                 self.kept.add(may_keep(self.study, self._possible_cells()))
             self._run(console)
@@ -137,7 +138,7 @@ class Sweep:
         try:
             for cell in self.cells.values():
                 recorder.add(cell)
-            recorder.flush()
+            recorder.flush(final=self._known().final)
         finally:
             recorder.close(complete=self.done)
         self._note_finished()
@@ -165,6 +166,14 @@ class Sweep:
             if folder.stale(self.measurements, cell.recipe) and not folder.keeps_sae():
                 folder.forget_result()
 
+    def _forget_cut_off(self, cells: list[CellSpec]) -> None:
+        """Have cells trained again whose curves are damaged: nothing else has the points that are missing."""
+        for cell in cells:
+            folder = self._folder(cell.id)
+            if folder.cut_off():
+                print_once(f"{folder.curve.absolute()}: cut off; the cell is trained again")
+                folder.forget_result()
+
     def _write_asked(self) -> None:
         now = asked(self.study, self.store.fingerprint)
         now |= {"file": self.workspace.file(self.study.file.path)}
@@ -187,9 +196,10 @@ class Sweep:
                 dispatcher.add(*self._take_up(cells))
                 with Display(self.progress, console) as display:
                     dispatcher.work_off(display, self.interrupts.check)
-            self.cells = {cell.id: cell for cell in self._known().cells if cell.id in self.cells}
+            found = self._known()
+            self.cells = {cell.id: cell for cell in found.cells if cell.id in self.cells}
             with console.status("updating the databases from the cells on disk"):
-                recorder.flush()
+                recorder.flush(final=found.final)
         finally:
             engine.stop(GRACE)
             if recorder is not None:
@@ -228,7 +238,9 @@ class Sweep:
 
     def _in_databases(self, cells: list[CellSpec]) -> bytes:
         """Identifies what the databases hold about finished cells, and the databases themselves."""
-        said = [[cell.id, cell.label, cell.phase, cell.arm, cell.tuned] for cell in cells]
+        said = [
+            [cell.id, cell.label, cell.phase, cell.arm, cell.tuned, self._outcome(cell)] for cell in cells
+        ]  # another study may have trained or measured its cells again
         measured = [[one.function, one.code, one.held_out] for one in self.measurements]
         databases = self.workspace.databases(self.study.name)
         latents = sorted(self.latents.known().items())
@@ -241,6 +253,9 @@ class Sweep:
     def _known(self) -> Known:
         """The cells that are known from what is on disk."""
         return self.known(lambda cell: self._folder(cell).score())
+
+    def _outcome(self, cell: CellSpec) -> str:
+        return fingerprint(self._folder(cell.id).outcome(self.measurements, cell.recipe))
 
     def _to_measure(self, cell: CellSpec) -> bool:
         return self._folder(cell.id).to_measure(self.measurements, cell.recipe)
@@ -279,6 +294,7 @@ class Sweep:
             return
         cells: list[CellSpec] = []
         for new, found in rounds(self.known, lambda cell: self._folder(cell).score()):
+            self._forget_cut_off(new)
             self.pruner.add(in_order(new, self._costs(new)))
             self.progress.cells = found.size
             self.progress.more = self.study.grows and not found.final

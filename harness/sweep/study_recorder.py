@@ -193,20 +193,28 @@ class StudyRecorder:
         self._optuna.keep_only(cells)
         for cell in self._cells.values():
             if not self._optuna.holds(cell.id):
-                self._optuna.add(cell, self._outcome(cell.id), self._points(cell.id))
+                outcome = self._outcome(cell.id) if self._ended(cell.id) else None
+                self._optuna.add(cell, outcome, self._points(cell.id))
 
     def _keep_runs(self, cells: Container[str]) -> None:
         self._mlflow.keep_only(cells)
         for cell in self._cells.values():
-            if not self._mlflow.holds(cell.id):
+            if not self._mlflow.holds(cell.id) and self._ended(cell.id):
                 self._mlflow.start(cell)
                 self._mlflow.log(cell.id, self._points(cell.id))
                 self._mlflow.finish(cell.id, self._outcome(cell.id))
 
-    def flush(self) -> None:
-        """Keep only what the study asks for, now that all of it is known; wait until everything is written."""
+    def _ended(self, cell: str) -> bool:
+        """Whether it has a result or a failure: `harness evaluate` comes upon cells that have neither."""
+        folder = self.folder(cell)
+        return folder.result() is not None or folder.failure() is not None
+
+    def flush(self, *, final: bool = True) -> None:
+        """Wait until everything is written. final: whether all that the study asks for is known; then no other
+        cells are kept."""
         self.enter()
-        self.keep_only(self._cells)
+        if final:
+            self.keep_only(self._cells)
         self._trials.flush()
         self._runs.flush()
 

@@ -153,6 +153,13 @@ class CellFolder:
         (self.sae / "config.json").unlink(missing_ok=True)
         shutil.rmtree(self.sae, ignore_errors=True)
 
+    def cut_off(self) -> bool:
+        """Whether it is complete, and points are missing at the end of its curve."""
+        result = self.result()
+        if result is None or result["state"] != "complete":
+            return False
+        return max((point["tokens"] for point in self.points()), default=0) < int(result["tokens"])
+
     def forget_result(self) -> None:
         """Have the cell trained again, from its beginning."""
         (self.path / "result.json").unlink(missing_ok=True)

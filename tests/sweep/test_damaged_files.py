@@ -29,6 +29,9 @@ def test_a_study_with_damaged_files_goes_on_to_the_same_results(finished, capfd)
     damaged = [folder / "result.json" for folder in folders[1:4]]
     for path, damage in zip(damaged, DAMAGES.values(), strict=True):
         path.write_bytes(damage(path.read_bytes()))
+    curves = [folder / "curve.jsonl" for folder in folders[4:7]]
+    for path, damage in zip(curves, DAMAGES.values(), strict=True):
+        path.write_bytes(damage(path.read_bytes()))
     Path("runs/small.asked.json").write_bytes(b"")
     Path("runs/small.finished").write_bytes(ZEROS)
     failed = folders[5] / "failure.json"
@@ -40,6 +43,9 @@ def test_a_study_with_damaged_files_goes_on_to_the_same_results(finished, capfd)
     for path in (*damaged, Path("runs/small.asked.json")):
         assert f"{path.absolute()}: damaged; ignored" in said
     main(["run", "studies/small.yaml", "--workers", "1"])
+    said = " ".join(capfd.readouterr().err.split())
+    for path in curves:
+        assert f"{path.absolute()}: cut off; the cell is trained again" in said
     for name in FILES:
         assert Path("results/small", name).read_bytes() == (finished / "results/small" / name).read_bytes()
 

@@ -74,6 +74,19 @@ def test_a_study_of_somebody_else_is_left_alone(postgresql, small_study):
     assert (earlier, later[:6]) == ("small", "small ")
 
 
+def test_a_cell_that_was_trained_to_another_result_counts_once(postgresql, small_study):
+    postgresql.execute("CREATE DATABASE again")
+    store = ActivationStore.open(Path("data/random/activations"))
+    cell = known(load_study(small_study), store.fingerprint).cells[0]
+    address = postgresql.url("again").replace("postgresql://", "postgresql+psycopg://")
+    mine = OptunaTrials(address, load_study(small_study), "me", "me:/there")
+    for fvu in (0.5, 0.5, 0.6):
+        mine.add(cell, {"state": "complete", "reason": None, "score": fvu, "heldout": {"fvu": fvu}}, [])
+    mine.close()
+    assert postgresql.execute("SELECT state FROM trials ORDER BY number", "again") == [("FAIL",), ("COMPLETE",)]
+    assert postgresql.execute("SELECT value FROM trial_values", "again") == [(0.6,)]
+
+
 def test_two_studies_may_be_started_together_on_a_fresh_server(postgresql, small_study):
     other = small_study.with_name("other.yaml")
     shutil.copy(small_study, other)

@@ -1,5 +1,6 @@
 """What a user has deleted in a dashboard, and then asks for again."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness.study.known import known
 from harness.study.spec import load_study
 from harness.sweep.study_recorder import StudyRecorder
 from harness.workspace import Workspace
-from tests.sweep.recorded import assert_each_cell_once, client, mlflow_runs
+from tests.sweep.recorded import assert_each_cell_once, client, mlflow_runs, trials
 from tests.sweep.test_sweep import points, records
 
 
@@ -47,6 +48,21 @@ def test_what_was_deleted_in_the_dashboards_is_restored_or_made_anew(finished, c
     assert {run.info.run_id for run in after} == {run.info.run_id for run in before}
     rows = records(finished, "cells.jsonl")
     assert_each_cell_once(finished, [row["cell"] for row in rows], points(finished))
+
+
+def test_what_another_study_has_measured_again_reaches_the_databases(finished):
+    cell = records(finished, "cells.jsonl")[0]["cell"]
+    (path,) = Path("runs/cells", cell, "measurements").glob("robust.median*.json")
+    record = json.loads(path.read_text())
+    record["figures"]["nmse_median"] = 0.125
+    path.write_text(json.dumps(record))
+    main(["run", "studies/small.yaml", "--workers", "1"])
+    (row,) = [row for row in records(finished, "cells.jsonl") if row["cell"] == cell]
+    (trial,) = [trial for trial in trials(finished) if trial.user_attrs["cell"] == cell]
+    (run,) = [run for run in mlflow_runs(finished)[0] if run.data.tags["cell"] == cell]
+    assert row["heldout"]["nmse_median"] == 0.125
+    assert trial.user_attrs["nmse_median"] == 0.125
+    assert run.data.metrics["final/nmse_median"] == 0.125
 
 
 def test_runs_that_are_deleted_while_they_are_written_are_restored(small_study, databases):

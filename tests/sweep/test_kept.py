@@ -121,7 +121,7 @@ def test_studies_share_cells_and_none_deletes_what_another_one_keeps(workspace, 
     reported = {row["cell"] for row in seeds_table()}
     both = run("all", "all", PART)  # takes all its cells over
     assert {row["cell"] for row in both if row["sae"]} == {row["cell"] for row in both} & reported
-    assert "2 cells were trained before this study kept their SAEs" in capsys.readouterr().out
+    assert "the SAEs of 2 cells, which this study keeps now, are gone" in capsys.readouterr().out
     taken = {row["cell"] for row in both}
     rows = run("study", "none")
     assert there() == taken & reported

@@ -275,6 +275,25 @@ def test_cells_whose_folders_are_gone_are_trained_again(undisturbed, tmp_path, m
         assert (Path("results/small") / name).read_bytes() == (undisturbed / "results/small" / name).read_bytes()
     runs, _ = mlflow_runs(Path())
     assert {run.info.status for run in runs} == {"FINISHED"}
+    complete = [t.user_attrs["cell"] for t in trials(Path()) if t.state == optuna.trial.TrialState.COMPLETE]
+    assert sorted(complete) == sorted(row["cell"] for row in records(Path(), "cells.jsonl"))
+
+
+def test_measuring_leaves_open_what_is_not_trained(undisturbed, databases, tmp_path, monkeypatch):
+    """While a tuning cell is missing, it is not known which cells are reported: no record is set aside."""
+    shutil.copytree(undisturbed, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    gone = next(row["cell"] for row in records(Path(), "cells.jsonl") if row["seed"] == 2)
+    shutil.rmtree(Path("runs/cells") / gone)
+    shutil.copy(databases / "mlflow.db", "runs")
+    main(["evaluate", "studies/small.yaml", "--workers", "1"])
+    assert optuna.get_all_study_names(Workspace(Path()).storage) == ["small"]
+    states = {t.user_attrs["cell"]: t.state.name for t in trials(Path())}
+    assert states.pop(gone) == "WAITING"
+    assert set(states.values()) == {"COMPLETE"}
+    runs, _ = mlflow_runs(Path())
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert gone not in {run.data.tags["cell"] for run in runs}
 
 
 def test_failures_are_data_and_are_tried_again(small_study, databases, capsys):
