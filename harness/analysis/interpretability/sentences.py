@@ -72,8 +72,8 @@ def headline(view: View) -> list[Sentence]:
         return []
     score, rows = found[0], view.tables["above_nulls"]
     own = [row for row in rows if row["arm"] == arm["arm"] and row[score.effect] is not None]
-    above = [f"{_points(row, score)} above {row['label']}" for row in own]
-    text = f"{capitalized(score.label)} of {arm['arm']}: {', '.join([shown(arm, score), *above])}."
+    against = [f"{_points(row, score)} against {row['label']}" for row in own]
+    text = f"{capitalized(score.label)} of {arm['arm']}: {', '.join([shown(arm, score), *against])}."
     if not own:
         return [Sentence(text, TABLE, row_number(view.arms, arm))]
     return [Sentence(text, NULLS, row_number(rows, own[0]))]
@@ -102,8 +102,11 @@ def _above_null(rows: Sequence[Row], score: Metric) -> str:
         return ""
     text = f"{score.label} {_range(known, [row[score.effect] for row in known])}"
     low = f"{score.effect}_low"
+    arms = [row["arm"] for row in known]
     not_above = [row["arm"] for row in known if row[low] is not None and row[low] <= 0]
-    return f"{text}, not shown to be above it for {quoted(not_above)}" if not_above else text
+    if not not_above:
+        return text
+    return f"{text}, not shown to be above it for {'any arm' if not_above == arms else quoted(not_above)}"
 
 
 def _hard(view: View) -> Iterator[Sentence]:
