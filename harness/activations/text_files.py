@@ -27,7 +27,8 @@ def find_files(files: Files, where: Location, error: Raise) -> list[str]:
     for pattern in patterns:
         matches = sorted(path for path in glob(pattern, recursive=True) if Path(path).is_file())  # noqa: PTH207 - absolute ones, too
         if not matches:
-            raise error(where, f"expected files, none match {pattern!r}")
+            folder = f": a folder, whose files are {pattern.rstrip('/')}/*" if Path(pattern).is_dir() else ""
+            raise error(where, f"expected files, none match {pattern!r}{folder}")
         found.update(dict.fromkeys(matches))
     kinds = sorted({Path(path).suffix for path in found})
     if unknown := [kind for kind in kinds if kind not in KINDS]:

@@ -192,6 +192,8 @@ def test_mistakes_get_one_line(tmp_path, monkeypatch):
     parquet(Path("a.parquet"), ["x"])
     Path("a.txt").write_text("x")
     assert error_of(files="*.csv") == "text.files: expected files, none match '*.csv'"
+    Path("texts").mkdir()
+    assert error_of(files="texts").endswith("none match 'texts': a folder, whose files are texts/*")
     assert error_of(files=["*.parquet", "b*.parquet"]) == "text.files: expected files, none match 'b*.parquet'"
     assert error_of(files="a.*") == "text.files: expected files of one kind, got .jsonl and .parquet and .txt"
     Path("b.jsonl.gz").write_bytes(gzip.compress(b""))
