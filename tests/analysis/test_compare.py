@@ -137,6 +137,15 @@ def test_the_same_results_twice_agree_in_everything(tmp_path, compared):
     assert not re.search(r"verdicts agree;|instead of", shown)
 
 
+def test_figures_that_one_study_alone_measures_make_no_cell_another(tmp_path, compared):
+    first = write_grid(tmp_path / "depth", AXES, 3, depth_fvu, tuned=("lr",))
+    cells = [json.loads(line) for line in (first / "cells.jsonl").read_text().splitlines()]
+    for cell in cells:
+        cell["heldout"]["detection"] = 0.5
+    again = write(tmp_path / "again", json.loads((first / "study.json").read_text()), cells, [])
+    assert "18 cells in both, 18 with the same figures to the last bit" in compared(first, again)
+
+
 def test_cells_of_other_activations_are_matched_by_what_they_are(tmp_path, compared):
     first = write_grid(tmp_path / "depth", AXES, 3, depth_fvu, tuned=("lr",))
     second = rerun(first, tmp_path / "elsewhere")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
-from harness.analysis.results.records import CellRecord
+from harness.analysis.results.records import CellRecord, Figures
 from harness.metrics import DEAD
 
 if TYPE_CHECKING:
@@ -33,8 +33,9 @@ class Spread:
 class Reruns:
     """Cells of two results that are the same.
 
-    same_identity: those with the same recipe, activations and code. identical: those with the same figures to the
-    last bit, because one training made both or because training was repeated exactly. only: complete in one alone.
+    same_identity: those with the same recipe, activations and code. identical: those whose figures, as far as both
+    have them, are the same to the last bit, because one training made both or training was repeated exactly.
+    only: complete in one alone.
     """
 
     cells: int
@@ -54,11 +55,16 @@ def reruns(first: Result, second: Result, matched: Sequence[tuple[CellRecord, Ce
     return Reruns(
         cells=len(matched),
         same_identity=sum(one.cell == other.cell for one, other in matched),
-        identical=sum(one.heldout == other.heldout for one, other in both),
+        identical=sum(_identical(one.heldout or {}, other.heldout or {}) for one, other in both),
         only=(complete.count((True, False)), complete.count((False, True))),
         log_fvu=_spread(first, second, both, _log_fvu),
         dead=_spread(first, second, both, lambda cell: cell.figure(DEAD.name)),
     )
+
+
+def _identical(one: Figures, other: Figures) -> bool:
+    known = one.keys() & other.keys()
+    return bool(known) and all(one[metric] == other[metric] for metric in known)
 
 
 def _log_fvu(cell: CellRecord) -> float | None:
