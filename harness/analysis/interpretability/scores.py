@@ -24,7 +24,7 @@ BRIEFLY = {
     "direction), over alive latents",
     "found_again": "share of all latents that another seed has, too (their activations correlate above 0.7)",
 }
-JUDGE = "every detection score: balanced accuracy of a judge told what a latent means, who says in which windows it fires"
+JUDGE = "detection scores: balanced accuracy of a judge who says from an explanation where a latent fires"
 
 
 def of_latents(view: View, *names: str) -> list[Metric]:
