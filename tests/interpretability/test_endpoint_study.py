@@ -95,14 +95,14 @@ def test_the_bill_is_as_planned_and_a_budget_only_interrupts(tmp_path, databases
     root = workspace_at(tmp_path, databases)
     monkeypatch.chdir(root)
     with Server() as server:
-        ask_of(root, server, 20)
+        ask_of(root, server, 40)
         main(["plan", "studies/mine.yaml"])
         assert planned(capsys.readouterr().out)[0] == "at most"
         with pytest.raises(SystemExit, match="2"):
             main(["run", "studies/mine.yaml", "--workers", "1"])
-        assert "budget.calls: 20 calls of 20 are spent, and the next call would" in capsys.readouterr().err
+        assert "budget.calls: 40 calls of 40 are spent, and the next call would" in capsys.readouterr().err
         before = (len(server.answered), server.read, server.written)
-        assert before[0] == 20
+        assert before[0] == 40
         ask_of(root, server, 100_000)
         main(["plan", "studies/mine.yaml", "--measure"])
         word, *expected = planned(capsys.readouterr().out)
