@@ -81,6 +81,7 @@ class TooSmall:
         return Cell(recipe, *args)
 
 
+@pytest.mark.chaos
 def test_a_size_that_a_gpu_has_no_room_for_takes_no_other_from_the_table(monkeypatch):
     monkeypatch.setattr(gpu, "Cell", TooSmall)
     page = gpu.by_precision((*QUICK, Shape(32, 512, 8, 256)), ONCE, torch.device("cpu"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_an_arm_that_diverged_everywhere_is_in_the_metrics_and_in_what_dvc_shows
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").write_text("[core]\nno_scm = true\n")
     (tmp_path / "dvc.yaml").write_text("metrics: [metrics.json]\n")
-    show = ["dvc", "metrics", "show", "--json"]
+    show = [sys.executable, "-m", "dvc", "metrics", "show", "--json"]
     shown = subprocess.run(show, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     assert json.loads(shown)[""]["data"]["metrics.json"]["data"]["arms"]["sparse 3"] == {"n": 0, "diverged": 3}
 
