@@ -193,21 +193,20 @@ class StudyRecorder:
         self._optuna.keep_only(cells)
         for cell in self._cells.values():
             if not self._optuna.holds(cell.id):
-                outcome = self._outcome(cell.id) if self._ended(cell.id) else None
+                outcome = self._outcome(cell.id) if self._has_ended(cell.id) else None
                 self._optuna.add(cell, outcome, self._points(cell.id))
 
     def _keep_runs(self, cells: Container[str]) -> None:
         self._mlflow.keep_only(cells)
         for cell in self._cells.values():
-            if not self._mlflow.holds(cell.id) and self._ended(cell.id):
+            if not self._mlflow.holds(cell.id) and self._has_ended(cell.id):
                 self._mlflow.start(cell)
                 self._mlflow.log(cell.id, self._points(cell.id))
                 self._mlflow.finish(cell.id, self._outcome(cell.id))
 
-    def _ended(self, cell: str) -> bool:
+    def _has_ended(self, cell: str) -> bool:
         """Whether it has a result or a failure: `harness evaluate` comes upon cells that have neither."""
-        folder = self.folder(cell)
-        return folder.result() is not None or folder.failure() is not None
+        return self.folder(cell).score() is not None
 
     def flush(self, *, final: bool = True) -> None:
         """Wait until everything is written. final: whether all that the study asks for is known; then no other
